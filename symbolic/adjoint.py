@@ -1,0 +1,205 @@
+"""The chain rule: reverse mode on index equations. This file is the whole of differentiation.
+
+For each equation ``Y[psi] += f(..., X[phi], ...)`` over a domain, and each distinct read ``X[phi]`` of a real tensor,
+
+    X_bar[phi] += Y_bar[psi] * df/dX[phi]        over the same domain, under the same guards
+
+A maximum is differentiated at its first maximiser: index tensors hold the argument, and the rule is applied at that one
+instance. Backpropagation through time, transposed convolution and scatter-add are what this gives; nothing is written for
+them. (Rumelhart, Hinton and Williams 1986; reverse accumulation as in Griewank and Walther 2008, ch. 3.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import lru_cache
+
+import sympy as sp
+from sympy import Expr, Indexed
+
+from symbolic.errors import ProgramError, nearest
+from symbolic.program import (
+    Equation,
+    Kind,
+    Names,
+    Origin,
+    Program,
+    Reduction,
+    Role,
+    Tensor,
+    index_symbols,
+    is_index_read,
+    reads,
+    tensor_of,
+)
+
+__all__ = ["active", "gradient", "instances_to_differentiate", "partial"]
+
+
+def gradient(program: Program, wrt: Iterable[str] | None = None) -> Program:
+    """The program with the adjoint equations of its loss for the tensors ``wrt`` (default: the parameters).
+
+    Requires a rank-0 ``program.loss``. Ensures ``result.gradients[X]`` names the adjoint of X, of X's shape, for each X in
+    ``wrt`` and for each tensor between them and the loss. The result is a Program and can be differentiated again.
+    """
+    wanted = tuple(wrt) if wrt is not None else tuple(t.name for t in program.parameters)
+    check_names(program, wanted)
+    if not program.loss or program.tensor(program.loss).rank:
+        raise ProgramError(f"{program.name}: expected a loss without axes to differentiate, found '{program.loss}'")
+    live = active(program, wanted) & reaching(program, program.loss)
+    names = Names.of(program)
+    equations, arguments = instances_to_differentiate(program, live, names)
+
+    adjoint = {
+        tensor.name: replace(tensor, name=names.fresh(f"d_{tensor.name}"), role=Role.ADJOINT, constant="", note="")
+        for tensor in program.tensors
+        if tensor.name in live or tensor.name in wanted or tensor.name == program.loss
+    }
+    number = max(program.next_number, 1 + max((e.number for e in arguments.equations), default=0))
+    seed = Equation(adjoint[program.loss].at(()), sp.Integer(1), (), numbers=(number,), origin=Origin("seed"))
+    made = [seed]
+    for equation in reversed(equations):
+        if equation.name not in live:
+            continue
+        for entry in differentiable_reads(equation, program, live):
+            slope = partial(equation.body, entry)
+            if slope == 0:
+                continue
+            body = adjoint[equation.name].at(equation.target.indices) * slope
+            made.append(
+                replace(
+                    equation,
+                    target=adjoint[tensor_of(entry)].at(entry.indices),
+                    body=body,
+                    reduction=Reduction.SUM,
+                    numbers=(number + len(made),),
+                    origin=Origin("chain rule", (equation.number,), entry, slope),
+                )
+            )
+    return replace(
+        program,
+        tensors=(*program.tensors, *arguments.tensors, *adjoint.values()),
+        equations=(*program.equations, *arguments.equations, *made),
+        gradients={**program.gradients, **{name: tensor.name for name, tensor in adjoint.items()}},
+    )
+
+
+def partial(body: Expr, entry: Indexed) -> Expr:
+    """``d body / d entry`` with every distinct read an independent variable (law 19: once per body shape, then cached)."""
+    found = reads(body)
+    to_position = {r: sp.Symbol(f"_{k}") for k, r in enumerate(_outermost(body, found))}
+    from_position = {symbol: r for r, symbol in to_position.items()}
+    return _partial(body.xreplace(to_position), to_position[entry]).xreplace(from_position)
+
+
+@lru_cache(maxsize=4096)
+def _partial(shape: Expr, position: sp.Symbol) -> Expr:
+    # The symbols carry no assumption: a real one would turn sqrt(x**2) into Abs(x), a complex Abs into re and im; our own
+    # functions are differentiated by their table.
+    return sp.diff(shape, position)
+
+
+def _outermost(body: Expr, found: Iterable[Indexed]) -> list[Indexed]:
+    """Reads that are operands of the body, without the index reads inside the subscripts of others."""
+    nested = {inner for r in found for part in r.indices for inner in reads(part)}
+    return [r for r in found if r not in nested or _stands_alone(body, r)]
+
+
+def _stands_alone(expr: Expr, entry: Indexed) -> bool:
+    if expr == entry:
+        return True
+    return not isinstance(expr, Indexed) and any(_stands_alone(part, entry) for part in expr.args)
+
+
+def differentiable_reads(equation: Equation, program: Program, live: Iterable[str]) -> tuple[Indexed, ...]:
+    """The reads of the body through which the loss may change: of real tensors, not constant, that depend on ``wrt``."""
+    if equation.reduction is Reduction.ARGMAX:
+        return ()
+    return tuple(
+        entry
+        for entry in reads(equation.body)
+        if not is_index_read(entry) and tensor_of(entry) in live and not program.tensor(tensor_of(entry)).constant
+    )
+
+
+class Arguments:
+    """The index tensors that hold the arguments of maxima, with their equations (law 7)."""
+
+    def __init__(self) -> None:
+        self.tensors: list[Tensor] = []
+        self.equations: list[Equation] = []
+
+
+def instances_to_differentiate(
+    program: Program, live: Iterable[str], names: Names
+) -> tuple[tuple[Equation, ...], Arguments]:
+    """The equations as differentiation sees them: each maximum replaced by the one instance that attains it first."""
+    arguments, seen = Arguments(), []
+    number = program.next_number
+    for equation in program.equations:
+        if equation.reduction is not Reduction.MAX or equation.name not in live:
+            seen.append(equation)
+            continue
+        at_maximum = {}
+        for reduced in equation.reduced:
+            tensor = replace(
+                program.tensor(equation.name), name=names.fresh(f"{equation.name}_{reduced.name}"), kind=Kind.INDEX,
+                role=Role.INTERMEDIATE, low=reduced.lower, below=reduced.upper,
+                note=f"the {reduced.name} of the first maximum of {equation.name}",
+            )
+            arguments.tensors.append(tensor)
+            arguments.equations.append(
+                replace(equation, target=tensor.at(equation.target.indices), reduction=Reduction.ARGMAX,
+                        component=reduced.symbol, numbers=(number,),
+                        origin=Origin("argument of the maximum", (equation.number,)))
+            )
+            at_maximum[reduced.symbol] = tensor.at(equation.target.indices)
+            number += 1
+        symbols = frozenset(at_maximum)
+        # The guards of the reduced indices hold at the maximiser. Where no instance existed the argument is nowhere, and
+        # so is each read through it; a guard says the same for bodies that do not read through it.
+        guards = tuple(g for g in equation.guards if not index_symbols(g) & symbols)
+        if len(guards) < len(equation.guards):
+            guards += tuple(sp.Ge(entry, r.lower) for r, entry in zip(equation.reduced, at_maximum.values(), strict=True))
+        seen.append(
+            replace(equation, body=equation.body.xreplace(at_maximum), indices=equation.free, guards=guards,
+                    reduction=Reduction.SUM)
+        )
+    return tuple(seen), arguments
+
+
+def check_names(program: Program, wanted: Iterable[str]) -> None:
+    """Every name is a real tensor of the program. Raises ProgramError with the nearest name."""
+    for name in wanted:
+        if name not in program:
+            known = [t.name for t in program.tensors if not t.is_index]
+            raise ProgramError(f"{program.name}: no tensor '{name}' to differentiate by{nearest(name, known)}; "
+                               f"known: {', '.join(known)}")
+        if program.tensor(name).is_index:
+            raise ProgramError(f"{program.name}: '{name}' holds indices, not real numbers; nothing can be differentiated by it")
+
+
+def active(program: Program, sources: Iterable[str]) -> frozenset[str]:
+    """The tensors whose values depend on the sources through real reads."""
+    reached = set(sources)
+    frontier = list(reached)
+    while frontier:
+        for equation in program.readers.get(frontier.pop(), ()):
+            if equation.name not in reached and differentiable_reads(equation, program, reached):
+                reached.add(equation.name)
+                frontier.append(equation.name)
+    return frozenset(reached)
+
+
+def reaching(program: Program, sink: str) -> frozenset[str]:
+    """The tensors on which the sink depends, the sink among them."""
+    reached, frontier = {sink}, [sink]
+    while frontier:
+        for equation in program.writers.get(frontier.pop(), ()):
+            for entry in equation.reads:
+                name = tensor_of(entry)
+                if name not in reached:
+                    reached.add(name)
+                    frontier.append(name)
+    return frozenset(reached)
