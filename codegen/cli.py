@@ -1,0 +1,303 @@
+"""The command ``chainrule``. Everything heavy is imported inside the commands: ``--help`` must not wait for SymPy."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from symbolic.errors import ChainruleError, nearest
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from codegen.verify import Report
+    from symbolic.model import Model
+
+TARGETS = {"numpy": "a Python module that imports NumPy alone", "latex": "the derivation as a LaTeX document"}
+MODULES = ("numpy",)
+"""The targets that compute; ``check`` can hold these."""
+
+FORMATS = ("text", "latex")
+ADJOINTS = ("frac", "bar", "delta")
+DTYPES = ("float32", "float64")
+BUG = 70
+"""Exit status of an error of ours (EX_SOFTWARE), apart from the 1 that says a gradient is wrong."""
+
+# Click's base of all errors of a call. Newer versions of typer carry their own click, so it is found through typer.
+_CallError: Any = typer.BadParameter.__mro__[2]
+
+app = typer.Typer(
+    name="chainrule",
+    help="From a model's spec to gradients: the derivation, a NumPy module, and the proof by perturbation.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Spec = Annotated[str, typer.Argument(metavar="SPEC", help="The model's spec, a YAML or JSON file.")]
+Specs = Annotated[list[str], typer.Argument(metavar="SPEC...", help="Specs of models, YAML or JSON files.")]
+Dtype = Annotated[str | None, typer.Option(help="float32 or float64.  [default: the spec's, else float32]")]
+Wrt = Annotated[str, typer.Option(metavar="params|all|NAME,...", help="What to differentiate by.")]
+Unroll = Annotated[int | None, typer.Option(metavar="K", help="Unroll recurrences to K steps.", min=1)]
+Sizes = Annotated[list[str], typer.Option("--size", metavar="T=5", help="The value of a free size; may be repeated.")]
+
+
+def _version(value: bool) -> None:
+    if value:
+        from importlib.metadata import PackageNotFoundError
+        from importlib.metadata import version as installed
+
+        try:
+            print(f"chainrule {installed('chainrule')}")
+        except PackageNotFoundError:
+            print("chainrule, run from a checkout that is not installed")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """From a model's spec to gradients: the derivation, a NumPy module, and the proof by perturbation."""
+
+
+# ---- commands --------------------------------------------------------------------------------------------------------
+
+
+@app.command(epilog="Example: chainrule generate specs/char_rnn.yaml --target numpy --target latex --out build")
+def generate(
+    specs: Specs,
+    target: Annotated[list[str], typer.Option(help=f"What to write: {' or '.join(TARGETS)}; may be repeated.")] = ["numpy"],  # noqa: B006
+    dtype: Dtype = None,
+    wrt: Wrt = "params",
+    unroll: Unroll = None,
+    tangent: Annotated[bool, typer.Option("--tangent", help="Also emit jvp, the forward mode.")] = False,
+    hvp: Annotated[bool, typer.Option("--hvp", help="Also emit hvp, products with the Hessian.")] = False,
+    out: Annotated[Path, typer.Option(help="The folder that the files go to.")] = Path("generated"),
+) -> None:
+    """Write the modules (or derivations) of models; all of them or, on any error, none."""
+    for name in target:
+        _one_of("--target", name, TARGETS)
+    _dtype(dtype)
+    import symbolic
+
+    models = [symbolic.load(Path(spec)) for spec in specs]
+    _apart(specs, models)
+    from codegen.files import write_all
+    from codegen.pipeline import render
+
+    written = []
+    for model in models:
+        for name in dict.fromkeys(target):
+            with _working(f"{model.name}: {name}"):
+                written += render(
+                    model, target=name, out=out, dtype=dtype, wrt=wrt, unroll=unroll, tangent=tangent, hvp=hvp
+                )
+    write_all({item.path: item.text for item in written})
+    for item in written:
+        if item.lines:
+            print(f"{item.path}  {item.lines} lines{f'  {item.cost}' if item.cost else ''}")
+
+
+@app.command(epilog="Example: chainrule derive specs/lstm_lm.yaml --wrt lstm.U --format latex -o lstm.tex")
+def derive(
+    spec: Spec,
+    wrt: Wrt = "params",
+    unroll: Unroll = None,
+    adjoint: Annotated[str, typer.Option(help="Notation of adjoints in LaTeX: frac, bar or delta.")] = "frac",
+    format: Annotated[str, typer.Option(help="text or latex.")] = "text",
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write here, not to the screen.")] = None,
+) -> None:
+    """Print the derivation: every equation, the rule that made it, the gradient of each parameter."""
+    _one_of("--format", format, FORMATS)
+    _one_of("--adjoint", adjoint, ADJOINTS)
+    import symbolic
+    from codegen.derive import as_text
+    from codegen.derive import derive as derivation_of
+
+    derivation = derivation_of(symbolic.load(Path(spec)), wrt=wrt, unroll=unroll)
+    if format == "latex":
+        from codegen.latex.emit import emit
+
+        shown = emit(derivation, adjoint=adjoint)
+    else:
+        shown = as_text(derivation)
+    if output is None:
+        print(shown, end="")
+        return
+    from codegen.files import write_all
+
+    write_all({output: shown})
+
+
+@app.command(epilog="Example: chainrule check specs/gru_classifier.yaml --nodes --size T=7")
+def check(
+    spec: Spec,
+    target: Annotated[str, typer.Option(help=f"The module to check: {' or '.join(MODULES)}.")] = "numpy",
+    dtype: Dtype = None,
+    nodes: Annotated[bool, typer.Option("--nodes", help="Also perturb entries of named intermediates.")] = False,
+    size: Sizes = [],  # noqa: B006
+    wrt: Wrt = "params",
+    seed: Annotated[int, typer.Option(help="Seed of the random point.", min=0)] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Hold the generated gradients against perturbation and the interpreter; exit status 1 where one is wrong."""
+    _one_of("--target", target, MODULES)
+    _dtype(dtype)
+    import symbolic
+    from codegen.verify import check as run
+
+    model = symbolic.load(Path(spec))
+    with _working(model.name) as say:
+        report = run(model, target=target, dtype=dtype, sizes=_sizes(size), seed=seed, nodes=nodes, wrt=wrt, progress=say)
+    if json:
+        import json as notation
+
+        print(notation.dumps(report.as_data(), indent=2))
+    else:
+        from codegen.report import print_report
+
+        print_report(report)
+    raise typer.Exit(report.exit_status)
+
+
+@app.command(epilog="Example: chainrule show specs/lenet.yaml --size N=64")
+def show(spec: Spec, size: Sizes = []) -> None:  # noqa: B006
+    """Tensors, shapes, number of parameters, FLOPs and memory, forward and backward."""
+    import symbolic
+    from codegen.report import print_model
+
+    print_model(symbolic.load(Path(spec)), _sizes(size))
+
+
+@app.command(epilog="Example: chainrule layers lstm")
+def layers(name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One entry of the catalogue.")] = None) -> None:
+    """The catalogue; with a name: its equations, shapes, options and reference."""
+    from codegen.catalogue import print_catalogue, print_entry
+
+    if name is None:
+        print_catalogue()
+    else:
+        print_entry(name)
+
+
+@app.command(epilog="Example: chainrule schema > chainrule.schema.json")
+def schema() -> None:
+    """The JSON Schema of a spec, for editors."""
+    import json
+
+    from symbolic.spec.schema import schema as make
+
+    print(json.dumps(make(), indent=2))
+
+
+@app.command(epilog="Example: chainrule demo --quick")
+def demo(
+    quick: Annotated[bool, typer.Option("--quick", help="Train for seconds, not minutes.")] = False,
+    out: Annotated[Path, typer.Option(help="The folder that the files go to.")] = Path("chainrule-demo"),
+) -> None:
+    """The main job end to end: spec, derivation, module, check, and training on real text."""
+    from codegen.demo import run
+
+    raise typer.Exit(run(quick=quick, out=out))
+
+
+# ---- what commands share ---------------------------------------------------------------------------------------------
+
+
+def _one_of(option: str, value: str, known: Any) -> None:
+    if value not in known:
+        raise ChainruleError(f"{option} {value}: expected {' or '.join(known)}, found '{value}'{nearest(value, known)}")
+
+
+def _dtype(dtype: str | None) -> None:
+    if dtype is not None:
+        _one_of("--dtype", dtype, DTYPES)
+
+
+def _sizes(given: list[str]) -> dict[str, int]:
+    """``["T=5", "N=3"]`` as numbers."""
+    found: dict[str, int] = {}
+    for item in given:
+        name, mark, number = item.partition("=")
+        if not (mark and name.isidentifier() and number.isascii() and number.isdigit() and len(number) < 10):
+            raise ChainruleError(f"--size {item}: expected NAME=NUMBER such as T=5, found '{item}'")
+        if name in found:
+            raise ChainruleError(f"--size {item}: expected each size once, found '{name}' again")
+        found[name] = int(number)
+    return found
+
+
+def _apart(specs: list[str], models: list[Model]) -> None:
+    """Two models of one name would write the same files."""
+    first: dict[str, str] = {}
+    for spec, model in zip(specs, models, strict=True):
+        key = model.name.lower()  # file systems that ignore case
+        if key in first:
+            raise ChainruleError(
+                f"{spec}: expected models of different names, found '{model.name}' here and in {first[key]}; "
+                "rename one (key 'name')"
+            )
+        first[key] = spec
+
+
+@contextmanager
+def _working(what: str) -> Iterator[Callable[[str], None]]:
+    """A line on the terminal that says what is being done; nothing where there is none. Yields a way to say more."""
+    if not sys.stderr.isatty():
+        yield lambda part: None
+        return
+    with _errors().status(what) as status:
+        yield lambda part: status.update(f"{what}: {part}")
+
+
+def _errors() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+# ---- the process -----------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """The entry point: every outcome as an exit status, every error of the user's as a message without a traceback."""
+    sys.exit(_run(sys.argv[1:]))
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        status = app(arguments, prog_name="chainrule", standalone_mode=False)
+        sys.stdout.flush()
+        return status if isinstance(status, int) else 0
+    except typer.Exit as leave:
+        return leave.exit_code
+    except _CallError as error:
+        error.show()
+        return 2
+    except ChainruleError as error:
+        print(f"chainrule: {error}", file=sys.stderr)
+        return error.exit_status
+    except (KeyboardInterrupt, typer.Abort):
+        print("chainrule: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader (head, less) has all it wanted. What is left in the buffer must not be flushed into the closed pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception:  # noqa: BLE001 - the last resort: it says that the fault is ours
+        traceback.print_exc()
+        print("chainrule: this is a bug in Chainrule, not in your spec; please report it with the lines above", file=sys.stderr)
+        return BUG
+
+
+if __name__ == "__main__":
+    main()

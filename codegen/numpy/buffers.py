@@ -1,0 +1,227 @@
+"""Which write makes an array, which fills it, and which adds to it.
+
+The contributions to a tensor are unordered (law 2), the text is not: the first write that fills a whole tensor binds it
+(``a = x @ W.T``), writes to parts of a tensor of their own assign, all others add. Where what is assigned is not proved to
+cover the tensor it starts as zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+import sympy as sp
+from sympy import Expr
+
+from codegen.lower import Storage, given
+from codegen.numpy.names import Identifiers
+from codegen.schedule import Loop, Node, Statement
+from symbolic.analysis import affine, index_reads, is_equal, is_nonnegative, subscript_range
+from symbolic.program import Index, IndexName, Program, index_symbols
+
+__all__ = ["Mode", "Plan", "plan_buffers"]
+
+
+class Mode(Enum):
+    """How a statement stores its value."""
+
+    BIND = "bind"
+    ASSIGN = "assign"
+    ADD = "add"
+
+
+@dataclass
+class Plan:
+    """The verdicts for one function. ``allocate_before``: top-level position -> tensors allocated there."""
+
+    codes: Mapping[str, str]
+    names: Identifiers
+    modes: dict[int, Mode] = field(default_factory=dict)
+    covered: dict[str, bool] = field(default_factory=dict)
+    allocate_before: dict[int, list[str]] = field(default_factory=dict)
+    unwritten: tuple[str, ...] = ()
+
+    def mode(self, statement: Statement) -> Mode:
+        return self.modes[id(statement)]
+
+    def fresh(self, wanted: str) -> str:
+        return self.names.fresh(wanted)
+
+    def code_of_index(self, symbol: IndexName) -> str:
+        return self.codes[str(symbol)]
+
+
+@dataclass(frozen=True)
+class _Write:
+    """One writing statement: its place in the text and the loops round it."""
+
+    statement: Statement
+    top: int
+    position: int
+    loops: tuple[Index, ...]
+
+    @property
+    def ranges(self) -> dict[IndexName, Index]:
+        found = {i.symbol: i for i in (*self.loops, *self.statement.equation.indices)}
+        for symbol, lower, upper in self.statement.when:
+            found[symbol] = Index(symbol, lower, upper)
+        return found
+
+
+def plan_buffers(
+    nodes: Sequence[Node], program: Program, storages: Mapping[str, Storage], codes: Mapping[str, str], names: Identifiers
+) -> Plan:
+    """The plan for a lowered schedule."""
+    writes: dict[str, list[_Write]] = {}
+    counter = 0
+
+    def visit(node: Node, top: int, loops: tuple[Index, ...]) -> None:
+        nonlocal counter
+        if isinstance(node, Loop):
+            for child in node.body:
+                visit(child, top, (*loops, Index(node.symbol, node.lower, node.upper)))
+            return
+        counter += 1
+        writes.setdefault(node.equation.name, []).append(_Write(node, top, counter, loops))
+
+    for top, node in enumerate(nodes):
+        visit(node, top, ())
+    plan = Plan(codes, names)
+    for name, rows in writes.items():
+        _decide(name, rows, plan, program, storages[name])
+    plan.unwritten = tuple(
+        t.name for t in program.tensors if t.name not in writes and not given(t)
+    )
+    return plan
+
+
+def _decide(name: str, rows: list[_Write], plan: Plan, program: Program, storage: Storage) -> None:
+    first = rows[0]
+    if not first.loops and not first.statement.when and not storage.padded and _fills(first, storage, program) \
+            and not _scalar_guard(first):
+        plan.modes[id(first.statement)] = Mode.BIND
+        for other in rows[1:]:
+            plan.modes[id(other.statement)] = Mode.ADD
+        return
+    plan.allocate_before.setdefault(first.top, []).append(name)
+    assigning = []
+    for row in rows:
+        alone = all(_later(row, other, program) for other in rows if other is not row)
+        if alone and _once_each(row) and not _special(row, program):
+            plan.modes[id(row.statement)] = Mode.ASSIGN
+            assigning.append(row)
+        else:
+            plan.modes[id(row.statement)] = Mode.ADD
+    plan.covered[name] = _covers(assigning, storage, program)
+
+
+def _special(row: _Write, program: Program) -> bool:
+    """Scatters add by nature."""
+    for subscript in row.statement.equation.target.indices:
+        form = affine(subscript)
+        if form is None or index_reads((subscript,)):
+            return True
+        if sum(s in {i.symbol for i in row.statement.equation.indices} for s, _ in form.coefficients) > 1:
+            return True
+    return False
+
+
+def _scalar_guard(row: _Write) -> bool:
+    vector = {i.symbol for i in row.statement.equation.indices}
+    return any(not index_symbols(g) & vector for g in row.statement.equation.guards)
+
+
+def _fills(row: _Write, storage: Storage, program: Program) -> bool:
+    """Whether the statement writes every entry, each subscript a whole axis."""
+    ranges = row.ranges
+    seen: set[Expr] = set()
+    for axis, subscript in enumerate(row.statement.equation.target.indices):
+        if subscript not in ranges or subscript in seen:
+            return False
+        seen.add(subscript)
+        index = ranges[subscript]
+        if not is_equal(index.lower, sp.Integer(0), program) or not is_equal(
+            index.upper, storage.tensor.shape[axis], program
+        ):
+            return False
+    return True
+
+
+def _once_each(row: _Write) -> bool:
+    """Whether no two iterations of the loops round it write the same entry."""
+    carried = {s for subscript in row.statement.equation.target.indices for s in index_symbols(subscript)}
+    return all(index.symbol in carried for index in row.loops)
+
+
+def _later(row: _Write, other: _Write, program: Program) -> bool:
+    """Whether the other write cannot have happened at an entry when this one stores there."""
+    if _disjoint(row, other, program):
+        return True
+    if other.position < row.position:
+        return False
+    if other.top != row.top or not row.loops:
+        return True
+    shared = [a.symbol for a, b in zip(row.loops, other.loops, strict=False) if a.symbol == b.symbol]
+    for a, b in zip(row.statement.equation.target.indices, other.statement.equation.target.indices, strict=True):
+        if any(s in index_symbols(a) | index_symbols(b) for s in shared):
+            mine = {s for s in shared if s in index_symbols(a)}
+            if {s for s in shared if s in index_symbols(b)} != mine:
+                return False
+            first, second = affine(a), affine(b)
+            if first is None or second is None or (mine and sp.expand(a - b) != 0):
+                return False
+    return True
+
+
+def _disjoint(row: _Write, other: _Write, program: Program) -> bool:
+    for a, b in zip(row.statement.equation.target.indices, other.statement.equation.target.indices, strict=True):
+        first, second = subscript_range(a, row.ranges, program), subscript_range(b, other.ranges, program)
+        if first is None or second is None:
+            continue
+        if is_nonnegative(second[0] - first[1] - 1, program) or is_nonnegative(first[0] - second[1] - 1, program):
+            return True
+    return False
+
+
+def _covers(rows: Sequence[_Write], storage: Storage, program: Program) -> bool:
+    """Whether the assigned regions cover the tensor: one does, or they tile one axis and fill the others."""
+    usable = [r for r in rows if not r.statement.when and not _scalar_guard(r)]
+    boxes = [_box(r, program) for r in usable]
+    boxes = [b for b in boxes if b is not None]
+    rank = storage.tensor.rank
+    whole = [(sp.Integer(0), extent) for extent in storage.tensor.shape]
+
+    def fills(box: list[tuple[Expr, Expr]], axis: int) -> bool:
+        return is_equal(box[axis][0], whole[axis][0], program) and is_equal(box[axis][1], whole[axis][1], program)
+
+    for box in boxes:
+        if all(fills(box, axis) for axis in range(rank)):
+            return True
+    for axis in range(rank):
+        pieces = [b for b in boxes if all(fills(b, other) for other in range(rank) if other != axis)]
+        reached: Expr = sp.Integer(0)
+        while True:
+            following = next((p for p in pieces if is_equal(p[axis][0], reached, program)), None)
+            if following is None:
+                break
+            reached = following[axis][1]
+            pieces.remove(following)
+            if is_equal(reached, whole[axis][1], program):
+                return True
+    return False
+
+
+def _box(row: _Write, program: Program) -> list[tuple[Expr, Expr]] | None:
+    """The half-open box that a statement writes over all its loops, where it is one without gaps."""
+    ranges = row.ranges
+    box = []
+    for subscript in row.statement.equation.target.indices:
+        form = affine(subscript)
+        if form is None or len(form.coefficients) > 1 or any(abs(c) != 1 for _, c in form.coefficients):
+            return None
+        found = subscript_range(subscript, ranges, program)
+        if found is None or index_symbols(found[0] + found[1]):
+            return None
+        box.append((found[0], found[1] + 1))
+    return box

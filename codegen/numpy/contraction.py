@@ -1,0 +1,191 @@
+"""Sums of products as matrix products: which axes are rows, columns, contracted, batched, and what needs no copy.
+
+Given operands with labelled axes and the labels to keep, the text is built from ``@`` on two-dimensional reshapes where it
+can be, ``np.matmul`` over leading batch axes, and ``np.einsum`` where neither fits. Axes are grouped so that a reshape of a
+contiguous array stays a view: ``d_a.reshape(-1, H).T @ h.reshape(-1, H)``, never a transposed copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
+
+import sympy as sp
+from sympy import Expr
+
+from codegen.numpy.printer import integer_text
+from codegen.numpy.views import Operand, aligned, transposed
+from symbolic.program import IndexName
+
+__all__ = ["Contractor"]
+
+Labels = tuple[IndexName, ...]
+
+
+class Contractor:
+    """Writes contractions; ``extent`` gives the extent of a label, ``estimate`` a number for it (for the order of products)."""
+
+    def __init__(self, extent: Callable[[IndexName], Expr], estimate: Callable[[IndexName], int]) -> None:
+        self.extent, self.estimate = extent, estimate
+
+    def contract(self, operands: Sequence[Operand], kept: Labels) -> Operand:
+        """The sum over all labels not kept of the product of the operands, axes in the order of ``kept`` where that is free."""
+        parts = [self._presum(o, [p for p in operands if p is not o], kept) for o in operands]
+        while len(parts) > 1:
+            a, b = self._pair(parts, kept)
+            rest = [p for p in parts if p is not a and p is not b]
+            needed = set(kept).union(*(p.labels for p in rest))
+            wanted = tuple(label for label in (*kept, *_extra(a, b, kept)) if label in needed)
+            merged = self.product(a, b, tuple(label for label in wanted if label in {*a.labels, *b.labels}))
+            parts = [*rest, merged]
+            parts = [self._presum(o, [p for p in parts if p is not o], kept) for o in parts]
+        return parts[0]
+
+    def _presum(self, operand: Operand, others: Iterable[Operand], kept: Labels) -> Operand:
+        """Sum out what only this operand carries."""
+        elsewhere = {label for other in others for label in other.labels}
+        gone = [label for label in operand.labels if label not in kept and label not in elsewhere]
+        return summed(operand, gone) if gone else operand
+
+    def _pair(self, parts: Sequence[Operand], kept: Labels) -> tuple[Operand, Operand]:
+        """The next two operands to multiply (opt_einsum's greedy order for three or more)."""
+        if len(parts) == 2:
+            return parts[0], parts[1]
+        import opt_einsum
+
+        letters: dict[IndexName, str] = {}
+        for part in parts:
+            for label in part.labels:
+                letters.setdefault(label, opt_einsum.get_symbol(len(letters)))
+        spec = ",".join("".join(letters[label] for label in part.labels) for part in parts)
+        out = "".join(letters[label] for label in kept if label in letters)
+        shapes = [tuple(self.estimate(label) for label in part.labels) for part in parts]
+        path, _ = opt_einsum.contract_path(f"{spec}->{out}", *shapes, shapes=True, optimize="optimal"
+                                           if len(parts) < 6 else "greedy")
+        first, second = sorted(path[0])[:2]
+        return parts[first], parts[second]
+
+    def product(self, a: Operand, b: Operand, wanted: Labels) -> Operand:
+        """One product of two operands, summed over the shared labels that are not wanted."""
+        shared = set(a.labels) & set(b.labels)
+        contracted = [label for label in a.labels if label in shared and label not in wanted]
+        batch = tuple(label for label in wanted if label in shared)
+        rows = tuple(label for label in a.labels if label not in shared)
+        columns = tuple(label for label in b.labels if label not in shared)
+        if not contracted:
+            order = tuple(label for label in wanted if label in a.labels or label in b.labels)
+            x, y = aligned(a, order), aligned(b, order)
+            return Operand(f"{x.wrapped()} * {y.wrapped()}", order, False, True)
+        if batch:
+            return self._batched(a, b, batch, rows, columns, tuple(contracted), wanted)
+        inner = self._inner_order(a, b, tuple(contracted))
+        if not rows and not columns:
+            x, y = transposed(a, inner), transposed(b, inner)
+            return Operand(f"np.vdot({x.text}, {y.text})", (), True, True)
+        first = [label for label in wanted if label in rows or label in columns]
+        if columns and first and first[0] in columns:
+            a, b, rows, columns = b, a, columns, rows
+        lead = self._interleaved(first, rows, columns)
+        if lead:
+            return self._spread(a, b, lead, tuple(r for r in rows if r not in lead), columns, inner)
+        left = self._flat(a, rows, inner)
+        right = self._flat(b, inner, columns)
+        text = f"{left} @ {right}"
+        if len(rows) > 1 or len(columns) > 1:
+            shape = ", ".join(integer_text(self.extent(label)) for label in (*rows, *columns))
+            return Operand(f"({text}).reshape({shape})", (*rows, *columns), True, True)
+        return Operand(text, (*rows, *columns), False, True)
+
+    @staticmethod
+    def _interleaved(first: Sequence[IndexName], rows: Labels, columns: Labels) -> Labels:
+        """The leading rows, where the wanted order is rows, columns, rows (a convolution: n, o, u, v)."""
+        sides = ["r" if label in rows else "c" for label in first]
+        changes = sum(x != y for x, y in pairwise(sides))
+        if changes != 2 or sides[0] != "r":
+            return ()
+        return tuple(first[: sides.index("c")])
+
+    def _spread(self, a: Operand, b: Operand, lead: Labels, rows: Labels, columns: Labels, inner: Labels) -> Operand:
+        """``b[columns, inner] @ a[lead, inner, rows]``: one product for each leading entry, no transpose of the result."""
+        left = self._flat(b, columns, inner)
+        ordered = transposed(a, (*lead, *inner, *rows))
+        sizes = [integer_text(self.extent(label)) for label in lead]
+        text = ordered.wrapped()
+        if len(inner) > 1 or len(rows) > 1:
+            text += f".reshape({', '.join([*sizes, self._size(inner), self._size(rows)])})"
+        result = f"{left} @ {text}"
+        labels = (*lead, *columns, *rows)
+        if len(rows) > 1 or len(columns) > 1:
+            shape = ", ".join(integer_text(self.extent(label)) for label in labels)
+            return Operand(f"({result}).reshape({shape})", labels, True, True)
+        return Operand(result, labels, False, True)
+
+    def _inner_order(self, a: Operand, b: Operand, contracted: Labels) -> Labels:
+        """The order of the contracted labels: as the larger operand holds them."""
+        in_b = tuple(label for label in b.labels if label in contracted)
+        return contracted if self._volume(a.labels) >= self._volume(b.labels) else in_b
+
+    def _volume(self, labels: Labels) -> int:
+        volume = 1
+        for label in labels:
+            volume *= self.estimate(label)
+        return volume
+
+    def _flat(self, operand: Operand, first: Labels, second: Labels) -> str:
+        """The operand as a matrix ``first x second`` (a vector where one group is empty)."""
+        if not first or not second:
+            group = first or second
+            ordered = transposed(operand, group)
+            return ordered.wrapped() if len(group) == 1 else f"{ordered.wrapped()}.reshape(-1)"
+        if operand.labels == (*first, *second):
+            return self._matrix(operand, first, second)
+        if operand.labels == (*second, *first):
+            return f"{self._matrix(operand, second, first)}.T"
+        return self._matrix(transposed(operand, (*first, *second)), first, second)
+
+    def _matrix(self, operand: Operand, first: Labels, second: Labels) -> str:
+        if len(first) == len(second) == 1:
+            return operand.wrapped()
+        if len(second) == 1 or self._volume(first) >= self._volume(second):
+            return f"{operand.wrapped()}.reshape(-1, {self._size(second)})"
+        return f"{operand.wrapped()}.reshape({self._size(first)}, -1)"
+
+    def _size(self, labels: Labels) -> str:
+        return integer_text(sp.Mul(*(self.extent(label) for label in labels)))
+
+    def _batched(
+        self, a: Operand, b: Operand, batch: Labels, rows: Labels, columns: Labels, inner: Labels, wanted: Labels
+    ) -> Operand:
+        if not rows or not columns or len(rows) > 1 or len(columns) > 1 or len(inner) > 1:
+            return self._einsum(a, b, tuple(label for label in wanted if label in (*batch, *rows, *columns)))
+        left, right = transposed(a, (*batch, *rows, *inner)), transposed(b, (*batch, *inner, *columns))
+        return Operand(f"{left.wrapped()} @ {right.wrapped()}", (*batch, *rows, *columns), False, True)
+
+    def _einsum(self, a: Operand, b: Operand, order: Labels) -> Operand:
+        letters: dict[IndexName, str] = {}
+        for label in (*a.labels, *b.labels):
+            letters.setdefault(label, _letter(label, letters))
+        spec = ",".join("".join(letters[label] for label in o.labels) for o in (a, b))
+        out = "".join(letters[label] for label in order)
+        return Operand(f'np.einsum("{spec}->{out}", {a.text}, {b.text}, optimize=True)', order, True, True)
+
+
+def _letter(label: IndexName, used: Mapping[IndexName, str]) -> str:
+    name = str(label)
+    if len(name) == 1 and name.isascii() and name.isalpha() and name not in used.values():
+        return name
+    return next(c for c in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in used.values())
+
+
+def _extra(a: Operand, b: Operand, kept: Labels) -> Labels:
+    return tuple(dict.fromkeys(label for label in (*a.labels, *b.labels) if label not in kept))
+
+
+def summed(operand: Operand, gone: Sequence[IndexName]) -> Operand:
+    """The operand summed over some of its labels."""
+    axes = [operand.labels.index(label) for label in gone]
+    left = tuple(label for label in operand.labels if label not in gone)
+    if not left:
+        return Operand(f"{operand.wrapped()}.sum()", (), True, True)
+    axis = f"axis={axes[0]}" if len(axes) == 1 else f"axis=({', '.join(map(str, sorted(axes)))})"
+    return Operand(f"{operand.wrapped()}.sum({axis})", left, True, True)

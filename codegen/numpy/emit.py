@@ -1,0 +1,444 @@
+"""From prepared Programs to the text of one NumPy module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import sympy as sp
+from sympy import Expr
+
+from codegen.lower import given, lower, plan_storage
+from codegen.numpy.buffers import plan_buffers
+from codegen.numpy.helpers import needed
+from codegen.numpy.names import Identifiers
+from codegen.numpy.printer import integer_text
+from codegen.numpy.statements import Writer
+from codegen.numpy.update import update_lines
+from codegen.schedule import schedule
+from symbolic.program import Program, Size, Tensor
+
+__all__ = ["Prepared", "Unit", "emit", "function"]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One function of the module: its program, and what it returns.
+
+    ``kind``: ``loss``, ``predict``, ``value_and_grad``, ``jvp`` or ``hvp``. ``directions``: parameter -> the input that carries
+    its direction.
+    """
+
+    kind: str
+    program: Program
+    wrt: tuple[str, ...] = ()
+    directions: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that the template of a module needs to know of a model."""
+
+    name: str
+    dtype: str
+    source: str
+    digest: str
+    command: str
+    prediction: str
+    program: Program
+    units: tuple[Unit, ...]
+    initialisers: Mapping[str, Any]
+    update: Any
+    seed: int = 0
+    cost: str = ""
+
+
+@dataclass(frozen=True)
+class _Function:
+    name: str
+    signature: str
+    doc: str
+    door: tuple[str, ...]
+    body: tuple[str, ...]
+    result: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Row:
+    key: str
+    shape: str
+    kind: str
+
+
+def emit(prepared: Prepared) -> str:
+    """The module's text."""
+    functions = [function(unit, prepared) for unit in prepared.units]
+    program = prepared.program
+    check = _check(program)
+    lines = [line for f in functions for line in f.body]
+    update = update_lines(prepared.update)
+    inits, init_sources = _init(prepared)
+    helpers = needed([*lines, *update.lines, check])
+    context = {
+        "name": prepared.name, "dtype": prepared.dtype, "source": prepared.source, "digest": prepared.digest[:16],
+        "command": prepared.command, "cost": prepared.cost, "seed": prepared.seed,
+        "what": "loss, gradients, prediction and update with NumPy alone",
+        "constants": sorted((n, v) for n, v in program.sizes.items() if v is not None),
+        "parameters": [_row(t) for t in program.parameters],
+        "inputs": [_row(t) for t in program.inputs],
+        "outputs": [_row(program.tensor(n), program.links.get(n)) for n in program.outputs],
+        "functions": functions, "init": inits, "initialisers": init_sources, "helpers": helpers,
+        "optimiser": {"name": update.name, "lines": update.lines},
+        "check": check, "selfcheck": _selfcheck(prepared),
+    }
+    return _template().render(m=context).rstrip() + "\n"
+
+
+@lru_cache(maxsize=1)
+def _template() -> Any:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(loader=PackageLoader("codegen.numpy"), undefined=StrictUndefined, autoescape=False,
+                              keep_trailing_newline=True)
+    return environment.get_template("module.py.jinja")
+
+
+def _row(tensor: Tensor, key: str | None = None) -> _Row:
+    parts = [
+        str(int(e)) if e.is_Integer else f'"{integer_text(e)}"' for e in tensor.shape
+    ]
+    comma = "," if len(parts) == 1 else ""
+    return _Row(f'"{key or tensor.name}"', f"({', '.join(parts)}{comma})", f'"{tensor.kind}"')
+
+
+# ---- functions -------------------------------------------------------------------------------------------------------
+
+
+def function(unit: Unit, prepared: Prepared) -> _Function:
+    """One function: door, body, result."""
+    program = unit.program
+    names, codes = Identifiers.of(program)
+    nodes = lower(schedule(program), program)
+    for symbol in _index_names(nodes):
+        codes.setdefault(symbol, names.fresh(symbol) if symbol not in names.taken else names.fresh(f"{symbol}_"))
+    storage_codes = dict(codes)
+    storages = plan_storage(nodes, program, codes)
+    for name, storage in storages.items():
+        if storage.padded and given(storage.tensor):
+            storage_codes[name] = names.fresh(f"{codes[name]}_padded")
+    storages = plan_storage(nodes, program, storage_codes)
+    plan = plan_buffers(nodes, program, storages, codes, names)
+    writer = Writer(program, storages, plan)
+    for name in plan.unwritten:
+        writer.allocate_zero(name)
+    body = writer.write(nodes)
+    free = _free_sizes(program)
+    door = _door(unit, program, codes, free)
+
+    def array(name: str) -> str:
+        storage = storages[name]
+        if not storage.padded:
+            return storage.code
+        picks = [f"{integer_text(a)}:{integer_text(a + n)}"
+                 for a, n in zip(storage.before, storage.tensor.shape, strict=True)]
+        return f"{storage.code}[{', '.join(picks)}]"
+
+    return _Function(*_signature(unit), tuple(door), tuple(body), tuple(_result(unit, program, array)))
+
+
+def _index_names(nodes: Sequence[Any]) -> list[str]:
+    from codegen.schedule import Loop
+
+    found: dict[str, None] = {}
+
+    def visit(node: Any) -> None:
+        if isinstance(node, Loop):
+            found.setdefault(str(node.symbol))
+            for child in node.body:
+                visit(child)
+        else:
+            for index in node.equation.indices:
+                found.setdefault(index.name)
+
+    for node in nodes:
+        visit(node)
+    return list(found)
+
+
+def _free_sizes(program: Program) -> list[str]:
+    return [name for name, value in program.sizes.items() if value is None]
+
+
+def _signature(unit: Unit) -> tuple[str, str, str]:
+    match unit.kind:
+        case "value_and_grad":
+            return ("value_and_grad", "params, batch, aux=False",
+                    "The loss and its gradients, a dict like params: (loss, grads), with aux (loss, grads, aux).")
+        case "loss":
+            return "loss", "params, batch", "The loss alone."
+        case "predict":
+            return "predict", "params, batch", "The outputs alone, by name (no targets needed)."
+        case "jvp":
+            return ("jvp", "params, batch, direction",
+                    "The loss and its derivative along a direction (a dict like params): (loss, slope).")
+        case "hvp":
+            return ("hvp", "params, batch, direction",
+                    "The Hessian of the loss times a direction (a dict like params): a dict like params.")
+    raise ValueError(unit.kind)
+
+
+def _door(unit: Unit, program: Program, codes: Mapping[str, str], free: Sequence[str]) -> list[str]:
+    lines = []
+    directions = unit.directions or {}
+    inputs = [t for t in program.inputs if t.name not in directions.values()]
+    listed = f"({', '.join(repr(t.name) for t in inputs)}{',' if len(inputs) == 1 else ''})".replace("'", '"')
+    call = "_check(params, batch)" if unit.kind != "predict" else f"_check(params, batch, {listed})"
+    if unit.kind in ("jvp", "hvp"):
+        call = "_check(params, batch)"
+    if free:
+        lines.append(f"{', '.join(free)}{',' if len(free) == 1 else ''} = {call}")
+    else:
+        lines.append(call)
+    if unit.kind in ("jvp", "hvp"):
+        lines.append("_check_direction(params, direction)")
+    used = _used(program)
+    lines += [f'{codes[t.name]} = params["{t.name}"]' for t in program.parameters if t.name in used]
+    lines += [f'{codes[t.name]} = batch["{t.name}"]' for t in inputs if t.name in used]
+    lines += [f'{codes[made]} = direction["{name}"]' for name, made in directions.items() if made in used]
+    return lines
+
+
+def _used(program: Program) -> set[str]:
+    from symbolic.program import tensor_of
+
+    used = {tensor_of(entry) for equation in program.equations for entry in equation.reads}
+    used.update(program.outputs)
+    return used
+
+
+def _result(unit: Unit, program: Program, array: Any) -> list[str]:
+    outputs = [f'"{program.links.get(name, name)}": {array(name)}' for name in program.outputs]
+    match unit.kind:
+        case "loss":
+            return [f"return float({array(program.loss)})"]
+        case "predict":
+            return _dict("return ", outputs)
+        case "jvp":
+            return [f"return float({array(program.loss)}), float({array(program.tangents[program.loss])})"]
+        case "hvp":
+            pairs = [(n, program.tangents.get(program.gradients[n])) for n in unit.wrt]
+            return _dict("return ", [f'"{n}": {array(t)}' if t else f'"{n}": np.zeros_like(params["{n}"])' for n, t in pairs])
+    lines = _dict("grads = ", [f'"{name}": {array(program.gradients[name])}' for name in unit.wrt])
+    lines.append("if aux:")
+    lines += [f"    {line}" for line in _dict(f"return float({array(program.loss)}), grads, ", outputs)]
+    lines.append(f"return float({array(program.loss)}), grads")
+    return lines
+
+
+def _dict(head: str, items: Sequence[str]) -> list[str]:
+    one = f"{head}{{{', '.join(items)}}}"
+    if len(one) <= 110:
+        return [one]
+    return [f"{head}{{", *(f"    {item}," for item in items), "}"]
+
+
+# ---- the door --------------------------------------------------------------------------------------------------------
+
+
+def _check(program: Program) -> str:
+    """``_check``: the free sizes, found in the shapes; a quick test of everything, and the words where it fails."""
+    free = _free_sizes(program)
+    tensors = [(t, "params") for t in program.parameters] + [(t, "batch") for t in program.inputs]
+    where: dict[str, str] = {}
+    for tensor, source in reversed(tensors):
+        for axis, extent in enumerate(tensor.shape):
+            if isinstance(extent, Size) and extent.name in free:
+                where[extent.name] = f'{source}["{tensor.name}"].shape[{axis}]'
+    lines = ["def _check(params, batch, names=tuple(INPUTS)):",
+             '    """The free sizes, read off the shapes. Raises ValueError: which array, what was expected, what came."""',
+             "    sizes = _sizes(params, batch, names)"]
+    for name in free:
+        lines.append(f'    {name} = sizes.get("{name}", 1)')
+    rows = []
+    for tensor, source in tensors:
+        shape = ", ".join(integer_text(e) for e in tensor.shape) + ("," if tensor.rank == 1 else "")
+        low = integer_text(tensor.low) if tensor.is_index else "None"
+        below = integer_text(tensor.below) if tensor.is_index and tensor.below is not None else "None"
+        rows.append(f'    _array({source}, "{tensor.name}", ({shape}), {low}, {below}, {tensor.ignore})'
+                    if source == "params" else
+                    f'    if "{tensor.name}" in names:\n        _array({source}, "{tensor.name}", ({shape}), {low}, {below}, {tensor.ignore})')
+    lines += rows
+    lines.append("    for name in params:\n        if name not in PARAMETERS:\n"
+                 "            raise ValueError(f\"params: unknown name '{name}'; expected {', '.join(PARAMETERS)}\")")
+    result = ", ".join(free) + ("," if len(free) == 1 else "")
+    lines.append(f"    return {result}" if free else "    return None")
+    fast = _fast_check(program, tensors, where, free)
+    return fast + "\n\n" + "\n".join(lines).replace("def _check(", "def _check_slowly(", 1) + "\n\n" + _WORDS
+
+
+def _fast_check(program: Program, tensors: Sequence[tuple[Tensor, str]], where: Mapping[str, str], free: Sequence[str]
+                ) -> str:
+    lines = ["def _check(params, batch, names=None):",
+             '    """The free sizes, read off the shapes; ValueError says which array is wrong, what was expected, what came."""']
+    quick = []
+    for tensor, source in tensors:
+        shape = ", ".join(integer_text(e) for e in tensor.shape) + ("," if tensor.rank == 1 else "")
+        item = f'{source}["{tensor.name}"]'
+        quick.append(f"{item}.shape == ({shape})")
+        if tensor.is_index:
+            quick.append(f'{item}.dtype.kind in "iu"')
+            if tensor.below is not None and tensor.ignore is None:
+                quick.append(f"_in_range({item}, {integer_text(tensor.low)}, {integer_text(tensor.below)})")
+        else:
+            quick.append(f"{item}.dtype == DTYPE")
+    inputs_ignore = any(t.ignore is not None for t, _ in tensors)
+    result = ", ".join(free) + ("," if len(free) == 1 else "")
+    if not inputs_ignore and all(name in where for name in free) and quick:
+        lines.append("    if names is None:")
+        lines.append("        try:")
+        for name in free:
+            lines.append(f"            {name} = {where[name]}")
+        lines.append("            if (")
+        lines.append(f"                len(params) == {len(program.parameters)}")
+        lines += [f"                and {test}" for test in quick]
+        lines.append("            ):")
+        lines.append(f"                return {result}" if free else "                return None")
+        lines.append("        except (KeyError, AttributeError, IndexError, TypeError):")
+        lines.append("            pass  # said in words below")
+    lines.append("    return _check_slowly(params, batch, tuple(INPUTS) if names is None else names)")
+    return "\n".join(lines) + "\n"
+
+
+_WORDS = '''def _sizes(params, batch, names):
+    """What the shapes say of the free sizes; two axes of one size must agree."""
+    sizes, seen = {}, {}
+    tables = [(params, PARAMETERS, tuple(PARAMETERS), "params"), (batch, INPUTS, names, "batch")]
+    for arrays, table, listed, source in tables:
+        for name in listed:
+            if name not in arrays:
+                raise ValueError(f"{source}: '{name}' is missing; expected {', '.join(listed)}, found {', '.join(arrays)}")
+            shape, found = table[name][0], getattr(arrays[name], "shape", None)
+            if not isinstance(arrays[name], np.ndarray | np.generic):
+                raise ValueError(f"{source}['{name}']: expected a NumPy array, found {type(arrays[name]).__name__}")
+            if len(shape) != len(found):
+                raise ValueError(f"{source}['{name}']: expected {len(shape)} axes {shape}, found shape {found}")
+            for extent, have in zip(shape, found):
+                if isinstance(extent, str) and extent.isidentifier() and extent not in globals():
+                    if sizes.setdefault(extent, have) != have:
+                        raise ValueError(f"{source}['{name}']: expected {extent} = {sizes[extent]} as in {seen[extent]}, "
+                                         f"found shape {found}")
+                    seen.setdefault(extent, f"{source}['{name}']")
+    return sizes
+
+
+def _array(arrays, name, shape, low, below, ignore):
+    """One array against its shape, type and range."""
+    array = arrays[name]
+    if array.shape != shape:
+        raise ValueError(f"'{name}': expected shape {shape}, found {array.shape}")
+    if low is None:
+        if array.dtype != DTYPE:
+            raise ValueError(f"'{name}': expected dtype {np.dtype(DTYPE).name}, found {array.dtype}; "
+                             f"convert with .astype(np.{np.dtype(DTYPE).name})")
+        return
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"'{name}': expected an integer dtype, found {array.dtype}")
+    values = array if ignore is None else array[array != ignore]
+    if values.size and (values.min() < low or (below is not None and values.max() >= below)):
+        raise ValueError(f"'{name}': expected {low} <= entries < {below}"
+                         f"{'' if ignore is None else f' or {ignore}'}, found {values.min()} .. {values.max()}")
+
+
+def _check_direction(params, direction):
+    """The direction has the names, shapes and types of the parameters."""
+    for name, array in params.items():
+        found = direction.get(name)
+        if getattr(found, "shape", None) != array.shape or found.dtype != array.dtype:
+            raise ValueError(f"direction['{name}']: expected shape {array.shape} and dtype {array.dtype}, "
+                             f"found {None if found is None else (found.shape, found.dtype)}")
+'''
+
+
+# ---- init and selfcheck ------------------------------------------------------------------------------------------------
+
+
+def _init(prepared: Prepared) -> tuple[list[str], list[str]]:
+    from symbolic.initialisers import fans
+
+    program = prepared.program
+    lines = ["rng = np.random.default_rng(seed)"]
+    used: dict[str, str] = {}
+    free = sorted({str(s) for t in program.parameters for e in t.shape for s in e.free_symbols
+                   if program.sizes.get(str(s)) is None})
+    for name in free:
+        lines.append(f'if "{name}" not in sizes:')
+        lines.append(f'    raise ValueError("init: the size {name} is free; give it, init({name}=...)")')
+        lines.append(f'{name} = sizes["{name}"]')
+    items = []
+    for tensor in program.parameters:
+        init = prepared.initialisers[tensor.name]
+        used[init.initialiser.name] = init.initialiser.source
+        fan_in, fan_out = fans(tensor.shape)
+        shape = ", ".join(map(integer_text, tensor.shape)) + ("," if tensor.rank == 1 else "")
+        extra = "".join(f", {_number(a)}" for a in init.arguments)
+        items.append(f'"{tensor.name}": np.asarray({init.initialiser.name}(rng, ({shape}), {integer_text(fan_in)}, '
+                     f"{integer_text(fan_out)}{extra}), DTYPE)")
+    lines += ["return {", *(f"    {item}," for item in items), "}"]
+    return lines, [used[name].strip() + "\n\n" for name in sorted(used)]
+
+
+def _number(value: Expr) -> str:
+    return repr(float(value)) if isinstance(value, sp.Float) else integer_text(value)
+
+
+def _selfcheck(prepared: Prepared) -> str:
+    program = prepared.program
+    free = _free_sizes(program)
+    lines = ["def selfcheck(seed=0, **sizes):",
+             '    """Hold the gradients against central differences along random directions, in float64; raises where they differ."""',
+             "    global DTYPE",
+             "    rng = np.random.default_rng(seed)"]
+    for k, name in enumerate(free):
+        lines.append(f'    {name} = sizes.get("{name}", {prepared_size(name, k, program)})')
+    lines.append("    dtype, DTYPE = DTYPE, np.float64")
+    lines.append("    try:")
+    lines.append("        params = {")
+    for t in program.parameters:
+        shape = ", ".join(map(integer_text, t.shape)) + ("," if t.rank == 1 else "")
+        lines.append(f'            "{t.name}": np.asarray(rng.uniform(-0.5, 0.5, ({shape}))),')
+    lines.append("        }")
+    lines.append("        batch = {")
+    for t in program.inputs:
+        shape = ", ".join(map(integer_text, t.shape)) + ("," if t.rank == 1 else "")
+        if t.is_index:
+            lines.append(f'            "{t.name}": np.asarray(rng.integers({integer_text(t.low)}, '
+                         f"{integer_text(t.below) if t.below is not None else 2}, ({shape}))),")
+        else:
+            lines.append(f'            "{t.name}": np.asarray(rng.uniform(0.1, 0.9, ({shape}))),')
+    lines.append("        }")
+    lines += [
+        "        _, grads = value_and_grad(params, batch)",
+        "        for name, array in params.items():",
+        "            direction = rng.standard_normal(array.shape)",
+        "            step = 1e-6 / max(1.0, float(np.abs(direction).max()))",
+        "            above = loss({**params, name: array + step * direction}, batch)",
+        "            below = loss({**params, name: array - step * direction}, batch)",
+        "            expected, found = (above - below) / (2 * step), float(np.sum(grads[name] * direction))",
+        "            error = abs(found - expected) / max(abs(expected), 1e-3)",
+        '            print(f"{name}: slope {found:.9g}, perturbation {expected:.9g}, error {error:.1e}")',
+        "            if not error < 1e-5:",
+        '                raise AssertionError(f"the gradient of {name} is wrong")',
+        "    finally:",
+        "        DTYPE = dtype",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def prepared_size(name: str, position: int, program: Program) -> int:
+    """A small value for a free size in the self-check, distinct from its neighbours."""
+    return 3 + position
+
+

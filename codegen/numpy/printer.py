@@ -1,0 +1,205 @@
+"""Scalar expressions as NumPy text. Subclasses SymPy's printer; reads arrive as symbols that carry their view's text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sympy as sp
+from sympy import Expr
+from sympy.printing.precedence import PRECEDENCE, precedence
+from sympy.printing.str import StrPrinter
+
+from symbolic.functions import COMPARISONS, row_of
+
+__all__ = ["NumPyPrinter", "integer_text"]
+
+_COMPARES = tuple(COMPARISONS.values())
+
+
+class Text(sp.Symbol):  # type: ignore[misc]
+    """A piece of finished NumPy text standing in an expression; ``Text`` is real-valued and an atom of the syntax."""
+
+    __slots__ = ()
+
+
+class NumPyPrinter(StrPrinter):  # type: ignore[misc]
+    """Prints a body over ``Text`` symbols. ``dtype`` is the text of the module's floating type."""
+
+    def __init__(self, dtype: str = "DTYPE") -> None:
+        super().__init__({"order": "none", "full_prec": False})
+        self.dtype = dtype
+
+    def _print_Text(self, expr: Text) -> str:
+        return str(expr.name)
+
+    def _print_Float(self, expr: Any) -> str:
+        return repr(float(expr))
+
+    def _print_Integer(self, expr: Any) -> str:
+        return str(int(expr))
+
+    def _print_Pi(self, expr: Any) -> str:
+        return "np.pi"
+
+    def _print_Exp1(self, expr: Any) -> str:
+        return "np.e"
+
+    def _print_Rational(self, expr: Any) -> str:
+        return f"{expr.p}/{expr.q}" if expr.p > 0 else f"-{-expr.p}/{expr.q}"
+
+    def _print_floor(self, expr: Any) -> str:
+        return f"({integer_text(expr)})"
+
+    def _print_Pow(self, expr: Any, rational: bool = False) -> str:
+        base, exponent = expr.args
+        if exponent == sp.Rational(1, 2):
+            return f"np.sqrt({self._print(base)})"
+        if exponent == -sp.Rational(1, 2):
+            return f"1/np.sqrt({self._print(base)})"
+        if exponent == sp.Rational(3, 2):
+            inner = self.parenthesize(base, PRECEDENCE["Mul"])
+            return f"{inner}*np.sqrt({self._print(base)})"
+        if exponent.is_Rational and exponent < 0:
+            below = self._print(base**-exponent)
+            return f"1/{below}" if exponent == -1 and base.is_Atom else f"1/({below})"
+        return f"{self.parenthesize(base, PRECEDENCE['Pow'] + 1)}**{self.parenthesize(exponent, PRECEDENCE['Pow'])}"
+
+    def _print_Mul(self, expr: Any) -> str:
+        """Scalars first, gathered into one factor, so that an array is multiplied once."""
+        scalars, arrays = [], []
+        for factor in expr.args:
+            (arrays if factor.atoms(Text) else scalars).append(factor)
+        if not arrays:
+            return self._plain_product(scalars)
+        sign = ""
+        number = sp.Mul(*scalars)
+        if number.could_extract_minus_sign():
+            sign, number = "-", -number
+        above = [f for f in arrays if not _is_reciprocal(f)]
+        below = [1 / f for f in arrays if _is_reciprocal(f)]
+        texts = [self._factor(f) for f in above]
+        if above and all(isinstance(f, _COMPARES) for f in above):
+            texts[0] = f"{texts[0]}.astype({self.dtype})"
+        parts = ""
+        if number != 1:
+            top, bottom = sp.fraction(number)
+            if bottom != 1 and above:
+                parts = f"({self._plain_product([number])})*"
+            else:
+                parts = f"{self._plain_product([number])}*" if above else self._plain_product([number])
+        elif not above:
+            parts = "1"
+        body = parts + "*".join(texts)
+        for factor in below:
+            body += f"/{self.parenthesize(factor, PRECEDENCE['Mul'] + 1)}"
+        return sign + body
+
+    def _plain_product(self, factors: list[Expr]) -> str:
+        product = sp.Mul(*factors)
+        above, below = sp.fraction(product)
+        top = "*".join(self.parenthesize(f, PRECEDENCE["Mul"]) for f in sp.Mul.make_args(above))
+        if below == 1:
+            return top
+        bottom = "*".join(self.parenthesize(f, PRECEDENCE["Mul"]) for f in sp.Mul.make_args(below))
+        return f"{top}/({bottom})" if "*" in bottom else f"{top}/{bottom}"
+
+    def _factor(self, expr: Expr) -> str:
+        if isinstance(expr, _COMPARES):
+            return self._compare(expr)
+        return str(self.parenthesize(expr, PRECEDENCE["Mul"]))
+
+    def _print_Add(self, expr: Any, order: Any = None) -> str:
+        terms = sorted(expr.args, key=lambda term: term.could_extract_minus_sign())
+        text = ""
+        for term in terms:
+            piece = self._print(term)
+            if text and piece.startswith("-"):
+                text += f" - {piece[1:]}"
+            else:
+                text += f" + {piece}" if text else piece
+        return text
+
+    def _compare(self, expr: Any) -> str:
+        row = row_of(expr)
+        assert row is not None
+        return row.numpy.format(*(self.parenthesize(a, PRECEDENCE["Add"]) for a in expr.args))
+
+    def _print_Function(self, expr: Any) -> str:
+        row = row_of(expr)
+        if row is None:
+            raise ValueError(f"no NumPy text for {expr}")
+        if isinstance(expr, _COMPARES):
+            return f"{self._compare(expr)}.astype({self.dtype})"
+        if row.name == "where":
+            condition, yes, no = expr.args
+            test = self._condition(condition)
+            branches = [self._print(b) for b in (yes, no)]
+            if yes.is_number and no.is_number:
+                branches = [f"{self.dtype}({b})" for b in branches]
+            return f"np.where({test}, {', '.join(branches)})"
+        return row.numpy.format(*map(self._print, expr.args))
+
+    def _print_exp(self, expr: Any) -> str:
+        return self._print_Function(expr)
+
+    _print_log = _print_tanh = _print_exp
+
+    def _condition(self, expr: Any) -> str:
+        if isinstance(expr, _COMPARES):
+            return self._compare(expr)
+        if expr.is_Mul and all(isinstance(f, _COMPARES) for f in expr.args):
+            return " & ".join(self._compare(f) for f in expr.args)
+        return f"{self.parenthesize(expr, PRECEDENCE['Add'])} != 0"
+
+    def _print_Relational(self, expr: Any) -> str:
+        left = self.parenthesize(expr.lhs, PRECEDENCE["Relational"] + 1)
+        right = self.parenthesize(expr.rhs, PRECEDENCE["Relational"] + 1)
+        return f"({left} {expr.rel_op} {right})"
+
+    def _print_Max(self, expr: Any) -> str:
+        return f"max({', '.join(integer_text(a) for a in expr.args)})"
+
+    def _print_Min(self, expr: Any) -> str:
+        return f"min({', '.join(integer_text(a) for a in expr.args)})"
+
+    def parenthesize(self, item: Expr, level: int, strict: bool = False) -> str:
+        if isinstance(item, Text):
+            return str(item.name)
+        if isinstance(item, sp.Float) and item < 0 or item.is_Rational and not item.is_Integer:
+            return f"({self._print(item)})"
+        if item.is_Pow and item.exp.is_Rational and (item.exp < 0 or item.exp == sp.Rational(3, 2)):
+            return f"({self._print(item)})"
+        return str(super().parenthesize(item, level, strict)) if precedence(item) < level else self._print(item)
+
+
+def _is_reciprocal(expr: Expr) -> bool:
+    return bool(expr.is_Pow and expr.exp.is_Rational and expr.exp < 0)
+
+
+class _IntegerPrinter(StrPrinter):  # type: ignore[misc]
+    """Extents and subscripts as Python integer expressions."""
+
+    def _print_floor(self, expr: Any) -> str:
+        above, below = sp.fraction(sp.together(expr.args[0]))
+        return f"({self._print(above)})//{below if below.is_Atom else f'({self._print(below)})'}"
+
+    def _print_ceiling(self, expr: Any) -> str:
+        above, below = sp.fraction(sp.together(expr.args[0]))
+        return f"-(({self._print(-above)})//{below if below.is_Atom else f'({self._print(below)})'})"
+
+    def _print_Max(self, expr: Any) -> str:
+        return f"max({', '.join(map(self._print, expr.args))})"
+
+    def _print_Min(self, expr: Any) -> str:
+        return f"min({', '.join(map(self._print, expr.args))})"
+
+    def _print_Text(self, expr: Text) -> str:
+        return str(expr.name)
+
+
+_INTEGERS = _IntegerPrinter()
+
+
+def integer_text(expr: Expr) -> str:
+    """A subscript or an extent as Python text."""
+    return str(_INTEGERS.doprint(sp.sympify(expr)))

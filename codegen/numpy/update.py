@@ -1,0 +1,99 @@
+"""The optimiser and clipping equations as the body of ``update``: the same machinery, over one parameter at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from codegen.lower import lower, plan_storage
+from codegen.numpy.buffers import plan_buffers
+from codegen.numpy.names import Identifiers
+from codegen.numpy.statements import Writer
+from codegen.schedule import schedule
+from symbolic.program import Program
+
+__all__ = ["Update", "update_lines"]
+
+
+@dataclass(frozen=True)
+class Update:
+    """What the template needs: a name for the docstring and the lines of the body."""
+
+    name: str
+    lines: tuple[str, ...]
+
+
+def update_lines(update: Any) -> Update:
+    """The lines of ``update(params, grads, state, **hyper)`` for a model's optimiser and clipping."""
+    optimizer, clip = update.optimizer, update.clip
+    hyper = dict(optimizer.hyper)
+    clip_hyper = dict(clip.hyper) if clip is not None else {}
+    both = {**hyper, **clip_hyper}
+    lines = [f"known = {{{', '.join(f'{k!r}: {float(v)!r}' for k, v in both.items())}}}".replace("'", '"'),
+             "for name in hyper:",
+             "    if name not in known:",
+             "        raise ValueError(f\"update: unknown hyperparameter '{name}'; expected {', '.join(known)}\")",
+             "known.update(hyper)"]
+    lines += [f'{name} = known["{name}"]' for name in both]
+    slots = ", ".join(f'"{s}": {{name: np.full_like(p, {float(v)!r}) for name, p in params.items()}}'
+                      for s, v in optimizer.slots.items())
+    count = (", " if slots else "") + '"k": 0' if optimizer.counts else ""
+    lines.append(f"state = {{{slots}{count}}} if state is None else state")
+    if optimizer.counts:
+        lines.append('k = state["k"]')
+    name = optimizer.name
+    if clip is not None:
+        name += f" after clipping by {clip.name.replace('_', ' ')}"
+        lines += _clip(clip)
+    program = optimizer.program()
+    body, codes = _body(program, {"p", "g", *optimizer.slots, *hyper, "k", *clip_hyper, "known", "name", "clipped", "new", "slots"})
+    lines.append("new, slots = {}, {" + ", ".join(f'"{s}": {{}}' for s in optimizer.slots) + "}")
+    lines.append("for name, p in params.items():")
+    source = "clipped" if clip is not None else "grads"
+    lines.append(f"    g = {source}[name]")
+    lines += [f'    {s} = state["{s}"][name]' for s in optimizer.slots]
+    lines += [f"    {line}" for line in body]
+    lines.append(f'    new[name] = np.asarray({codes["p_next"]}, p.dtype)')
+    lines += [f'    slots["{s}"][name] = np.asarray({codes[f"{s}_next"]}, p.dtype)' for s in optimizer.slots]
+    if optimizer.counts:
+        lines.append('slots["k"] = k + 1')
+    lines.append("return new, slots")
+    return Update(name, tuple(lines))
+
+
+def _clip(clip: Any) -> list[str]:
+    program = clip.program()
+    body, codes = _body(program, {"g", *clip.hyper, "known", "name", "clipped"})
+    lines = []
+    if clip.together:
+        total = codes["total"]
+        split = next(i for i, line in enumerate(body) if line.startswith(f"{total} ="))
+        before = [line for line in body[: split + 1]]
+        lines += ["total = 0.0", "for g in grads.values():"]
+        lines += [f"    {line}" for line in before[:-1]]
+        lines.append(f"    total += float({before[-1].split(' = ', 1)[1]})")
+        rest = body[split + 1:]
+        scale = next(i for i, line in enumerate(rest) if line.startswith(f"{codes['scale']} ="))
+        lines += rest[: scale + 1]
+        lines += ["clipped = {}", "for name, g in grads.items():"]
+        lines += [f"    {line}" for line in rest[scale + 1:]]
+    else:
+        lines += ["clipped = {}", "for name, g in grads.items():"]
+        lines += [f"    {line}" for line in body]
+    lines.append(f"    clipped[name] = np.asarray({codes['g_next']}, g.dtype)")
+    return lines
+
+
+def _body(program: Program, taken: set[str]) -> tuple[list[str], dict[str, str]]:
+    """The lines of an element-wise program; its inputs keep their own names."""
+    inputs = {t.name: t.name for t in program.inputs}
+    names = Identifiers({*taken, *inputs.values()})
+    codes = {t.name: inputs.get(t.name) or (t.name if t.name in ("total", "scale") else names.fresh(t.name))
+             for t in program.tensors}
+    nodes = lower(schedule(program), program)
+    for equation in program.equations:
+        for index in equation.indices:
+            codes.setdefault(index.name, names.fresh(index.name))
+    storages = plan_storage(nodes, program, codes)
+    plan = plan_buffers(nodes, program, storages, codes, names)
+    return Writer(program, storages, plan).write(nodes), codes

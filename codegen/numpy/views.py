@@ -1,0 +1,298 @@
+"""Reads and writes as NumPy views whose axes carry index names.
+
+A subscript that is one index (with a step and an offset) is a slice; a constant or a loop value picks one entry; two indices in
+one subscript (``2*u + p``) are a strided window; anything else, and whatever goes through an index tensor, is fancy indexing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import sympy as sp
+from sympy import Expr, Indexed
+
+from codegen.lower import Storage
+from codegen.numpy.printer import integer_text
+from symbolic.analysis import affine, index_reads, is_equal, is_nonnegative, subscript_range
+from symbolic.errors import ScheduleError
+from symbolic.program import Index, IndexName, Program, index_symbols, is_index_read, tensor_of
+
+__all__ = ["Operand", "Viewer", "aligned"]
+
+
+@dataclass(frozen=True)
+class Operand:
+    """NumPy text for an array whose axes are the given indices. ``atom``: may be subscripted as it stands; ``fresh``: an array
+    that nothing else refers to; ``product``: the text binds no looser than ``*``."""
+
+    text: str
+    labels: tuple[IndexName, ...] = ()
+    atom: bool = True
+    fresh: bool = False
+
+    def wrapped(self) -> str:
+        return self.text if self.atom else f"({self.text})"
+
+
+def aligned(operand: Operand, order: Sequence[IndexName]) -> Operand:
+    """The operand with its axes in the given order, axes it lacks of length 1 (leading ones left out)."""
+    present = tuple(label for label in order if label in operand.labels)
+    text, atom, fresh = operand.text, operand.atom, operand.fresh
+    if present != operand.labels:
+        text = transposed(operand, present).text
+        atom, fresh = True, False
+    missing = [label not in present for label in order]
+    first = missing.index(False) if False in missing else len(order)
+    tail = missing[first:]
+    if any(tail):
+        parts = ["None" if gone else ":" for gone in tail]
+        while parts and parts[-1] == ":":
+            parts.pop()
+        text = f"{text if atom else f'({text})'}[{', '.join(parts)}]"
+        atom = True
+    return replace(operand, text=text, labels=tuple(order), atom=atom, fresh=fresh)
+
+
+def transposed(operand: Operand, order: Sequence[IndexName]) -> Operand:
+    """The operand with its axes in this order (the same axes)."""
+    if tuple(order) == operand.labels:
+        return operand
+    if tuple(order) == operand.labels[::-1]:
+        return Operand(f"{operand.wrapped()}.T", tuple(order), True, operand.fresh)
+    axes = ", ".join(str(operand.labels.index(label)) for label in order)
+    return Operand(f"{operand.wrapped()}.transpose({axes})", tuple(order), True, operand.fresh)
+
+
+class Viewer:
+    """Makes views for one statement: ``vector`` indices are array axes, everything else is a scalar at run time."""
+
+    def __init__(
+        self, program: Program, storages: Mapping[str, Storage], vector: Mapping[IndexName, Index],
+        loops: Mapping[IndexName, Index],
+    ) -> None:
+        self.program, self.storages, self.vector, self.loops = program, storages, vector, loops
+        self.ranges = {**loops, **vector}
+
+    def extent(self, label: IndexName) -> Expr:
+        return self.vector[label].extent
+
+    def view(self, entry: Indexed, writing: bool = False) -> Operand:
+        """The read (or, for plain subscripts, the target) as an operand."""
+        storage = self.storages[tensor_of(entry)]
+        if not entry.indices:
+            return Operand(storage.code)
+        labels = [self._labels(subscript) for subscript in entry.indices]
+        flat = [label for part in labels for label in part]
+        if len(set(flat)) != len(flat) or any(self._fancy(s) for s in entry.indices):
+            return self._gather(entry, storage, writing)
+        if any(len(part) > 1 for part in labels):
+            return self._window(entry, storage)
+        parts = [self._plain(storage, axis, s) for axis, s in enumerate(entry.indices)]
+        while parts and parts[-1] == ":":
+            parts.pop()
+        text = f"{storage.code}[{', '.join(parts)}]" if parts else storage.code
+        return Operand(text, tuple(flat))
+
+    def _labels(self, subscript: Expr) -> tuple[IndexName, ...]:
+        found = [s for s in index_symbols(subscript) if s in self.vector]
+        return tuple(sorted(found, key=str))
+
+    def _fancy(self, subscript: Expr) -> bool:
+        form = affine(subscript)
+        if form is None:
+            return True
+        if any(isinstance(s, Indexed) for s in form.symbols):
+            return bool(self._index_labels(subscript)) or not self._proved_index(subscript)
+        return any(not c.is_Integer for s, c in form.coefficients if s in self.vector)
+
+    def _index_labels(self, subscript: Expr) -> bool:
+        return any(self._labels(part) for r in index_reads((subscript,)) for part in r.indices)
+
+    def _proved_index(self, subscript: Expr) -> bool:
+        return False
+
+    def _plain(self, storage: Storage, axis: int, subscript: Expr) -> str:
+        offset = storage.before[axis]
+        labels = self._labels(subscript)
+        if not labels:
+            return integer_text(sp.expand(subscript + offset))
+        (label,) = labels
+        form = affine(subscript)
+        assert form is not None
+        step = int(form.coefficient(label))
+        rest = subscript - step * label + offset
+        index = self.vector[label]
+        first, last = sp.expand(step * index.lower + rest), sp.expand(step * (index.upper - 1) + rest)
+        if step > 0:
+            start = "" if first == 0 else integer_text(first)
+            stop = "" if is_equal(last + 1, storage.extents[axis], self.program) else integer_text(sp.expand(last + 1))
+            return f"{start}:{stop}" + (f":{step}" if step != 1 else "")
+        start = "" if is_equal(first + 1, storage.extents[axis], self.program) else integer_text(first)
+        stop = "" if last == 0 else integer_text(sp.expand(last - 1))
+        if last != 0 and not is_nonnegative(last - 1, self.program):
+            raise ScheduleError(f"{self.program.name}: cannot prove the sign of {last} in {storage.code}")
+        return f"{start}:{stop}:{step}"
+
+    def _window(self, entry: Indexed, storage: Storage) -> Operand:
+        """``x[n, c, 2*u + p]`` as a strided view with an axis for each of n, c, u, p."""
+        shape, strides, starts, labels = [], [], [], []
+        for axis, subscript in enumerate(entry.indices):
+            form = affine(subscript)
+            assert form is not None
+            rest = form.constant + sum(
+                (c * s for s, c in form.coefficients if s not in self.vector), start=sp.Integer(0)
+            )
+            start = sp.expand(rest + storage.before[axis])
+            mine = sorted((s for s in form.symbols if s in self.vector), key=lambda s: -abs(int(form.coefficient(s))))
+            for label in self._window_order(mine, form):
+                coefficient = form.coefficient(label)
+                start = sp.expand(start + coefficient * self.vector[label].lower)
+                shape.append(integer_text(self.extent(label)))
+                stride = f"{storage.code}.strides[{axis}]"
+                strides.append(stride if coefficient == 1 else f"{coefficient}*{stride}")
+                labels.append(label)
+            if not mine:
+                starts.append(f"{integer_text(start)}:{integer_text(start + 1)}" if mine else integer_text(start))
+            else:
+                starts.append(":" if start == 0 else f"{integer_text(start)}:")
+        while starts and starts[-1] == ":":
+            starts.pop()
+        base = f"{storage.code}[{', '.join(starts)}]" if starts else storage.code
+        text = f"_windows({base}, ({', '.join(shape)},), ({', '.join(strides)},))"
+        return Operand(text, tuple(labels))
+
+    def _window_order(self, labels: Iterable[IndexName], form: object) -> list[IndexName]:
+        """Positions before offsets: the index that also stands on the target comes first (kept stable by name)."""
+        return sorted(labels, key=lambda s: (s not in self.first, str(s)))
+
+    first: frozenset[IndexName] = frozenset()
+
+    # ---- fancy indexing --------------------------------------------------------------------------------------------
+
+    def _gather(self, entry: Indexed, storage: Storage, writing: bool) -> Operand:
+        """Advanced indexing; entries that are nowhere or out of bounds read 0 (``writing`` leaves the mask to the caller)."""
+        single = self._single_fancy(entry, storage)
+        if single is not None:
+            return single
+        parts, order, masks = self.subscript_arrays(entry)
+        text = f"{storage.code}[{', '.join(parts)}]"
+        if masks and not writing:
+            return Operand(f"np.where({' & '.join(masks)}, {text}, 0)", order, True, True)
+        return Operand(text, order, True, not writing)
+
+    def _single_fancy(self, entry: Indexed, storage: Storage) -> Operand | None:
+        """``E[tok]`` and ``W[:, tok]``: one axis through an index tensor proved in range, slices on the others."""
+        fancy = [axis for axis, s in enumerate(entry.indices) if index_reads((s,))]
+        if len(fancy) != 1:
+            return None
+        (axis,) = fancy
+        subscript = entry.indices[axis]
+        if not is_index_read(subscript) if isinstance(subscript, Indexed) else True:
+            return None
+        others = [self._labels(s) for k, s in enumerate(entry.indices) if k != axis]
+        inner = self.view(subscript)
+        flat = [label for part in others for label in part]
+        if any(len(part) > 1 for part in others) or len(set(flat)) != len(flat) or set(flat) & set(inner.labels):
+            return None
+        if self.mask_of(entry, axis) is not None:
+            return None
+        offset = storage.before[axis]
+        index = inner.text if offset == 0 else f"{inner.wrapped()} + {integer_text(offset)}"
+        scalars = [k for k, s in enumerate(entry.indices) if k != axis and not self._labels(s)]
+        if not inner.labels:
+            scalars = []
+        base = storage.code
+        if scalars:
+            picks = [integer_text(sp.expand(s + storage.before[k])) if k in scalars else ":"
+                     for k, s in enumerate(entry.indices)]
+            while picks[-1] == ":":
+                picks.pop()
+            base = f"{base}[{', '.join(picks)}]"
+        parts = []
+        for k, s in enumerate(entry.indices):
+            if k in scalars:
+                continue
+            parts.append(index if k == axis else self._plain(storage, k, s))
+        while parts and parts[-1] == ":":
+            parts.pop()
+        labels: list[IndexName] = []
+        for k, s in enumerate(entry.indices):
+            labels += inner.labels if k == axis else self._labels(s)
+        return Operand(f"{base}[{', '.join(parts)}]", tuple(labels), True, bool(inner.labels))
+
+    def subscript_arrays(self, entry: Indexed) -> tuple[list[str], tuple[IndexName, ...], list[str]]:
+        """Broadcastable index arrays for every axis, the labels of the result, and the masks of what is in bounds."""
+        storage = self.storages[tensor_of(entry)]
+        order: dict[IndexName, None] = {}
+        for subscript in entry.indices:
+            for label in self._labels(subscript):
+                order.setdefault(label)
+            for inner in index_reads((subscript,)):
+                for part in inner.indices:
+                    for label in self._labels(part):
+                        order.setdefault(label)
+        labels = tuple(order)
+        parts, masks = [], []
+        for axis, subscript in enumerate(entry.indices):
+            text = self.index_array(sp.expand(subscript + storage.before[axis]), labels)
+            mask = self.mask_of(entry, axis, labels)
+            if mask is not None:
+                masks.append(mask)
+                text = f"np.where({mask}, {text}, 0)"
+            parts.append(text)
+        return parts, labels, masks
+
+    def index_array(self, subscript: Expr, labels: Sequence[IndexName]) -> str:
+        """An integer expression over the labels, as broadcastable text."""
+        form = affine(subscript)
+        if form is None:
+            raise ScheduleError(f"{self.program.name}: the subscript {subscript} is not affine")
+        pieces: list[str] = []
+        for symbol, coefficient in form.coefficients:
+            if isinstance(symbol, Indexed):
+                inner = aligned(self.view(symbol), labels) if self.view(symbol).labels else self.view(symbol)
+                text = inner.wrapped()
+            elif symbol in self.vector:
+                text = aligned(self.arange(symbol), labels).text
+            else:
+                text = integer_text(symbol)
+            negative = coefficient.could_extract_minus_sign()
+            size = -coefficient if negative else coefficient
+            term = text if size == 1 else f"{integer_text(size)}*{text}"
+            pieces.append(f"- {term}" if negative else f"+ {term}")
+        if form.constant != 0 or not pieces:
+            constant = integer_text(form.constant)
+            pieces.append(f"- {constant[1:]}" if constant.startswith("-") else f"+ {constant}")
+        joined = " ".join(pieces)
+        return joined[2:] if joined.startswith("+ ") else f"-{joined[2:]}"
+
+    def arange(self, label: IndexName) -> Operand:
+        index = self.vector[label]
+        lower = "" if index.lower == 0 else f"{integer_text(index.lower)}, "
+        return Operand(f"np.arange({lower}{integer_text(index.upper)})", (label,))
+
+    def mask_of(self, entry: Indexed, axis: int, labels: Sequence[IndexName] | None = None) -> str | None:
+        """The text that says where one subscript is in bounds, or ``None`` where that is proved."""
+        subscript = entry.indices[axis]
+        tensor = self.program.tensor(tensor_of(entry))
+        tests = []
+        found = subscript_range(subscript, self.ranges, self.program)
+        lower, upper = tensor.bounds(axis)
+        proved = found is not None and (
+            is_nonnegative(found[0] - lower, self.program) and is_nonnegative(upper - 1 - found[1], self.program)
+        )
+        order = labels if labels is not None else tuple(self.vector)
+        for inner in index_reads((subscript,)):
+            source = self.program.tensor(tensor_of(inner))
+            reads_empty = source.note and source.role == "intermediate"
+            if source.ignore is not None or reads_empty:
+                text = aligned(self.view(inner), order).wrapped()
+                tests.append(f"({text} >= {integer_text(source.low)})")
+                if source.ignore is not None and source.ignore >= 0 and source.below is not None:
+                    tests.append(f"({text} < {integer_text(source.below)})")
+        if not proved:
+            text = self.index_array(sp.expand(subscript), order)
+            tests.append(f"({text} >= {integer_text(lower)})")
+            tests.append(f"({text} < {integer_text(upper)})")
+        return " & ".join(tests) if tests else None

@@ -1,0 +1,194 @@
+"""The stages in order, one call each; the only place that knows the order.
+
+    Model -> Program -> (stabilised) -> Program + adjoint -> rewritten Program -> Schedule -> text
+
+Every value on the way is frozen and can be printed: ``stages(model)`` keeps them all.
+"""
+
+from __future__ import annotations
+
+
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from symbolic.adjoint import gradient
+from symbolic.errors import SpecError, nearest
+from symbolic.model import Model
+from symbolic.program import Program
+from symbolic.rewrite import Step, apply
+from symbolic.tangent import tangent
+
+__all__ = ["TARGETS", "Options", "Stages", "Written", "compile", "generate", "render", "stages"]
+
+TARGETS = ("numpy",)
+DTYPES = ("float32", "float64")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may ask for. ``wrt``: ``params``, ``all`` or names. ``disabled``: rewrites that are switched off."""
+
+    dtype: str | None = None
+    wrt: str | tuple[str, ...] = "params"
+    unroll: int | None = None
+    tangent: bool = False
+    hvp: bool = False
+    disabled: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Every stage of one model's way from equations to the programs that are scheduled."""
+
+    model: Model
+    options: Options
+    wrt: tuple[str, ...]
+    program: Program
+    stabilised: Program
+    adjoint: Program
+    optimised: Program
+    predict: Program
+    loss: Program
+    jvp: Program | None = None
+    hvp: Program | None = None
+    directions: Mapping[str, str] = field(default_factory=dict)
+    steps: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True)
+class Written:
+    """One file that was written: where, how many lines, what a call costs."""
+
+    path: Path
+    lines: int
+    cost: str = ""
+
+
+def stages(model: Model, options: Options | None = None) -> Stages:
+    """Run the pipeline up to the programs that a target schedules. Raises ChainruleError."""
+    options = options or Options()
+    program = model.program()
+    predict = model.predict_program()
+    if options.unroll is not None:
+        from symbolic.unroll import unroll
+
+        program, predict = unroll(program, options.unroll), unroll(predict, options.unroll)
+    wrt = names_of(program, options.wrt)
+    stabilised, before = apply(program, "forward", options.disabled)
+    adjoint = gradient(stabilised, wrt)
+    optimised, after = apply(adjoint, "backward", options.disabled)
+    loss = forward_only(stabilised, options)
+    predicted, _ = apply(predict, "forward", options.disabled)
+    predicted = forward_only(predicted, options)
+    jvp = hvp = None
+    directions: dict[str, str] = {}
+    if options.tangent:
+        jvp = tangent(stabilised, wrt)
+        directions = {name: jvp.tangents[name] for name in wrt}
+        jvp, _ = apply(jvp, "backward", options.disabled)
+    if options.hvp:
+        hvp = tangent(adjoint, wrt)
+        directions = {name: hvp.tangents[name] for name in wrt}
+        hvp, _ = apply(hvp, "backward", options.disabled)
+    return Stages(model, options, wrt, program, stabilised, adjoint, optimised, predicted, loss, jvp, hvp, directions,
+                  (*before, *after))
+
+
+def forward_only(program: Program, options: Options) -> Program:
+    """The rewrites that a program without adjoints takes."""
+    return apply(program, "backward", options.disabled)[0]
+
+
+def names_of(program: Program, wrt: str | tuple[str, ...]) -> tuple[str, ...]:
+    """The tensors that ``--wrt`` names. Raises SpecError with the nearest name."""
+    parameters = tuple(t.name for t in program.parameters)
+    everything = (*parameters, *(t.name for t in program.inputs if not t.is_index))
+    if wrt == "params":
+        return parameters
+    if wrt == "all":
+        return everything
+    names = tuple(part.strip() for part in wrt.split(",")) if isinstance(wrt, str) else tuple(wrt)
+    for name in names:
+        if name not in everything:
+            raise SpecError(f"expected parameters or real inputs to differentiate by, found '{name}'{nearest(name, everything)}; "
+                            f"known: {', '.join(everything)}")
+    return names
+
+
+def render(model: Model, target: str = "numpy", options: Options | None = None) -> dict[str, str]:
+    """The text of every file of a target, by file name. Raises SpecError for an unknown target or dtype."""
+    options = options or Options()
+    if target not in TARGETS:
+        raise SpecError(f"unknown target '{target}'{nearest(target, TARGETS)}; known: {', '.join(TARGETS)}")
+    dtype = options.dtype or model.dtype
+    if dtype not in DTYPES:
+        raise SpecError(f"unknown dtype '{dtype}'{nearest(dtype, DTYPES)}; known: {', '.join(DTYPES)}")
+    from codegen.numpy.emit import Prepared, Unit, emit
+
+    done = stages(model, options)
+    units = [Unit("value_and_grad", done.optimised, done.wrt), Unit("loss", done.loss), Unit("predict", done.predict)]
+    if done.jvp is not None:
+        units.append(Unit("jvp", done.jvp, done.wrt, {n: done.jvp.tangents[n] for n in done.wrt}))
+    if done.hvp is not None:
+        units.append(Unit("hvp", done.hvp, done.wrt, {n: done.hvp.tangents[n] for n in done.wrt}))
+    prepared = Prepared(model.name, dtype, model.source_name, model.digest, command(model, target, options),
+                        model.prediction, done.program, tuple(units), model.initialisers, model.update, model.seed)
+    return {f"{model.name}.py": emit(prepared)}
+
+
+def command(model: Model, target: str, options: Options) -> str:
+    """The command line that makes the same file again."""
+    parts = ["chainrule generate", model.source_name, f"--target {target}"]
+    if options.dtype and options.dtype != model.dtype:
+        parts.append(f"--dtype {options.dtype}")
+    if options.wrt != "params":
+        parts.append(f"--wrt {options.wrt if isinstance(options.wrt, str) else ','.join(options.wrt)}")
+    if options.unroll is not None:
+        parts.append(f"--unroll {options.unroll}")
+    parts += [flag for flag, on in (("--tangent", options.tangent), ("--hvp", options.hvp)) if on]
+    return " ".join(parts)
+
+
+def generate(
+    model: Model | Iterable[Model], target: str = "numpy", out: str | Path = "generated", **options: Any
+) -> list[Written]:
+    """Write the files of one or several models, all or none; ``__init__.py`` too where the folder is new."""
+    from codegen.files import write_all
+
+    models = [model] if isinstance(model, Model) else list(model)
+    folder = Path(out)
+    files: dict[Path, str] = {}
+    for each in models:
+        for name, text in render(each, target, Options(**options)).items():
+            path = folder / name
+            if path in files:
+                raise SpecError(f"two models are named '{each.name}'; expected names that are distinct, for they name the files")
+            files[path] = text
+    written = [Written(path, text.count("\n")) for path, text in files.items()]
+    if not (folder / "__init__.py").exists():
+        files[folder / "__init__.py"] = '"""Modules generated by Chainrule."""\n'
+    write_all(files)
+    return written
+
+
+def compile(model: Model, target: str = "numpy", **options: Any) -> types.ModuleType:
+    """The module of a model without files of the user's."""
+    (text,) = render(model, target, Options(**options)).values()
+    module = types.ModuleType(model.name)
+    module.__file__ = f"<chainrule {model.name}>"
+    exec(__builtins_compile(text, module.__file__), module.__dict__)
+    return module
+
+
+def __builtins_compile(text: str, name: str) -> types.CodeType:
+    """Python's own ``compile``, with the text kept for tracebacks."""
+    import builtins
+    import linecache
+
+    linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+    return builtins.compile(text, name, "exec")
+
+

@@ -1,0 +1,434 @@
+"""From a Program to an order of loops: what depends on itself along an axis is a loop, all else stays array-wide.
+
+Nodes are equations; an edge leads from a writer to a reader where the written and the read region may meet. A strongly
+connected component is a recurrence: an axis, a direction and integer shifts are found for which every dependence goes
+forward, the dependences that the loop carries are dropped, and what is left is split again (Allen and Kennedy 1987; Kennedy
+and Allen 2001, ch. 6). Whatever is not in the component leaves the loop: the input projection of all steps becomes one
+product before it, the weight gradient of all steps one product after it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import sympy as sp
+from sympy import Expr, Indexed
+
+from symbolic.analysis import affine, is_nonnegative, subscript_range
+from symbolic.errors import ScheduleError
+from symbolic.program import Equation, Index, IndexName, Names, Program, index_symbols, tensor_of
+
+__all__ = ["Loop", "Node", "Statement", "equations_of", "schedule"]
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One equation at one point of the schedule. Indices of enclosing loops stand in it as scalars.
+
+    ``when``: the loop values (inclusive lower, exclusive upper) at which it runs, where narrower than the loop.
+    """
+
+    equation: Equation
+    when: tuple[tuple[IndexName, Expr, Expr], ...] = ()
+
+    def __str__(self) -> str:
+        when = "".join(f" if {lower} <= {symbol} < {upper}" for symbol, lower, upper in self.when)
+        return f"{self.equation}{when}"
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A sequential loop over ``lower <= symbol < upper``, upwards or downwards."""
+
+    symbol: IndexName
+    lower: Expr
+    upper: Expr
+    descending: bool
+    body: tuple[Node, ...]
+
+    def __str__(self) -> str:
+        arrow = "down" if self.descending else "up"
+        lines = [f"for {self.symbol} = {self.lower}..{self.upper - 1} {arrow}:"]
+        for node in self.body:
+            lines += [f"  {line}" for line in str(node).splitlines()]
+        return "\n".join(lines)
+
+
+Node = Statement | Loop
+
+
+@dataclass(frozen=True)
+class _Edge:
+    """A read of ``reader`` that may see what ``writer`` wrote."""
+
+    writer: int
+    reader: int
+    target: Indexed
+    entry: Indexed
+
+
+def schedule(program: Program) -> tuple[Node, ...]:
+    """The nodes of a legal order. Raises ScheduleError naming a cycle that no loop can carry."""
+    equations = list(program.equations)
+    names = Names.of(program)
+    return _order(equations, [Statement(e) for e in equations], _edges(equations, program), program, names, ())
+
+
+def equations_of(nodes: Iterable[Node]) -> Iterable[Statement]:
+    """All statements, in the order of the text."""
+    for node in nodes:
+        if isinstance(node, Loop):
+            yield from equations_of(node.body)
+        else:
+            yield node
+
+
+def _edges(equations: Sequence[Equation], program: Program) -> list[_Edge]:
+    writers: dict[str, list[int]] = {}
+    for k, equation in enumerate(equations):
+        writers.setdefault(equation.name, []).append(k)
+    found = []
+    for k, equation in enumerate(equations):
+        for entry in equation.reads:
+            for w in writers.get(tensor_of(entry), ()):
+                if _may_meet(equations[w].target, equations[w], entry, equation, program):
+                    found.append(_Edge(w, k, equations[w].target, entry))
+    return found
+
+
+def _may_meet(target: Indexed, writer: Equation, entry: Indexed, reader: Equation, program: Program) -> bool:
+    """Whether the two regions may intersect; undecided counts as yes (law 21)."""
+    ranges_w = {i.symbol: i for i in writer.indices}
+    ranges_r = {i.symbol: i for i in reader.indices}
+    for a, b in zip(target.indices, entry.indices, strict=True):
+        first, second = subscript_range(a, ranges_w, program), subscript_range(b, ranges_r, program)
+        if first is None or second is None or index_symbols(first[0] + second[0] + first[1] + second[1]):
+            continue
+        if is_nonnegative(second[0] - first[1] - 1, program) or is_nonnegative(first[0] - second[1] - 1, program):
+            return False
+    return True
+
+
+def _order(
+    equations: Sequence[Equation], nodes: Sequence[Statement], edges: Sequence[_Edge], program: Program,
+    names: Names, loops: tuple[IndexName, ...],
+) -> tuple[Node, ...]:
+    """Order the given statements (by index into ``equations``); components that are cycles become loops."""
+    members = range(len(equations))
+    successors: dict[int, list[int]] = {k: [] for k in members}
+    for edge in edges:
+        successors[edge.writer].append(edge.reader)
+    components = _components(list(members), successors)
+    of = {k: c for c, component in enumerate(components) for k in component}
+    position = _positions(equations)
+    result: list[tuple[Node, ...]] = []
+    for c, component in enumerate(components):
+        inner = [e for e in edges if of[e.writer] == of[e.reader] == c]
+        if not inner:
+            result.append((nodes[component[0]],))
+        else:
+            result.append((_loop(sorted(component), equations, nodes, inner, program, names, loops),))
+    after: dict[int, set[int]] = {c: set() for c in range(len(components))}
+    waiting = dict.fromkeys(range(len(components)), 0)
+    for edge in edges:
+        a, b = of[edge.writer], of[edge.reader]
+        if a != b and b not in after[a]:
+            after[a].add(b)
+            waiting[b] += 1
+    key = {c: min(position[k] for k in component) for c, component in enumerate(components)}
+    ready = [(key[c], c) for c, count in waiting.items() if not count]
+    heapq.heapify(ready)
+    ordered: list[Node] = []
+    while ready:
+        _, c = heapq.heappop(ready)
+        ordered += result[c]
+        for b in sorted(after[c]):
+            waiting[b] -= 1
+            if not waiting[b]:
+                heapq.heappush(ready, (key[b], b))
+    return tuple(ordered)
+
+
+def _positions(equations: Sequence[Equation]) -> dict[int, tuple[int, int, int]]:
+    """Text order; among the terms of one line those that fill the target come before those that are broadcast."""
+    first: dict[tuple[str, int], int] = {}
+    for k, equation in enumerate(equations):
+        first.setdefault((equation.name, equation.number), k)
+    ranks = {}
+    for k, equation in enumerate(equations):
+        carried = {i.symbol for i in equation.free}
+        filled = carried <= index_symbols(equation.body)
+        ranks[k] = (first[equation.name, equation.number], 0 if filled and equation.reduced else 1 if filled else 2, k)
+    return ranks
+
+
+def _components(members: list[int], successors: Mapping[int, Iterable[int]]) -> list[list[int]]:
+    """Strongly connected components (Tarjan 1972), without recursion: nets may be deep."""
+    order: dict[int, int] = {}
+    low: dict[int, int] = {}
+    stack: list[int] = []
+    on_stack: set[int] = set()
+    found: list[list[int]] = []
+    for root in members:
+        if root in order:
+            continue
+        work = [(root, iter(successors[root]))]
+        order[root] = low[root] = len(order)
+        stack.append(root)
+        on_stack.add(root)
+        while work:
+            node, following = work[-1]
+            for follower in following:
+                if follower not in order:
+                    order[follower] = low[follower] = len(order)
+                    stack.append(follower)
+                    on_stack.add(follower)
+                    work.append((follower, iter(successors[follower])))
+                    break
+                if follower in on_stack:
+                    low[node] = min(low[node], order[follower])
+            else:
+                work.pop()
+                if work:
+                    low[work[-1][0]] = min(low[work[-1][0]], low[node])
+                if low[node] == order[node]:
+                    component = []
+                    while True:
+                        top = stack.pop()
+                        on_stack.discard(top)
+                        component.append(top)
+                        if top == node:
+                            break
+                    found.append(component)
+    return found
+
+
+# ---- loops -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Timing:
+    """How one equation sits in the loop: its index is ``sign * v + shift`` for loop value v."""
+
+    symbol: IndexName
+    sign: int
+    shift: int = 0
+
+
+def _loop(
+    component: list[int], equations: Sequence[Equation], nodes: Sequence[Statement], edges: Sequence[_Edge],
+    program: Program, names: Names, loops: tuple[IndexName, ...],
+) -> Loop:
+    first = equations[component[0]]
+    for index in first.indices:
+        for direction in (1, -1):
+            timing = _timings(component, equations, edges, index.symbol, direction, program)
+            if timing is None:
+                continue
+            found = _shifts(component, equations, edges, timing, program)
+            if found is None:
+                continue
+            shifts, left = found
+            if len(left) == len(edges):
+                continue  # this axis carries nothing
+            timing = {k: replace(t, shift=shifts[k]) for k, t in timing.items()}
+            try:
+                return _build_loop(component, equations, nodes, left, timing, program, names, loops, direction)
+            except ScheduleError:
+                continue
+    shown = "\n  ".join(str(equations[k]) for k in component)
+    raise ScheduleError(
+        f"{program.name}: these equations depend on each other in a cycle that no loop order can compute:\n  {shown}\n"
+        "expected each way round the cycle to step along one axis (h[t-1]); check for a missing shift"
+    )
+
+
+def _timings(
+    component: list[int], equations: Sequence[Equation], edges: Sequence[_Edge], start: IndexName, direction: int,
+    program: Program,
+) -> dict[int, _Timing] | None:
+    """Spread the choice of a loop index from the first equation over the component, along reads and writes."""
+    timing = {component[0]: _Timing(start, direction)}
+    pending = list(edges)
+    while len(timing) < len(component):
+        progress = False
+        for edge in pending:
+            for known, other, subs_known, subs_other in (
+                (edge.writer, edge.reader, edge.target.indices, edge.entry.indices),
+                (edge.reader, edge.writer, edge.entry.indices, edge.target.indices),
+            ):
+                if known not in timing or other in timing:
+                    continue
+                match = _match(timing[known], subs_known, subs_other, equations[other])
+                if match is not None:
+                    timing[other] = match
+                    progress = True
+        if not progress:
+            return None
+    return timing
+
+
+def _match(
+    known: _Timing, subscripts: Sequence[Expr], others: Sequence[Expr], equation: Equation
+) -> _Timing | None:
+    for a, b in zip(subscripts, others, strict=True):
+        first, second = affine(a), affine(b)
+        if first is None or second is None:
+            continue
+        coefficient = first.coefficient(known.symbol)
+        if abs(coefficient) != 1:
+            continue
+        for symbol, factor in second.coefficients:
+            if isinstance(symbol, IndexName) and abs(factor) == 1 and any(i.symbol == symbol for i in equation.indices):
+                return _Timing(symbol, int(coefficient * known.sign * factor))
+    return None
+
+
+def _shifts(
+    component: list[int], equations: Sequence[Equation], edges: Sequence[_Edge], timing: Mapping[int, _Timing],
+    program: Program,
+) -> tuple[dict[int, int], list[_Edge]] | None:
+    """Shifts that make every distance at least 0 (Bellman and Ford), and the edges that are left inside one step."""
+    least: list[tuple[_Edge, int]] = []
+    for edge in edges:
+        distance = _distance(edge, equations, timing, program)
+        if distance is None:
+            return None
+        least.append((edge, distance))
+    time = dict.fromkeys(component, 0)
+    for _ in range(len(component) + 1):
+        changed = False
+        for edge, distance in least:
+            if time[edge.reader] + distance < time[edge.writer]:
+                time[edge.reader] = time[edge.writer] - distance
+                changed = True
+        if not changed:
+            break
+    else:
+        return None
+    left = [edge for edge, distance in least if time[edge.reader] + distance - time[edge.writer] <= 0]
+    # Time runs with the loop; an equation delayed by d steps handles, at loop value v, its index sign * (v - d).
+    return {k: -timing[k].sign * time[k] * 1 for k in component}, left
+
+
+def _distance(
+    edge: _Edge, equations: Sequence[Equation], timing: Mapping[int, _Timing], program: Program
+) -> int | None:
+    """A proved lower bound of (time of the read) - (time of the write), the best over the axes of the tensor."""
+    writer, reader = equations[edge.writer], equations[edge.reader]
+    w, r = timing[edge.writer], timing[edge.reader]
+    best: int | None = None
+    for a, b in zip(edge.target.indices, edge.entry.indices, strict=True):
+        form = affine(a)
+        if form is None or abs(form.coefficient(w.symbol)) != 1:
+            continue
+        # position = c * tau_w + rest, so the time of the write is sign * tau_w = sign * c * (position - rest)
+        coefficient = form.coefficient(w.symbol)
+        rest = a - coefficient * w.symbol
+        marked = {s: sp.Dummy(str(s), integer=True) for s in index_symbols(rest)}
+        distance = sp.expand(r.sign * r.symbol - w.sign * coefficient * (b - rest.xreplace(marked)))
+        ranges = {i.symbol: i for i in reader.indices}
+        ranges.update({marked[i.symbol]: Index(marked[i.symbol], i.lower, i.upper)
+                       for i in writer.indices if i.symbol in marked})
+        found = _least(distance, ranges, reader, program)
+        if found is not None and (best is None or found > best):
+            best = found
+    return best
+
+
+def _least(distance: Expr, ranges: Mapping[IndexName, Index], reader: Equation, program: Program) -> int | None:
+    if distance.is_Integer:
+        return int(distance)
+    for guard in reader.guards:
+        slack = _slack(guard)
+        if slack is not None:
+            rest = sp.expand(distance - slack)
+            if rest.is_Integer:
+                return int(rest)
+    for symbol, index in ranges.items():
+        if isinstance(symbol, sp.Dummy):
+            distance = _bound(distance, symbol, index, program)
+            if distance is None:
+                return None
+    found = subscript_range(distance, ranges, program)
+    if found is None:
+        return None
+    for claim in (1, 0):
+        if is_nonnegative(found[0] - claim, program):
+            return claim
+    return int(found[0]) if sp.sympify(found[0]).is_Integer else None
+
+
+def _bound(expr: Expr, symbol: Expr, index: Index, program: Program) -> Expr | None:
+    coefficient = sp.expand(expr).coeff(symbol)
+    if is_nonnegative(coefficient, program):
+        return sp.expand(expr.xreplace({symbol: index.lower}))
+    if is_nonnegative(-coefficient, program):
+        return sp.expand(expr.xreplace({symbol: index.upper - 1}))
+    return None
+
+
+def _slack(guard: Expr) -> Expr | None:
+    """An expression that the guard proves to be at least 0."""
+    if isinstance(guard, sp.Lt):
+        return guard.rhs - guard.lhs - 1
+    if isinstance(guard, sp.Le):
+        return guard.rhs - guard.lhs
+    if isinstance(guard, sp.Gt):
+        return guard.lhs - guard.rhs - 1
+    if isinstance(guard, sp.Ge):
+        return guard.lhs - guard.rhs
+    return None
+
+
+def _build_loop(
+    component: list[int], equations: Sequence[Equation], nodes: Sequence[Statement], left: Sequence[_Edge],
+    timing: Mapping[int, _Timing], program: Program, names: Names, loops: tuple[IndexName, ...], direction: int,
+) -> Loop:
+    lead = timing[component[0]]
+    variable = lead.symbol if lead.symbol not in loops else names.index(str(lead.symbol))
+    ranges = {}
+    for k in component:
+        index = equations[k].index(timing[k].symbol)
+        sign, shift = timing[k].sign * direction, timing[k].shift
+        # tau = sign * v + shift
+        ranges[k] = (index.lower - shift, index.upper - shift) if sign > 0 else (shift - index.upper + 1, shift - index.lower + 1)
+    lower = _extreme([r[0] for r in ranges.values()], program, least=True)
+    upper = _extreme([r[1] for r in ranges.values()], program, least=False)
+    inner_nodes, inner_equations = [], []
+    for k in component:
+        sign, shift = timing[k].sign * direction, timing[k].shift
+        value = sign * variable + shift
+        equation = equations[k]
+        kept = tuple(i for i in equation.indices if i.symbol != timing[k].symbol)
+        replaced = equation.xreplace({timing[k].symbol: value})
+        kept = tuple(Index(i.symbol, i.lower.xreplace({timing[k].symbol: value}), i.upper.xreplace({timing[k].symbol: value}))
+                     for i in kept)
+        replaced = replace(replaced, indices=kept)
+        low, high = ranges[k]
+        when = nodes[k].when
+        if sp.expand(low - lower) != 0 or sp.expand(high - upper) != 0:
+            when = (*when, (variable, low, high))
+        inner_equations.append(replaced)
+        inner_nodes.append(Statement(replaced, when))
+    place = {k: n for n, k in enumerate(component)}
+    inner_edges = [
+        _Edge(place[e.writer], place[e.reader], inner_equations[place[e.writer]].target,
+              e.entry.xreplace({timing[e.reader].symbol: timing[e.reader].sign * direction * variable + timing[e.reader].shift}))
+        for e in left
+    ]
+    body = _order(inner_equations, inner_nodes, inner_edges, program, names, (*loops, variable))
+    return Loop(variable, lower, upper, direction < 0, body)
+
+
+def _extreme(values: Sequence[Expr], program: Program, least: bool) -> Expr:
+    best = values[0]
+    for value in values[1:]:
+        difference = best - value if least else value - best
+        if is_nonnegative(difference, program):
+            best = value
+        elif not is_nonnegative(-difference, program):
+            best = (sp.Min if least else sp.Max)(best, value)
+    return best

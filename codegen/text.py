@@ -1,0 +1,97 @@
+"""Equations as plain text, in the notation that a spec is written in, with the sums spelled out.
+
+    rnn.a[t,n,i] = sum_k rnn.W[i,k]*x[t,n,k] + sum_j rnn.U[i,j]*rnn.h[t-1,n,j] + rnn.b[i]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import sympy as sp
+from sympy.printing.precedence import PRECEDENCE
+from sympy.printing.str import StrPrinter
+
+from symbolic.program import Equation, Index, Program, Reduction, tensor_of
+
+__all__ = ["TextPrinter", "equation_text", "ranges", "text", "unusual"]
+
+_OPERATORS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "eq": "==", "ne": "!="}
+
+
+class TextPrinter(StrPrinter):  # type: ignore[misc]
+    """SymPy's text printer with subscripts in brackets, no spaces inside them, and a rank-0 read as the bare name."""
+
+    printmethod = "_chainrule_text"  # else SymPy would ask Indexed itself, which puts spaces between subscripts
+
+    def _print_Indexed(self, expr: Any) -> str:
+        inside = ",".join(self._print(part).replace(" ", "") for part in expr.indices)
+        name = tensor_of(expr)
+        return f"{name}[{inside}]" if inside else name
+
+    _print_Scalar = _print_Indexed
+
+    def _print_Float(self, expr: Any) -> str:
+        return repr(float(expr))
+
+    def _print_Rational(self, expr: Any) -> str:
+        return f"{expr.p}/{expr.q}"
+
+    def _print_Function(self, expr: Any) -> str:
+        name = type(expr).__name__
+        if name in _OPERATORS:
+            left, right = (self.parenthesize(part, PRECEDENCE["Relational"]) for part in expr.args)
+            return f"[{left} {_OPERATORS[name]} {right}]"
+        inside = ", ".join(self._print(part) for part in expr.args)
+        return f"{name}({inside})"
+
+
+_PRINTER = TextPrinter()
+
+
+def text(expr: Any) -> str:
+    """An expression as text."""
+    return str(_PRINTER.doprint(expr))
+
+
+def equation_text(terms: Sequence[Equation], program: Program) -> str:
+    """The equations of one line of a spec (one target, one number) as that line.
+
+    ``=`` where they are all that writes the target, ``+=`` where others add to it.
+    """
+    first = terms[0]
+    whole = len(terms) == len(program.writers.get(first.name, ()))
+    shown = ""
+    for equation in terms:
+        body, sign = equation.body, "+"
+        if body.could_extract_minus_sign() and equation.reduction is Reduction.SUM:
+            body, sign = -body, "-"
+        term = _term(equation, body, program, alone=len(terms) == 1)
+        shown = f"{shown} {sign} {term}" if shown else (term if sign == "+" else f"-{term}")
+    return f"{text(first.target)} {'=' if whole else '+='} {shown}"
+
+
+def _term(equation: Equation, body: Any, program: Program, alone: bool) -> str:
+    shown = text(body)
+    guards = "".join(f"[{text(g)}] " for g in equation.guards)
+    if not equation.reduced:
+        return guards + (shown if alone or not body.is_Add else f"({shown})")
+    over = ",".join(i.name for i in equation.reduced)
+    if equation.reduction is Reduction.SUM:
+        return f"sum_{over} {guards}{f'({shown})' if body.is_Add else shown}"
+    what = "max" if equation.reduction is Reduction.MAX else f"first maximising {equation.component}"
+    return f"{what} over {over} of {guards}{f'({shown})' if body.is_Add else shown}"
+
+
+def ranges(indices: Iterable[Index]) -> str:
+    """``p = 0..4, t = 1..T-1``."""
+    return ", ".join(f"{i.name} = {text(i.lower)}..{text(i.upper - 1).replace(' ', '')}" for i in indices)
+
+
+def unusual(equation: Equation, program: Program) -> tuple[Index, ...]:
+    """The indices whose range is not that of an axis that they subscript bare."""
+    usual = set()
+    for entry in (equation.target, *equation.reads):
+        tensor = program.tensor(tensor_of(entry))
+        usual.update((part, extent) for part, extent in zip(entry.indices, tensor.shape, strict=True))
+    return tuple(i for i in equation.indices if i.lower != 0 or (sp.sympify(i.symbol), i.upper) not in usual)

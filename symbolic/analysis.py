@@ -1,0 +1,184 @@
+"""What can be proved of subscripts: affine forms, intervals, signs, and that a read stays in bounds.
+
+Sizes are integers of at least 1. Everything here may answer "not proved" (``False`` or ``None``); that is slower, never wrong.
+Signs are first proved for all sizes; where that fails and the spec fixes every size, the numbers decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import sympy as sp
+from sympy import Expr, Indexed
+
+from symbolic.program import Equation, Index, IndexName, Program, Size, index_symbols, is_index_read, size, tensor_of
+
+__all__ = [
+    "Affine", "affine", "in_bounds", "interval", "is_equal", "is_nonnegative", "is_positive", "subscript_range",
+]
+
+
+@dataclass(frozen=True)
+class Affine:
+    """``sum(coefficients[s] * s) + constant``: integer combination of indices (and index reads) plus a size expression."""
+
+    coefficients: tuple[tuple[Expr, Expr], ...]
+    constant: Expr
+
+    def coefficient(self, symbol: Expr) -> Expr:
+        """The coefficient of one index or index read, 0 where it does not occur."""
+        return dict(self.coefficients).get(symbol, sp.Integer(0))
+
+    @property
+    def symbols(self) -> tuple[Expr, ...]:
+        return tuple(s for s, _ in self.coefficients)
+
+
+@lru_cache(maxsize=65536)
+def affine(expr: Expr) -> Affine | None:
+    """The affine form of a subscript in its indices and index reads, or ``None``."""
+    expr = sp.sympify(expr)
+    if isinstance(expr, IndexName) or isinstance(expr, Indexed):
+        return Affine(((expr, sp.Integer(1)),), sp.Integer(0))
+    if not _varies(expr):
+        return Affine((), expr)
+    coefficients: dict[Expr, Expr] = {}
+    constant: Expr = sp.Integer(0)
+    for term in sp.Add.make_args(sp.expand_mul(expr)):
+        if not _varies(term):
+            constant += term
+            continue
+        factors = sp.Mul.make_args(term)
+        moving = [f for f in factors if _varies(f)]
+        if len(moving) != 1 or not isinstance(moving[0], IndexName | Indexed):
+            return None
+        rest = sp.Mul(*(f for f in factors if f is not moving[0]))
+        coefficients[moving[0]] = coefficients.get(moving[0], sp.Integer(0)) + rest
+    ordered = sorted(((s, c) for s, c in coefficients.items() if c != 0), key=lambda item: sp.default_sort_key(item[0]))
+    return Affine(tuple(ordered), constant)
+
+
+def _varies(expr: Expr) -> bool:
+    return bool(expr.atoms(IndexName)) or expr.has(Indexed)
+
+
+def subscript_range(
+    expr: Expr, ranges: Mapping[IndexName, Index], program: Program
+) -> tuple[Expr, Expr] | None:
+    """The inclusive interval ``(least, greatest)`` of a subscript over the index ranges, or ``None`` where it is not affine or
+    a coefficient has no known sign. An index read lies in its tensor's declared range (outside it is nowhere)."""
+    form = affine(expr)
+    if form is None:
+        return None
+    least = greatest = form.constant
+    for symbol, coefficient in form.coefficients:
+        if isinstance(symbol, Indexed):
+            tensor = program.tensor(tensor_of(symbol))
+            if tensor.below is None:
+                return None
+            low, high = tensor.low, tensor.below - 1
+        elif symbol in ranges:
+            low, high = ranges[symbol].lower, ranges[symbol].upper - 1
+        else:
+            low = high = symbol
+        if is_nonnegative(coefficient, program):
+            least, greatest = least + coefficient * low, greatest + coefficient * high
+        elif is_nonnegative(-coefficient, program):
+            least, greatest = least + coefficient * high, greatest + coefficient * low
+        else:
+            return None
+    return least, greatest
+
+
+interval = subscript_range
+
+
+def in_bounds(entry: Indexed, equation: Equation, program: Program) -> bool:
+    """Whether the read (or target) is proved inside the tensor's bounds for every instance of the equation's domain."""
+    ranges = guarded_ranges(equation)
+    tensor = program.tensor(tensor_of(entry))
+    for axis, subscript in enumerate(entry.indices):
+        found = subscript_range(subscript, ranges, program)
+        if found is None:
+            return False
+        lower, upper = tensor.bounds(axis)
+        if not (is_nonnegative(found[0] - lower, program) and is_nonnegative(upper - 1 - found[1], program)):
+            return False
+    return all(in_bounds(inner, equation, program) for inner in index_reads(entry.indices))
+
+
+def index_reads(parts: Iterable[Expr]) -> tuple[Indexed, ...]:
+    """The index reads that stand in subscripts, ordered."""
+    found = {r for part in parts for r in sp.sympify(part).atoms(Indexed) if is_index_read(r)}
+    return tuple(sorted(found, key=sp.default_sort_key))
+
+
+def guarded_ranges(equation: Equation) -> dict[IndexName, Index]:
+    """The index ranges of an equation (guards that bound one index by sizes alone narrow its range)."""
+    return {i.symbol: i for i in equation.indices}
+
+
+def is_equal(a: Expr, b: Expr, program: Program) -> bool:
+    """Whether two size expressions are the same number, for all sizes or for the fixed ones."""
+    if a == b:
+        return True
+    difference = sp.expand(a - b)
+    if difference == 0:
+        return True
+    return bool(program.sizes) and difference.xreplace(_integers(program)) == 0
+
+
+def is_positive(expr: Expr, program: Program) -> bool:
+    """Whether ``expr >= 1`` is proved."""
+    return is_nonnegative(expr - 1, program)
+
+
+def is_nonnegative(expr: Expr, program: Program) -> bool:
+    """Whether an integer expression of sizes (and free index symbols: no) is proved ``>= 0``."""
+    expr = sp.sympify(expr)
+    if expr.is_Integer:
+        return bool(expr >= 0)
+    if _proved(expr):
+        return True
+    if index_symbols(expr):
+        return False
+    fixed = _integers(program)
+    return bool(fixed) and _proved(expr.xreplace(fixed))
+
+
+def _integers(program: Program) -> dict[Size, Expr]:
+    return {size(name): sp.Integer(value) for name, value in program.sizes.items() if value is not None}
+
+
+@lru_cache(maxsize=65536)
+def _proved(expr: Expr) -> bool:
+    """``expr >= 0`` for all sizes >= 1: with size = 1 + s every coefficient of a polynomial in s is non-negative."""
+    expr = sp.expand(expr)
+    if expr.is_number:
+        return bool(expr >= 0)
+    if index_symbols(expr):
+        return False
+    if expr.has(sp.floor) or expr.has(sp.ceiling):
+        return _proved_rounded(expr)
+    if not expr.is_polynomial(*expr.free_symbols):
+        return False
+    shifted = sp.expand(expr.xreplace({s: s + 1 for s in expr.free_symbols}))
+    return all(term.as_coeff_Mul()[0] >= 0 for term in sp.Add.make_args(shifted))
+
+
+def _proved_rounded(expr: Expr) -> bool:
+    """Replace floor(u) by the bound that makes the claim harder: u - (d-1)/d below, u above, where d is u's denominator."""
+    for atom in sorted(expr.atoms(sp.floor, sp.ceiling), key=sp.default_sort_key):
+        argument = atom.args[0]
+        _, denominator = sp.fraction(sp.together(argument))
+        slack = (denominator - 1) / denominator if denominator.is_Integer else sp.Integer(1)
+        below, above = (argument - slack, argument) if isinstance(atom, sp.floor) else (argument, argument + slack)
+        marker = sp.Dummy("rounded")
+        replaced = sp.expand(expr.xreplace({atom: marker}))
+        coefficient = replaced.coeff(marker)
+        if not coefficient.is_number:
+            return False
+        expr = sp.expand(replaced.xreplace({marker: below if coefficient >= 0 else above}))
+    return _proved(expr)
