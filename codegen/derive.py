@@ -5,21 +5,23 @@ Nothing is derived here: each line is an equation of a program, with the rule th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from codegen.text import equation_text, ranges, text, unusual
 from symbolic.program import Equation, Kind, Program, Role, Tensor
 
 if TYPE_CHECKING:
+    from codegen.pipeline import Stages
     from symbolic.model import Model
 
-__all__ = ["Change", "Derivation", "Result", "Step", "as_text", "derive", "derive_stages"]
+__all__ = ["Change", "Derivation", "Result", "Rewrite", "Step", "as_text", "derivation_of", "derive"]
 
 CONVENTIONS = (
     "An entry read outside its tensor's bounds is 0. Each sum runs over the whole axis that its index subscripts, unless a "
-    "range is given. [condition] is 1 where it holds; a term whose leading condition fails does not exist. dL/dX has X's shape."
+    "range is given. [condition] is 1 where it holds; a term whose leading condition fails does not exist. dL/dX has the "
+    "shape of X."
 )
 
 
@@ -51,11 +53,19 @@ class Step:
 
 @dataclass(frozen=True)
 class Change:
-    """What a named rewrite did to one target: the lines before and after it."""
+    """One change that a rewrite made: the lines before and after it."""
 
-    target: str
     before: tuple[Step, ...]
     after: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """A named rewrite, its law in words, and every change it made to this model."""
+
+    rule: str
+    law: str
+    changes: tuple[Change, ...]
 
 
 @dataclass(frozen=True)
@@ -73,16 +83,17 @@ class Derivation:
     """Forward equations, the adjoint equations of each tensor, the rewrites in their order, and the results.
 
     ``adjoints``: tensor -> the lines that add into its adjoint. ``prepared``: rewrites of the forward program, before the
-    adjoint. ``rewrites``: (name of the rule, its changes).
+    adjoint.
     """
 
     name: str
     forward_program: Program
     adjoint_program: Program
     forward: tuple[Step, ...]
-    prepared: tuple[tuple[str, tuple[Change, ...]], ...]
+    prepared: tuple[Rewrite, ...]
     adjoints: Mapping[str, tuple[Step, ...]]
-    rewrites: tuple[tuple[str, tuple[Change, ...]], ...]
+    rewrites: tuple[Rewrite, ...]
+    final: tuple[Step, ...]
     results: tuple[Result, ...]
 
     @property
@@ -93,40 +104,54 @@ class Derivation:
 
 
 def derive(model: Model, wrt: str = "params", unroll: int | None = None) -> Derivation:
-    """The derivation of a model's gradient.
+    """The derivation of a model's gradient, as the pipeline makes it for ``generate``.
 
     ``wrt``: ``params``, ``all``, or names with commas. Raises ChainruleError for a name that is no real tensor of the model.
     """
-    from codegen.pipeline import stages
+    from codegen.pipeline import Options, stages
 
-    found = stages(model, wrt=wrt, unroll=unroll)
-    return derive_stages(found.forward, found.adjoint, found.wrt)
+    return derivation_of(stages(model, Options(wrt=wrt, unroll=unroll)))
 
 
-def derive_stages(
-    forward: Sequence[tuple[str, Program]], adjoint: Sequence[tuple[str, Program]], wrt: Iterable[str]
-) -> Derivation:
-    """The derivation from the programs before and after each pass.
+def derivation_of(stages: Stages) -> Derivation:
+    """The derivation that the stages of the pipeline hold."""
+    from symbolic.rewrite import RULES
 
-    ``forward``: (name of the pass, program after it), the first being the spec's own program; ``adjoint``: the same, the first
-    being the program that the chain rule made of the last forward one.
-    """
-    given, prepared, derived, last = forward[0][1], forward[-1][1], adjoint[0][1], adjoint[-1][1]
-    new = [e for e in derived.equations if e.origin.rule != "spec" and e not in prepared.equations]
-    names = {adjoint_name: name for name, adjoint_name in derived.gradients.items()}
+    given, prepared, derived, last = stages.program, stages.stabilised, stages.adjoint, stages.optimised
+    laws = {rule.name: (rule.phase, rule.law) for rule in RULES}
+    known = _together(given, prepared, derived, last)
+    rewrites: dict[str, list[Change]] = {}
+    for step in stages.steps:
+        start, end = (given, prepared) if laws[step.rule][0] == "forward" else (derived, last)
+        change = Change(_steps(step.before, replace(known, equations=start.equations)),
+                        _steps(step.after, replace(known, equations=end.equations)))
+        rewrites.setdefault(step.rule, []).append(change)
+    made = [Rewrite(rule, laws[rule][1], tuple(changes)) for rule, changes in rewrites.items()]
+
+    forward = set(prepared.equations)
+    names = {adjoint: name for name, adjoint in derived.gradients.items()}
     groups: dict[str, list[Step]] = {}
-    for step in _steps(new, derived):
-        target = step.equations[0].name
-        groups.setdefault(names.get(target, target), []).append(step)
+    for line in _steps([e for e in derived.equations if e not in forward], derived):
+        target = line.equations[0].name
+        groups.setdefault(names.get(target, target), []).append(line)
     results = tuple(
         Result(name, last.gradients[name], last.tensor(last.gradients[name]).shape,
                _steps(last.writers.get(last.gradients[name], ()), last))
-        for name in wrt
+        for name in stages.wrt
     )
     return Derivation(
-        given.name, prepared, derived, _steps(given.equations, given), _changes(forward),
-        {name: tuple(steps) for name, steps in groups.items()}, _changes(adjoint), results,
+        given.name, prepared, derived, _steps(given.equations, given),
+        tuple(r for r in made if laws[r.rule][0] == "forward"),
+        {name: tuple(steps) for name, steps in groups.items()},
+        tuple(r for r in made if laws[r.rule][0] == "backward"),
+        _steps([e for e in last.equations if last.tensor(e.name).role is Role.ADJOINT], last), results,
     )
+
+
+def _together(*programs: Program) -> Program:
+    """A program that knows the tensors of all: a rewrite may bring some and a later one take them away."""
+    tensors = {tensor.name: tensor for program in programs for tensor in program.tensors}
+    return replace(programs[-1], tensors=tuple(tensors.values()), gradients=programs[-2].gradients)
 
 
 def _steps(equations: Iterable[Equation], program: Program) -> tuple[Step, ...]:
@@ -135,24 +160,6 @@ def _steps(equations: Iterable[Equation], program: Program) -> tuple[Step, ...]:
     for equation in equations:
         groups.setdefault((equation.number, equation.name), []).append(equation)
     return tuple(Step(number, tuple(rows), program) for (number, _), rows in groups.items())
-
-
-def _changes(stages: Sequence[tuple[str, Program]]) -> tuple[tuple[str, tuple[Change, ...]], ...]:
-    """For each pass that changed something: the equations that went and those that came, by target."""
-    found = []
-    for (_, before), (rule, after) in zip(stages, stages[1:], strict=False):
-        kept = set(before.equations) & set(after.equations)
-        gone = [e for e in before.equations if e not in kept]
-        come = [e for e in after.equations if e not in kept]
-        targets = dict.fromkeys([e.name for e in gone] + [e.name for e in come])
-        changes = tuple(
-            Change(target, _steps([e for e in gone if e.name == target], before),
-                   _steps([e for e in come if e.name == target], after))
-            for target in targets
-        )
-        if changes:
-            found.append((rule, changes))
-    return tuple(found)
 
 
 def as_text(derivation: Derivation) -> str:
@@ -166,17 +173,19 @@ def as_text(derivation: Derivation) -> str:
 
     lines += ["", "Forward"]
     lines += [_line(step) for step in derivation.forward]
-    for rule, changes in derivation.prepared:
-        lines += ["", f"Forward, rewritten: {rule}", *_change_lines(changes)]
+    for rewrite in derivation.prepared:
+        lines += ["", *_rewrite_lines(rewrite, "Forward, rewritten")]
 
     lines += ["", "Backward: Y += f(X) gives dL/dX += dL/dY * df/dX over the same indices"]
     for name, steps in derivation.adjoints.items():
-        lines += ["", f"  dL/d{name}"]
+        lines += ["", f"  dL/d{name}" if name in derivation.adjoint_program.gradients else f"  {name}"]
         for step in steps:
             lines += _adjoint_lines(step, derivation.adjoint_program)
-    for rule, changes in derivation.rewrites:
-        lines += ["", f"Rewritten: {rule}", *_change_lines(changes)]
+    for rewrite in derivation.rewrites:
+        lines += ["", *_rewrite_lines(rewrite, "Rewritten")]
 
+    lines += ["", "Backward, as it is computed"]
+    lines += [_line(step) for step in derivation.final]
     lines += ["", "Results"]
     for result in derivation.results:
         lines += ["", f"  dL/d{result.name} [{', '.join(map(text, result.shape))}]"]
@@ -219,11 +228,11 @@ def _adjoint_lines(step: Step, program: Program) -> list[str]:
     return lines
 
 
-def _change_lines(changes: Iterable[Change]) -> list[str]:
-    lines = []
-    for change in changes:
-        if change.before and not change.after:
-            lines.append(f"  {change.target}: " + ", ".join(f"({s.number})" for s in change.before) + " is not needed")
+def _rewrite_lines(rewrite: Rewrite, title: str) -> list[str]:
+    lines = [f"{title}: {rewrite.rule} ({rewrite.law})"]
+    for change in rewrite.changes:
+        if not change.after:
+            lines += [f"    drop {step.text.split(' ')[0]}  ({step.number})" for step in change.before]
             continue
         lines += [_line(step, "    was ") for step in change.before]
         lines += [_line(step, "    now ") for step in change.after]

@@ -60,11 +60,11 @@ def equation_text(terms: Sequence[Equation], program: Program) -> str:
     ``=`` where they are all that writes the target, ``+=`` where others add to it.
     """
     first = terms[0]
-    whole = len(terms) == len(program.writers.get(first.name, ()))
+    whole = len(terms) >= len(program.writers.get(first.name, ()))
     shown = ""
     for equation in terms:
         body, sign = equation.body, "+"
-        if body.could_extract_minus_sign() and equation.reduction is Reduction.SUM:
+        if body.as_coeff_Mul()[0].is_negative and equation.reduction is Reduction.SUM:
             body, sign = -body, "-"
         term = _term(equation, body, program, alone=len(terms) == 1)
         shown = f"{shown} {sign} {term}" if shown else (term if sign == "+" else f"-{term}")
@@ -92,6 +92,7 @@ def unusual(equation: Equation, program: Program) -> tuple[Index, ...]:
     """The indices whose range is not that of an axis that they subscript bare."""
     usual = set()
     for entry in (equation.target, *equation.reads):
-        tensor = program.tensor(tensor_of(entry))
-        usual.update((part, extent) for part, extent in zip(entry.indices, tensor.shape, strict=True))
+        if tensor_of(entry) in program:
+            shape = program.tensor(tensor_of(entry)).shape
+            usual.update((part, extent) for part, extent in zip(entry.indices, shape, strict=True))
     return tuple(i for i in equation.indices if i.lower != 0 or (sp.sympify(i.symbol), i.upper) not in usual)

@@ -30,7 +30,7 @@ from symbolic.program import (
     Tensor,
     index_symbols,
     is_index_read,
-    reads,
+    operands,
     tensor_of,
 )
 
@@ -87,8 +87,7 @@ def gradient(program: Program, wrt: Iterable[str] | None = None) -> Program:
 
 def partial(body: Expr, entry: Indexed) -> Expr:
     """``d body / d entry`` with every distinct read an independent variable (law 19: once per body shape, then cached)."""
-    found = reads(body)
-    to_position = {r: sp.Symbol(f"_{k}") for k, r in enumerate(_outermost(body, found))}
+    to_position = {r: sp.Symbol(f"_{k}") for k, r in enumerate(operands(body))}
     from_position = {symbol: r for r, symbol in to_position.items()}
     return _partial(body.xreplace(to_position), to_position[entry]).xreplace(from_position)
 
@@ -100,25 +99,13 @@ def _partial(shape: Expr, position: sp.Symbol) -> Expr:
     return sp.diff(shape, position)
 
 
-def _outermost(body: Expr, found: Iterable[Indexed]) -> list[Indexed]:
-    """Reads that are operands of the body, without the index reads inside the subscripts of others."""
-    nested = {inner for r in found for part in r.indices for inner in reads(part)}
-    return [r for r in found if r not in nested or _stands_alone(body, r)]
-
-
-def _stands_alone(expr: Expr, entry: Indexed) -> bool:
-    if expr == entry:
-        return True
-    return not isinstance(expr, Indexed) and any(_stands_alone(part, entry) for part in expr.args)
-
-
 def differentiable_reads(equation: Equation, program: Program, live: Iterable[str]) -> tuple[Indexed, ...]:
     """The reads of the body through which the loss may change: of real tensors, not constant, that depend on ``wrt``."""
     if equation.reduction is Reduction.ARGMAX:
         return ()
     return tuple(
         entry
-        for entry in reads(equation.body)
+        for entry in operands(equation.body)
         if not is_index_read(entry) and tensor_of(entry) in live and not program.tensor(tensor_of(entry)).constant
     )
 

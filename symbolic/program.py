@@ -40,6 +40,7 @@ __all__ = [
     "Tensor",
     "TensorName",
     "index",
+    "operands",
     "read",
     "reads",
     "size",
@@ -214,6 +215,22 @@ def reads(expr: Any) -> tuple[Indexed, ...]:
             found.setdefault(node)
             for part in node.indices:
                 walk(part)
+        else:
+            for part in node.args:
+                walk(part)
+
+    walk(expr)
+    return tuple(sorted(found, key=_sort_key))
+
+
+@lru_cache(maxsize=65536)
+def operands(expr: Any) -> tuple[Indexed, ...]:
+    """The distinct reads that are operands of an expression: not those that stand only inside the subscripts of others."""
+    found: dict[Indexed, None] = {}
+
+    def walk(node: Any) -> None:
+        if isinstance(node, Indexed):
+            found.setdefault(node)
         else:
             for part in node.args:
                 walk(part)

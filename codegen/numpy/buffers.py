@@ -122,9 +122,27 @@ def _special(row: _Write, program: Program) -> bool:
         form = affine(subscript)
         if form is None or index_reads((subscript,)):
             return True
+        if _is_mixed_radix(row, subscript, program):
+            continue
         if sum(s in {i.symbol for i in row.statement.equation.indices} for s, _ in form.coefficients) > 1:
             return True
     return False
+
+
+def _is_mixed_radix(row: _Write, subscript: Expr, program: Program) -> bool:
+    """Whether a subscript counts through an axis digit by digit: every entry is written once (law 15)."""
+    form = affine(subscript)
+    ranges = {i.symbol: i for i in row.statement.equation.indices}
+    if form is None or form.constant != 0 or any(s not in ranges for s, _ in form.coefficients):
+        return False
+    left, weight = dict(form.coefficients), sp.Integer(1)
+    while left:
+        found = next((s for s, c in left.items() if is_equal(c, weight, program) and ranges[s].lower == 0), None)
+        if found is None:
+            return False
+        del left[found]
+        weight = weight * ranges[found].extent
+    return True
 
 
 def _scalar_guard(row: _Write) -> bool:
@@ -218,6 +236,11 @@ def _box(row: _Write, program: Program) -> list[tuple[Expr, Expr]] | None:
     box = []
     for subscript in row.statement.equation.target.indices:
         form = affine(subscript)
+        if _is_mixed_radix(row, subscript, program):
+            found = subscript_range(subscript, ranges, program)
+            assert found is not None
+            box.append((found[0], found[1] + 1))
+            continue
         if form is None or len(form.coefficients) > 1 or any(abs(c) != 1 for _, c in form.coefficients):
             return None
         found = subscript_range(subscript, ranges, program)

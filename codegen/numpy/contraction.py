@@ -156,10 +156,22 @@ class Contractor:
     def _batched(
         self, a: Operand, b: Operand, batch: Labels, rows: Labels, columns: Labels, inner: Labels, wanted: Labels
     ) -> Operand:
-        if not rows or not columns or len(rows) > 1 or len(columns) > 1 or len(inner) > 1:
-            return self._einsum(a, b, tuple(label for label in wanted if label in (*batch, *rows, *columns)))
-        left, right = transposed(a, (*batch, *rows, *inner)), transposed(b, (*batch, *inner, *columns))
-        return Operand(f"{left.wrapped()} @ {right.wrapped()}", (*batch, *rows, *columns), False, True)
+        """``np.matmul`` over leading batch axes, every other group of axes reshaped to one."""
+        order = (*batch, *rows, *columns)
+        if not rows or not columns:
+            return self._einsum(a, b, tuple(label for label in wanted if label in order))
+        sizes = [integer_text(self.extent(label)) for label in batch]
+        texts = []
+        for operand, first, second in ((a, rows, inner), (b, inner, columns)):
+            text = transposed(operand, (*batch, *first, *second)).wrapped()
+            if len(first) > 1 or len(second) > 1:
+                text += f".reshape({', '.join([*sizes, self._size(first), self._size(second)])})"
+            texts.append(text)
+        result = " @ ".join(texts)
+        if len(rows) > 1 or len(columns) > 1:
+            shape = ", ".join(integer_text(self.extent(label)) for label in order)
+            return Operand(f"({result}).reshape({shape})", order, True, True)
+        return Operand(result, order, False, True)
 
     def _einsum(self, a: Operand, b: Operand, order: Labels) -> Operand:
         letters: dict[IndexName, str] = {}

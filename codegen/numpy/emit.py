@@ -139,6 +139,8 @@ def function(unit: Unit, prepared: Prepared) -> _Function:
 
     def array(name: str) -> str:
         storage = storages[name]
+        if not storage.extents:
+            return f"np.asarray({storage.code}, DTYPE)" if name != program.loss else storage.code
         if not storage.padded:
             return storage.code
         picks = [f"{integer_text(a)}:{integer_text(a + n)}"
@@ -204,9 +206,10 @@ def _door(unit: Unit, program: Program, codes: Mapping[str, str], free: Sequence
     if unit.kind in ("jvp", "hvp"):
         lines.append("_check_direction(params, direction)")
     used = _used(program)
-    lines += [f'{codes[t.name]} = params["{t.name}"]' for t in program.parameters if t.name in used]
-    lines += [f'{codes[t.name]} = batch["{t.name}"]' for t in inputs if t.name in used]
-    lines += [f'{codes[made]} = direction["{name}"]' for name, made in directions.items() if made in used]
+    entry = {t.name: "" if t.rank else "[()]" for t in program.tensors}  # [()]: the number itself, no view of the caller's
+    lines += [f'{codes[t.name]} = params["{t.name}"]{entry[t.name]}' for t in program.parameters if t.name in used]
+    lines += [f'{codes[t.name]} = batch["{t.name}"]{entry[t.name]}' for t in inputs if t.name in used]
+    lines += [f'{codes[made]} = direction["{name}"]{entry[made]}' for name, made in directions.items() if made in used]
     return lines
 
 

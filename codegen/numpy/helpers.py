@@ -46,8 +46,9 @@ def _erf(x):
     return np.copysign(np.where(z < 3.0, series, tail), x).astype(x.dtype)
 ''',
     "_windows": '''
-def _windows(x, shape, strides):
-    """A view of x with overlapping windows as axes of their own; not to be written to."""
+def _windows(x, shape, steps):
+    """A view of x whose axis k walks along axis steps[k][0] of x by steps[k][1] entries: windows may overlap. Read only."""
+    strides = tuple(step * x.strides[axis] for axis, step in steps)
     return np.lib.stride_tricks.as_strided(x, shape, strides, writeable=False)
 ''',
     "_finite": '''

@@ -38,11 +38,10 @@ class NumPyPrinter(StrPrinter):  # type: ignore[misc]
     def _print_Integer(self, expr: Any) -> str:
         return str(int(expr))
 
-    def _print_Pi(self, expr: Any) -> str:
-        return "np.pi"
+    def _print_NumberSymbol(self, expr: Any) -> str:
+        return repr(float(expr))
 
-    def _print_Exp1(self, expr: Any) -> str:
-        return "np.e"
+    _print_Pi = _print_Exp1 = _print_NumberSymbol
 
     def _print_Rational(self, expr: Any) -> str:
         return f"{expr.p}/{expr.q}" if expr.p > 0 else f"-{-expr.p}/{expr.q}"
@@ -52,6 +51,8 @@ class NumPyPrinter(StrPrinter):  # type: ignore[misc]
 
     def _print_Pow(self, expr: Any, rational: bool = False) -> str:
         base, exponent = expr.args
+        if not expr.atoms(Text):  # NumPy's root of a Python number would be a float64 that widens float32 arrays
+            return self._scalar(expr)
         if exponent == sp.Rational(1, 2):
             return f"np.sqrt({self._print(base)})"
         if exponent == -sp.Rational(1, 2):
@@ -63,6 +64,14 @@ class NumPyPrinter(StrPrinter):  # type: ignore[misc]
             below = self._print(base**-exponent)
             return f"1/{below}" if exponent == -1 and base.is_Atom else f"1/({below})"
         return f"{self.parenthesize(base, PRECEDENCE['Pow'] + 1)}**{self.parenthesize(exponent, PRECEDENCE['Pow'])}"
+
+    def _scalar(self, expr: Any) -> str:
+        """A power of plain numbers and sizes, as a Python number."""
+        if not expr.free_symbols and not expr.is_Rational:
+            return repr(float(expr))
+        base, exponent = expr.args
+        power = repr(float(exponent)) if exponent.is_Rational and not exponent.is_Integer else self._print(exponent)
+        return f"{self.parenthesize(base, PRECEDENCE['Pow'] + 1)}**{power if exponent.is_positive else f'({power})'}"
 
     def _print_Mul(self, expr: Any) -> str:
         """Scalars first, gathered into one factor, so that an array is multiplied once."""
@@ -76,6 +85,7 @@ class NumPyPrinter(StrPrinter):  # type: ignore[misc]
         if number.could_extract_minus_sign():
             sign, number = "-", -number
         above = [f for f in arrays if not _is_reciprocal(f)]
+        above.sort(key=lambda f: isinstance(f, _COMPARES))  # booleans last: a number times a boolean array is a float64
         below = [1 / f for f in arrays if _is_reciprocal(f)]
         texts = [self._factor(f) for f in above]
         if above and all(isinstance(f, _COMPARES) for f in above):
@@ -96,6 +106,8 @@ class NumPyPrinter(StrPrinter):  # type: ignore[misc]
 
     def _plain_product(self, factors: list[Expr]) -> str:
         product = sp.Mul(*factors)
+        if not product.free_symbols and not product.is_Rational:
+            return repr(float(product))
         above, below = sp.fraction(product)
         top = "*".join(self.parenthesize(f, PRECEDENCE["Mul"]) for f in sp.Mul.make_args(above))
         if below == 1:
@@ -137,7 +149,8 @@ class NumPyPrinter(StrPrinter):  # type: ignore[misc]
             if yes.is_number and no.is_number:
                 branches = [f"{self.dtype}({b})" for b in branches]
             return f"np.where({test}, {', '.join(branches)})"
-        return row.numpy.format(*map(self._print, expr.args))
+        text = row.numpy.format(*map(self._print, expr.args))
+        return text if expr.atoms(Text) else f"float({text})"
 
     def _print_exp(self, expr: Any) -> str:
         return self._print_Function(expr)

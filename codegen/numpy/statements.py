@@ -28,6 +28,7 @@ from symbolic.program import (
     Program,
     Reduction,
     index_symbols,
+    operands,
     reads,
     size,
     tensor_of,
@@ -259,10 +260,7 @@ class Writer:
 
     def _with_views(self, body: Expr, viewer: Viewer, order: Sequence[IndexName]) -> Expr:
         rule: dict[Expr, Expr] = {}
-        nested = {inner for r in reads(body) for part in r.indices for inner in reads(part)}
-        for entry in reads(body):
-            if entry in nested:
-                continue
+        for entry in operands(body):
             operand = aligned(viewer.view(entry), order)
             text = operand.wrapped()
             if self.program.tensor(tensor_of(entry)).is_index:
@@ -328,7 +326,10 @@ class Writer:
     def _masked(self, equation: Equation, viewer: Viewer, operand: Operand, order: tuple[IndexName, ...]) -> Operand:
         tests = [self._relation(g, viewer, order) for g in equation.guards]
         text = aligned(operand, order).text
-        return Operand(f"np.where({' & '.join(tests)}, {text}, 0)", order, True, True)
+        other = "0"
+        if not operand.labels:  # two Python numbers would make a float64 or an integer array
+            text, other = f"DTYPE({text})", "DTYPE(0)"
+        return Operand(f"np.where({' & '.join(tests)}, {text}, {other})", order, True, True)
 
     def _estimate(self, extent: Expr) -> int:
         fixed = extent.xreplace({s: sp.Integer(v) for s, v in self.values.items()})
@@ -407,12 +408,11 @@ class Writer:
             if product and value.labels == target.labels and target.labels:
                 self.emit(f"np.matmul({product[1]}, {product[2]}, out={target.text})")
                 return
-            place = target.text if target.text != storage.code else f"{storage.code}[...]"
-            self.emit(f"{place} = {text}")
+            self.emit(f"{_place(target)} = {text}")
         elif text.startswith("-") and _is_atom(text[1:]):
-            self.emit(f"{target.text} -= {text[1:]}")
+            self.emit(f"{_place(target, adding=True)} -= {text[1:]}")
         else:
-            self.emit(f"{target.text} += {text}")
+            self.emit(f"{_place(target, adding=True)} += {text}")
 
     def _bind(self, storage: Storage, target: Operand, value: Operand, viewer: Viewer) -> None:
         if not target.labels:
@@ -498,9 +498,11 @@ class Writer:
         """The offsets to loop over where a target subscript holds two indices (``2*u + p``): one index stays in each."""
         vector = {i.symbol: i for i in equation.indices}
         chosen: list[IndexName] = []
-        for subscript in equation.target.indices:
+        viewer = self._viewer(equation)
+        storage = self.storages[equation.name]
+        for axis, subscript in enumerate(equation.target.indices):
             form = affine(subscript)
-            if form is None or index_reads((subscript,)):
+            if form is None or index_reads((subscript,)) or viewer._digits(storage, axis, subscript):
                 continue
             mine = [s for s, _ in form.coefficients if s in vector]
             if len(mine) > 1:
@@ -541,7 +543,7 @@ class Writer:
         )
         piece = Operand(f"{value.wrapped()}[{picks}]" if present else value.text,
                         tuple(s for s in value.labels if s not in offsets), True)
-        self.emit(f"{target.text} += {aligned(piece, target.labels).text}")
+        self.emit(f"{_place(target, adding=True)} += {aligned(piece, target.labels).text}")
         self.depth = depth
 
     def _target_order(self, equation: Equation, viewer: Viewer) -> list[IndexName]:
@@ -627,6 +629,11 @@ def _statements(loop: Loop) -> list[Statement]:
     for node in loop.body:
         found += [node] if isinstance(node, Statement) else _statements(node)
     return found
+
+
+def _place(target: Operand, adding: bool = False) -> str:
+    """The target as the left side of an assignment: a name is filled, not bound anew."""
+    return target.text if target.text.endswith("]") or adding and target.text.isidentifier() else f"{target.text}[...]"
 
 
 def _real_factor(expr: Expr) -> bool:

@@ -86,6 +86,10 @@ class Viewer:
         flat = [label for part in labels for label in part]
         if len(set(flat)) != len(flat) or any(self._fancy(s) for s in entry.indices):
             return self._gather(entry, storage, writing)
+        split = [self._digits(storage, axis, s) if len(part) > 1 else None
+                 for axis, (s, part) in enumerate(zip(entry.indices, labels, strict=True))]
+        if any(split):
+            return self._split_axes(entry, storage, split)
         if any(len(part) > 1 for part in labels):
             return self._window(entry, storage)
         parts = [self._plain(storage, axis, s) for axis, s in enumerate(entry.indices)]
@@ -134,6 +138,50 @@ class Viewer:
             raise ScheduleError(f"{self.program.name}: cannot prove the sign of {last} in {storage.code}")
         return f"{start}:{stop}:{step}"
 
+    def _digits(self, storage: Storage, axis: int, subscript: Expr) -> tuple[IndexName, ...] | None:
+        """The indices of a mixed-radix subscript (``16*c + 4*u + v``) that runs once over a whole axis, or ``None``."""
+        form = affine(subscript)
+        if form is None or form.constant != 0 or storage.before[axis] != 0 or storage.after[axis] != 0:
+            return None
+        left = {s: c for s, c in form.coefficients}
+        if any(s not in self.vector or self.vector[s].lower != 0 for s in left):
+            return None
+        digits: list[IndexName] = []
+        weight: Expr = sp.Integer(1)
+        while left:
+            found = next((s for s in sorted(left, key=str) if is_equal(left[s], weight, self.program)), None)
+            if found is None:
+                return None
+            del left[found]
+            digits.insert(0, found)
+            weight = weight * self.extent(found)
+        return tuple(digits) if is_equal(weight, storage.tensor.shape[axis], self.program) else None
+
+    def _split_axes(
+        self, entry: Indexed, storage: Storage, split: Sequence[tuple[IndexName, ...] | None]
+    ) -> Operand:
+        """Axes that are read digit by digit are reshaped apart: a view, without div and mod."""
+        shape: list[str] = []
+        subscripts: list[Expr] = []
+        extents: list[Expr] = []
+        for axis, subscript in enumerate(entry.indices):
+            digits = split[axis]
+            if digits is None:
+                shape.append(integer_text(storage.extents[axis]))
+                extents.append(storage.tensor.shape[axis])
+                subscripts.append(subscript)
+            else:
+                shape += [integer_text(self.extent(d)) for d in digits]
+                extents += [self.extent(d) for d in digits]
+                subscripts += digits
+        before = [b for axis, b in enumerate(storage.before) for _ in (split[axis] or (None,))]
+        after = [b for axis, b in enumerate(storage.after) for _ in (split[axis] or (None,))]
+        tensor = replace(storage.tensor, shape=tuple(extents), margin=((0, 0),) * len(extents))
+        apart = Storage(tensor, f"{storage.code}.reshape({', '.join(shape)})", tuple(before), tuple(after))
+        inner = Viewer(self.program, {**self.storages, tensor.name: apart}, self.vector, self.loops)
+        inner.first = self.first
+        return inner.view(tensor.at(tuple(subscripts)))
+
     def _window(self, entry: Indexed, storage: Storage) -> Operand:
         """``x[n, c, 2*u + p]`` as a strided view with an axis for each of n, c, u, p."""
         shape, strides, starts, labels = [], [], [], []
@@ -149,17 +197,16 @@ class Viewer:
                 coefficient = form.coefficient(label)
                 start = sp.expand(start + coefficient * self.vector[label].lower)
                 shape.append(integer_text(self.extent(label)))
-                stride = f"{storage.code}.strides[{axis}]"
-                strides.append(stride if coefficient == 1 else f"{coefficient}*{stride}")
+                strides.append(f"({axis}, {integer_text(coefficient)})")
                 labels.append(label)
             if not mine:
-                starts.append(f"{integer_text(start)}:{integer_text(start + 1)}" if mine else integer_text(start))
+                starts.append(f"{integer_text(start)}:{integer_text(sp.expand(start + 1))}")
             else:
                 starts.append(":" if start == 0 else f"{integer_text(start)}:")
         while starts and starts[-1] == ":":
             starts.pop()
         base = f"{storage.code}[{', '.join(starts)}]" if starts else storage.code
-        text = f"_windows({base}, ({', '.join(shape)},), ({', '.join(strides)},))"
+        text = f"_windows({base}, ({', '.join(shape)}), ({', '.join(strides)}))"
         return Operand(text, tuple(labels))
 
     def _window_order(self, labels: Iterable[IndexName], form: object) -> list[IndexName]:

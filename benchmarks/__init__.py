@@ -1,0 +1,1 @@
+"""Benchmarks: generated gradient code beside hand-written NumPy and the libraries people use."""

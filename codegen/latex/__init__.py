@@ -1,0 +1,1 @@
+"""The LaTeX target: the derivation as a document."""

@@ -1,0 +1,168 @@
+"""Reuse of stored values: where a term is the value of an entry that some equation holds already, the entry is read instead.
+
+Requires: nothing. Ensures: the same values; ``1 - tanh(a)**2`` reads ``1 - h**2`` where ``h = tanh(a)``, ``sigmoid(a)*(1 -
+sigmoid(a))`` reads ``s*(1 - s)``, ``-e/s**2`` reads ``-p/s`` where ``p = e/s``, ``(v + eps)**(-3/2)`` reads ``r**3``, and ``gt(a, 0)`` reads
+``gt(h, 0)`` where ``h = relu(a)``, so that ``a`` need not be kept. Law (17): the equation is the only writer of that entry, it has
+an instance there for every instance of the reader, and the reader's guards imply its own. Never a cycle: the entry
+depends on nothing that the term did not read. Terms are compared modulo index names and offsets, factors modulo powers. Cost:
+linear; a table of the terms that are worth it.
+
+>>> from symbolic.program import *
+>>> import sympy as sp
+>>> N, n = size("N"), index("n")
+>>> a, h, d_a, d_h = (Tensor(name, (N,)) for name in ("a", "h", "d_a", "d_h"))
+>>> over = (Index.over(n, N),)
+>>> program = Program("p", (a, h, d_a, d_h), (Equation(h[n], sp.tanh(a[n]), over, numbers=(1,)),
+...     Equation(d_a[n], d_h[n]*(1 - sp.tanh(a[n])**2), over, numbers=(2,))), {"N": None})
+>>> print(reuse_values(program, frozenset()).equations[1])
+(2) d_a[n] += (1 - h[n]**2)*d_h[n]    for n=0..N - 1
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sympy as sp
+from sympy import Expr, Indexed
+
+from symbolic.functions import gt, relu, sigmoid
+from symbolic.program import Equation, IndexName, Program, Reduction, index_symbols, tensor_of
+from symbolic.rewrite.terms import CHEAP, apply_to_body, canonical, cost, head, operands, powers, solve, substitute
+from symbolic.rewrite.values import inside, is_met, sole_writer
+
+__all__ = ["reuse_values"]
+
+NAME = "reuse"
+WORTH = 4
+"""A division or more: reading a product again costs as much as computing it."""
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """``term == value`` wherever ``equation`` has an instance; ``value`` reads the equation's target."""
+
+    equation: Equation
+    term: Expr
+    value: Expr
+
+
+def reuse_values(program: Program, keep: frozenset[str]) -> Program:
+    """The program with stored values read instead of computed again."""
+    table = _Table(program)
+    return program.with_equations(table.rewritten(equation) for equation in program.equations)
+
+
+class _Table:
+    """What is stored, by the head of its term, and by one tensor that it reads for products and powers."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.terms: dict[object, list[_Stored]] = {}
+        self.products: dict[str, list[tuple[_Stored, Indexed]]] = {}
+        self._sole: dict[int, bool] = {}
+        for equation in program.equations:
+            scale, term = equation.body.as_coeff_Mul()
+            if cost(term) < WORTH and not isinstance(term, relu):
+                continue
+            if equation.reduction is Reduction.SUM and not equation.reduced and not program.tensor(equation.name).is_index:
+                self._store(equation, scale, term)
+
+    def _store(self, equation: Equation, scale: Expr, term: Expr) -> None:
+        symbols = frozenset(i.symbol for i in equation.indices)
+        target = equation.target
+        if index_symbols(term) != symbols or not operands(term):
+            return
+        if isinstance(term, relu) and scale == 1:
+            self._add(_Stored(equation, gt(term.args[0], 0), gt(target, 0)))
+        if isinstance(term, sigmoid) and scale == 1:
+            self._add(_Stored(equation, sigmoid(-term.args[0]), 1 - target))
+        if not isinstance(term, relu):
+            self._add(_Stored(equation, term, target / scale))
+        if term.is_Mul or term.is_Pow:
+            pattern = next((e for e in operands(term) if solve(e.indices, e.indices, symbols) is not None), None)
+            if pattern is not None and any(
+                cost(b) >= CHEAP or not (e.is_Integer and e > 0) for b, e in powers(term).items()
+            ):
+                self.products.setdefault(tensor_of(pattern), []).append((_Stored(equation, term, target / scale), pattern))
+
+    def _add(self, stored: _Stored) -> None:
+        self.terms.setdefault(head(stored.term), []).append(stored)
+
+    def rewritten(self, equation: Equation) -> Equation:
+        used: dict[Equation, None] = {}
+
+        def visit(expr: Expr) -> Expr:
+            if isinstance(expr, Indexed) or not expr.args:
+                return expr
+            whole = self._whole(expr, equation, used)
+            if whole is not None:
+                return whole
+            if expr.is_Mul or expr.is_Pow:
+                expr = self._factors(expr, equation, used)
+                if isinstance(expr, Indexed):
+                    return expr
+            parts = [visit(part) for part in expr.args]
+            return expr.func(*parts) if any(a is not b for a, b in zip(parts, expr.args, strict=True)) else expr
+
+        if cost(equation.body) == 0:
+            return equation
+        body = visit(equation.body)
+        return apply_to_body(equation, body, NAME) if used else equation
+
+    def _whole(self, expr: Expr, reader: Equation, used: dict[Equation, None]) -> Expr | None:
+        for stored in self.terms.get(head(expr), ()):
+            writer = stored.equation
+            if writer is reader:
+                continue
+            own, form = canonical(stored.term), canonical(expr)
+            if own.term != form.term:
+                continue
+            values = solve(own.places, form.places, frozenset(i.symbol for i in writer.indices))
+            if values is not None and self._holds(writer, values, reader):
+                used[writer] = None
+                return substitute(stored.value, values)
+        return None
+
+    def _holds(self, writer: Equation, values: dict[IndexName, Expr], reader: Equation) -> bool:
+        """Whether the writer's instance at these values is there, and alone, for every instance of the reader."""
+        if id(writer) not in self._sole:
+            self._sole[id(writer)] = sole_writer(writer, self.program)
+        return (
+            self._sole[id(writer)] and inside(values, writer, reader, self.program)
+            and is_met(substitute(writer.target, values), reader, self.program)
+        )
+
+    def _factors(self, expr: Expr, reader: Equation, used: dict[Equation, None]) -> Expr:
+        """Take stored products and powers out of a product: ``e/s**2`` is ``p/s``."""
+        for entry in operands(expr):
+            for stored, pattern in self.products.get(tensor_of(entry), ()):
+                if stored.equation is reader:
+                    continue
+                symbols = frozenset(i.symbol for i in stored.equation.indices)
+                values = solve(pattern.indices, entry.indices, symbols)
+                if values is None:
+                    continue
+                made = self._divided(expr, substitute(stored.term, values))
+                if made is None or not self._holds(stored.equation, values, reader):
+                    continue
+                rest, times = made
+                used[stored.equation] = None
+                return rest * substitute(stored.value, values) ** times
+        return expr
+
+    def _divided(self, expr: Expr, term: Expr) -> tuple[Expr, Expr] | None:
+        """``(rest, n)`` with ``expr = rest * term**n``, every factor of the term used up or its power brought nearer to 0."""
+        held, wanted = powers(expr), powers(term)
+        ratios = [held.get(base, sp.Integer(0)) / exponent for base, exponent in wanted.items()]
+        if not all(r.is_number and r.is_real for r in ratios):
+            return None
+        least = min(ratios, key=abs)
+        if len({sp.sign(r) for r in ratios}) != 1 or least == 0:
+            return None
+        times = sp.Integer(int(least)) if abs(least) >= 1 else sp.Integer(0)
+        if times == 0 or (times < 0 and len(wanted) > 1):
+            return None
+        rest = sp.Mul(*(base ** (exponent - times * wanted.get(base, 0)) for base, exponent in held.items()))
+        if cost(rest * sp.Symbol("y") ** times) >= cost(expr):
+            return None
+        return rest, times

@@ -1,0 +1,45 @@
+"""The tables that a spec's types come from: layers, losses, optimisers, clipping rules, initialisers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["clips", "is_function", "layers", "losses", "optimizers"]
+
+
+def layers() -> Mapping[str, Any]:
+    """Layer types: name -> LayerType."""
+    from symbolic.layers import LAYERS
+
+    return LAYERS
+
+
+def losses() -> Mapping[str, Any]:
+    """Loss types: name -> Loss."""
+    from symbolic.losses import LOSSES
+
+    return LOSSES
+
+
+def optimizers() -> Mapping[str, Any]:
+    """Optimisers: name -> row with its ``options``."""
+    from symbolic.optimizers import OPTIMIZERS
+
+    return OPTIMIZERS
+
+
+def clips() -> Mapping[str, Any]:
+    """Clipping rules: name -> row with its ``options``."""
+    from symbolic.optimizers import CLIPS
+
+    return CLIPS
+
+
+def is_function(name: str) -> str:
+    """Why ``name`` cannot stand by itself in equation text (it is a function or a constant there), or an empty text."""
+    from symbolic.functions import lookup
+
+    if lookup(name) or name in ("sum", "mean", "max", "floor", "ceil", "pi"):
+        return f"expected a name of your own, found '{name}', which is a function or constant of equation text; choose another"
+    return ""

@@ -1,0 +1,528 @@
+"""Every wrong spec gets a SpecError with file, line, column, path, what was expected and what was found; nothing else escapes."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from symbolic import EquationError, SpecError, load
+
+DENSE = """\
+name: m
+sizes: {H: 5}
+inputs:
+  x: [N, 4]
+  y: {shape: [N], kind: index, below: 3}
+layers:
+  - {name: hid, type: dense, units: H, activation: tanh}
+  - {name: out, type: dense, units: 3}
+loss: {type: softmax_cross_entropy, target: y}
+"""
+
+OWN = """\
+name: own
+sizes: {D: 3, H: 4}
+inputs: {x: [T, N, D], y: [T, N, H]}
+layers:
+  - name: cell
+    type: equations
+    parameters: {W: [H, D], U: [H, H], b: [H]}
+    states: {h: [T, N, H]}
+    equations: |
+      a[t,n,i] = W[i,k]*x[t,n,k] + U[i,j]*h[t-1,n,j] + b[i]
+      h[t,n,i] = tanh(a[t,n,i])
+    output: h
+loss: {type: mse, target: y}
+"""
+
+
+def anchored(expected: str) -> str:
+    """A pattern for the whole message, in which ``...`` stands for anything within one line or after it."""
+    return "^" + ".*".join(map(re.escape, expected.split("..."))) + r"\Z"
+
+
+def refuse(tmp_path: Path, text: str | bytes, expected: str, name: str = "m.yaml") -> SpecError:
+    path = tmp_path / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(SpecError) as caught:
+        load(path)
+    shown = str(caught.value).replace(f"{tmp_path}/", "")
+    assert re.match(anchored(expected), shown, re.DOTALL), shown
+    assert caught.value.exit_status == 2
+    return caught.value
+
+
+def changed(text: str, before: str, after: str) -> str:
+    assert before in text
+    return text.replace(before, after)
+
+
+EXTENT = "expected an extent (an integer, or an expression of sizes such as T+1, 2*H, floor((L-K)/S)+1)"
+NAME = "(a letter, then letters, digits and _)"
+
+
+def test_the_specs_that_are_spoilt_here_are_good() -> None:
+    assert load(DENSE).program().loss == load(OWN).program().loss == "loss"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        # keys
+        ("unit", "unitz: 3, unit", "7:30: layers[0].unitz: expected the keys of a layer of type dense (name, type, from, units,"
+         "...), found 'unitz'; did you mean 'units'?"),
+        ("units: H", "unit: H", "7:30: layers[0].unit: expected the keys of...found 'unit'; did you mean 'units'?"),
+        (", units: 3", "", "8:5: layers[1].units: expected the key 'units' of a layer of type dense, found none; add it"),
+        ("name: m\n", "", "1:1: name: expected the key 'name' of a spec, found none; add it"),
+        ("name: m\n", "name:\n", "1:6: name: expected the key 'name' of a spec, found none; add it"),
+        ("name: hid, ", "", "7:5: layers[0].name: expected the key 'name' of a layer, found none; add it"),
+        ("sizes:", "size:", "2:1: size: expected the keys of a spec (name, dtype,...), found 'size'; did you mean 'sizes'?"),
+        ("H: 5}", "H: 5, H: 6}", "2:15: sizes.H: expected each key once, found 'H' again (first at line 2); remove one"),
+        ("loss: {", "name: b\nloss: {", "9:1: name: expected each key once, found 'name' again (first at line 1);..."),
+        ("loss: {type: softmax_cross_entropy, target: y}", "",
+         "1:1: loss: expected the key 'loss' of a spec, found none; add it"),
+        (", target: y", "", "9:7: loss.target: expected the key 'target' of a loss of type softmax_cross_entropy, found none;..."),
+        (", below: 3", "", "5:6: inputs.y.below: expected the key 'below' of an index input (...), found none; add it"),
+        # types of layers, losses, optimisers
+        ("type: dense, units: H", "type: densee, units: H",
+         "7:23: layers[0].type: expected the type of a layer, found 'densee'; did you mean 'dense'?"),
+        ("type: dense, units: H", "type: 3, units: H", "7:23: layers[0].type: expected the type of a layer, found 3;..."),
+        ("softmax_cross_entropy", "cross_entropy", "9:14: loss.type: expected the type of a loss (...), found 'cross_entropy';..."),
+        ("loss:", "optimizer: {type: adm}\nloss:",
+         "9:19: optimizer.type: expected the type of optimizer (...), found 'adm'; did you mean 'adam'?"),
+        ("loss:", "optimizer: {type: adam, rate: fast}\nloss:", "9:31: optimizer.rate: expected a number, found 'fast'"),
+        ("loss:", "optimizer: {type: adam, rate: -1}\nloss:", "9:31: optimizer.rate: expected a number above 0, found -1"),
+        ("loss:", "clip: {type: value}\nloss:", "9:7: clip.limit: expected the key 'limit' of clip value, found none; add it"),
+        ("loss:", "dtype: float16\nloss:", "9:8: dtype: expected one of float32, float64, found 'float16'; did you mean..."),
+        ("kind: index", "kind: indx", "5:25: inputs.y.kind: expected 'real' or 'index', found 'indx'; did you mean 'index'?"),
+        ("tanh", "tanhh", "7:52: layers[0].activation: expected an activation (...), found 'tanhh'; did you mean 'tanh'?"),
+        # values
+        ("units: 3", "units: [3]", "8:37: layers[1].units: expected an integer or text, found [3]"),
+        ("units: 3", "units: 0", "8:37: layers[1].units: expected a number of at least 1 or text, found 0"),
+        ("units: 3", "units: 2.5", "8:37: layers[1].units: expected an integer or text, found 2.5"),
+        ("units: 3", "units: true", "8:37: layers[1].units: expected an integer or text, found true"),
+        ("[N, 4]", "[N, -4]", "4:10: inputs.x[1]: expected a number of at least 1 or text, found -4"),
+        ("[N, 4]", "4", "4:6: inputs.x: expected a shape such as [N, D], or a mapping with the key 'shape', found 4"),
+        ("[N, 4]", "[N, 4-H]", "4:10: inputs.x[1]: expected an extent of at least 1, found 4 - H = -1"),
+        ("[N, 4]", "[N, H/2]", "4:10: inputs.x[1]: expected an integer extent, found 'H/2' = 5/2"),
+        ("[N, 4]", "[N, H/0]", "4:10: inputs.x[1]: expected an integer extent, found 'H/0' = zoo"),
+        ("H: 5", "H: -1", "2:12: sizes.H: expected an integer of at least 1 (null leaves the size free), found -1"),
+        ("H: 5", "H: 0.5", "2:12: sizes.H: expected an integer of at least 1 (null leaves the size free), found 0.5"),
+        ("H: 5", "H: " + "9" * 5000, "2:12: expected an integer of at most 2**53, found '999..."),
+        ("H: 5", "H: .nan", "2:12: expected a finite number, found '.nan'"),
+        ("H: 5", "H: 1e999", "2:12: expected a finite number, found '1e999'"),
+        ("loss:", "seed: -1\nloss:", "9:7: seed: expected an integer from 0 to 2**32 - 1, found -1"),
+        ("loss:", "init: {out.Q: zeros}\nloss:", "9:15: init['out.Q']: expected the name of a parameter, found 'out.Q'..."),
+        ("loss:", "init: {out.W: zeroes}\nloss:", "9:15: init['out.W']: unknown initialiser 'zeroes'; did you mean 'zeros'?..."),
+        ("loss:", "init: {out.W: constant(9**9**9)}\nloss:", "9:15: init['out.W']:..."),
+        # exponent towers
+        ("units: 3", "units: 9**9**9**9", f"8:37: layers[1].units: {EXTENT}, found a power in '9**9**9**9'; write..."),
+        ("below: 3", "below: 9**9**9**9", f"5:39: inputs.y.below: {EXTENT}, found a power in '9**9**9**9'; write..."),
+        ("[N, 4]", "[N, 9**9**9**9]", f"4:10: inputs.x[1]: {EXTENT}, found a power in '9**9**9**9'; write..."),
+        # names of other things
+        ("target: y", "target: z", "9:45: loss.target: expected the name of an input, found 'z'"),
+        ("target: y", "target: out", "9:45: loss.target: expected the name of an input, found 'out', which is a layer"),
+        ("units: 3}", "units: 3, from: hidd}",
+         "8:46: layers[1].from: expected the name of an input or of an earlier layer, found 'hidd'; did you mean 'hid'?"),
+        ("units: H,", "units: H, from: out,",
+         "7:46: layers[0].from: expected...found 'out'; it comes later: layers follow one another"),
+        ("units: 3}", "units: 3, from: [hid, x]}",
+         "8:46: layers[1].from: expected 1 inputs for a layer of type dense, found 2; say from: ..."),
+        ("units: H", "units: h", "7:37: layers[0].units: expected a known size, found 'h'; did you mean 'H'?..."),
+        ("loss:", "outputs: [hid, nope]\nloss:",
+         "9:16: outputs[1]: expected the name of a layer or a tensor, found 'nope'"),
+        ("name: hid", "name: out", "8:12: layers[1].name: expected each input and layer to have a name of its own, found 'out' "
+         "again (first at line 7); rename one"),
+        ("name: hid", "name: x", "7:12: layers[0].name: expected each input and layer to have a name of its own, found 'x'..."),
+        ("x: [N, 4]", "H: [N, 4]", "4:3: inputs.H: expected the name of an input, found 'H', which is a size; rename one"),
+        # names that are none
+        ("name: hid", "name: double", "7:12: layers[0].name: expected the name of a layer, found the C keyword 'double';..."),
+        ("name: hid", "name: lambda", "7:12: layers[0].name:...found the Python keyword 'lambda'; choose another"),
+        ("name: hid", "name: hid.x", f"7:12: layers[0].name: expected the name of a layer {NAME}, found 'hid.x'"),
+        ("name: hid", "name: häd", f"7:12: layers[0].name: expected the name of a layer {NAME}, found 'häd'"),
+        ("name: hid", "name: 'a b'", f"7:12: layers[0].name: expected the name of a layer {NAME}, found 'a b'"),
+        ("name: hid", "name: d_out", "7:12: layers[0].name:...found 'd_out', which is reserved (adjoints are called d_...);..."),
+        ("x: [N", "np: [N", "4:3: inputs.np: expected the name of an input, found 'np', which is reserved (the generated..."),
+        ("x: [N", "exp: [N", "4:3: inputs.exp: expected a name of your own, found 'exp', which is a function..."),
+        ("{H: 5}", "{H: 5, for: 2}", "2:15: sizes.for: expected the name of a size, found the Python keyword 'for'..."),
+        ("name: m", "name: class", "1:7: name: expected the name of a model, found the Python keyword 'class'; choose another"),
+        ("name: m", "name: 3", f"1:7: name: expected the name of a model {NAME}, found 3"),
+        ("name: m", "name: random", "1:7: name:...found 'random', which is a Python module; a file random.py would hide it"),
+        ("name: m", "name: con", "1:7: name: expected the name of a model, found 'con', which Windows reserves; choose another"),
+        ("name: m", "name: " + "a" * 61, "1:7: name: expected a name of at most 60 characters, found 61 in 'aaa..."),
+        # shapes: both of them, and both places
+        ("shape: [N], kind", "shape: [M], kind",
+         "9:45: loss.target: expected a target of shape [N] for the prediction 'out.y' of shape [N, 3], found 'y' of shape [M]; "
+         "out.y has shape [N, 3] (at m.yaml:8:5), y has shape [M] (at m.yaml:5:6)"),
+        ("softmax_cross_entropy", "mse",
+         "9:27: loss.target: expected a target of shape [N, 3]...found 'y' of shape [N]; out.y has shape [N, 3] (at m.yaml:8:5), "
+         "y has shape [N] (at m.yaml:5:6)"),
+        ("below: 3", "below: 4", "9:45: loss.target: expected labels below 3, the last axis of 'out.y' [N, 3], found 'y' below 4;"
+         "...(at m.yaml:8:5), y has shape [N] (at m.yaml:5:6)"),
+    ],
+)  # fmt: skip
+def test_a_model_of_layers(tmp_path: Path, before: str, after: str, expected: str) -> None:
+    refuse(tmp_path, changed(DENSE, before, after), f"m.yaml:{expected}")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        # indices and shapes
+        ("x[t,n,k]", "x[t,n,i]", "10:25: layers[0].equations: index 'i' is used at two extents: H in cell.W[i, k] and D in "
+         "x[t, n, i]...; cell.W has shape [H, D] (at m.yaml:7:21), x has shape [T, N, D] (at m.yaml:3:13)\n...^"),
+        ("W: [H, D]", "W: [H, 7]", "10:25: layers[0].equations: index 'k' is used at two extents: 7 in...; "
+         "cell.W has shape [H, 7] (at m.yaml:7:21), x has shape [T, N, D] (at m.yaml:3:13)\n...^"),
+        ("[t,n,i] = tanh", "[t,n] = tanh", "...layers[0].equations: 'h'..."),
+        ("tanh(a", "tanh(\u202ea", "9:16: layers[0].equations: expected printable text, found the character U+202E in line 2"),
+        ("b[i]\n", "b[i]  # \u202e\n", "9:16: layers[0].equations: expected printable text, found the character U+202E in line 1"),
+        ("    equations: |", "    ranges: {a-b: 3}\n    equations: |", f"9:14: layers[0].ranges['a-b']: expected the name of an index {NAME},..."),
+        ("tanh(a[t,n,i])", "tanh(W[i,k]*x[t,n,k])", "11:18: layers[0].equations: index 'k' is missing on the left and stands "
+         "inside the function tanh(...): ambiguous. Write sum(...) to sum outside, or..."),
+        # names
+        ("b[i]\n", "c[i]\n", "10:56: layers[0].equations: undefined tensor 'c'\n...^"),
+        ("tanh(", "tahn(", "11:18: layers[0].equations: unknown function 'tahn'; did you mean 'tan'?...^"),
+        ("tanh(", "floor(", "11:18: layers[0].equations: 'floor' is not differentiable and has no place in an equation\n...^"),
+        ("output: h", "output: g", "12:13: layers[0].output: expected the name of a tensor that the equations define, found 'g'"),
+        ("b: [H]}", "b: [H], x: [H]}", "7:51: layers[0].parameters.x: expected a name of its own, found 'x', which means an "
+         "input of the model here; rename one"),
+        ("b: [H]}", "b: [H], h: [H]}", "8:17: layers[0].states.h: expected each name once, found 'h' as parameter and as state"),
+        ("b: [H]}", "b: [H], for: [H]}", "7:48: layers[0].parameters.for:...found the Python keyword 'for'; choose another"),
+        ("b: [H]}", "b: [H], int: [H]}", "7:48: layers[0].parameters.int:...found the C keyword 'int'; choose another"),
+        ("b: [H]}", "b: [H], 'q r': [H]}", f"7:48: layers[0].parameters['q r']: expected the name of a parameter {NAME},..."),
+        ("b: [H]}", "b: {shape: [H], ini: zeros}}", "7:56: layers[0].parameters.b.ini: expected the keys of b (shape, init), "
+         "found 'ini'; did you mean 'init'?"),
+        ("b: [H]}", "b: {shape: [H], init: zeroes}}", "7:62: layers[0].parameters.b.init: unknown initialiser 'zeroes'..."),
+        ("b: [H]}", "b: [H]}\n    init: zeros", "8:5: layers[0].init: expected the keys of a layer of type equations (...), "
+         "found 'init'"),
+        ("y: [T, N, H]}", "y: [T, N, H], cell_W: [N]}", "7:21: layers[0].parameters.W: expected names that stay apart in generated "
+         "code, found 'cell_W' and 'cell.W', both 'cell_W' there (...); rename one"),
+        # definitions
+        ("h[t,n,i] = ", "a[t,n,i] = ", "11:7: layers[0].equations: 'a' is defined twice, here and at line 10; write +=..."),
+        ("h[t,n,i] = ", "y[t,n,i] = ", "11:7: layers[0].equations: expected each tensor to be defined once, found an equation "
+         "for 'y', which exists already ('y' is at m.yaml:3:27); choose another name"),
+        ("b[i]\n", "b[i]\n      x[t,n,k] = 1\n", "11:7: layers[0].equations: expected each tensor to be defined once, found an "
+         "equation for 'x', which exists already ('x' is at m.yaml:3:13); choose another name"),
+        ("      h[t,n,i] = tanh(a[t,n,i])\n", "", "8:17: layers[0].states.h: expected an equation that defines 'h', found none;..."),
+        ("h[t-1,n,j]", "h[t,n,j]", "10:7: layers[0].equations: expected tensors that do not need themselves, found the cycle "
+         "cell.a <- cell.h <- cell.a; read an earlier step..."),
+        # states
+        ("{h: [T, N, H]}", "{h: {shape: [T, N, H], initial: zeros}}", "8:45: layers[0].states.h.initial: expected zero, given, "
+         "carry, learned or the name of an input, found 'zeros'; did you mean 'zero'?"),
+        ("{h: [T, N, H]}", "{h: {shape: [T, N, H], initial: y}}", "8:45: layers[0].states.h.initial: expected a real input of "
+         "shape [N, H] to start 'cell.h' of shape [T, N, H], found 'y' of shape [T, N, H] ('y' is at m.yaml:3:27)"),
+        ("{h: [T, N, H]}", "{h: {shape: [T, N, H], axis: 3}}", "8:42: layers[0].states.h.axis: expected an axis of 'h' (0 to 2),"
+         " found 3"),
+        ("{h: [T, N, H]}", "{h: {shape: [T, N, H], lag: 0}}",
+         "8:41: layers[0].states.h.lag: expected a number of at least 1, found 0"),
+        # the language
+        ("x[t,n,k] +", "x[t,n,k] + 9**9**9**9 +", "10:39: layers[0].equations: expected an exponent of at most 64...^"),
+        ("tanh(a[t,n,i])", "__import__('os').system('id')", "11:18: layers[0].equations: expected a call of a known function..."),
+        ("tanh(a[t,n,i])", "a.__class__[t]", "11:18: layers[0].equations:..."),
+        ("tanh(a[t,n,i])", "(lambda: 1)()", "11:18: layers[0].equations:..."),
+        ("tanh(a[t,n,i])", "open('/etc/passwd')", "11:18: layers[0].equations: unknown function 'open'..."),
+        ("tanh(a[t,n,i])", "tanh(a[t,n,i]", "11:22: layers[0].equations: not an equation: '(' was never closed\n...^"),
+        ("tanh(a[t,n,i])", "(" * 300 + "1" + ")" * 300, "...layers[0].equations:..."),
+        ("tanh(a[t,n,i])", "x" + ".y" * 2000 + "[t]", "...layers[0].equations:..."),
+        ("h[t,n,i] = tanh(a[t,n,i])", "import os", "11:7: layers[0].equations: expected an equation 'name[indices] = ..."),
+        ("tanh(a[t,n,i])", "1" + "0" * 5000, "...layers[0].equations:..."),
+    ],
+)  # fmt: skip
+def test_a_model_of_equations(tmp_path: Path, before: str, after: str, expected: str) -> None:
+    refuse(tmp_path, changed(OWN, before, after), f"m.yaml:{expected}" if expected[0] != "." else expected)
+
+
+def test_a_lag_beyond_the_start_is_refused(tmp_path: Path) -> None:
+    text = changed(changed(OWN, "{h: [T, N, H]}", "{h: {shape: [T, N, H], initial: learned}}"), "h[t-1", "h[t-3")
+    refuse(
+        tmp_path,
+        text,
+        "m.yaml:10:7: layers[0].equations: expected reads of 'h' at most 1 steps away (its lag), found "
+        "cell.h[t - 3, n, j]; write lag: 3 for it, and a start of 3 steps",
+    )
+
+
+def test_an_equation_error_shows_its_line_and_a_caret(tmp_path: Path) -> None:
+    error = refuse(tmp_path, changed(OWN, "b[i]\n", "c[i]\n"), "m.yaml:10:56:...")
+    assert isinstance(error, EquationError)
+    _, line, caret = str(error).splitlines()
+    assert line.index("c[i]") == caret.index("^")
+
+
+def test_an_input_that_could_be_meant_is_asked_for(tmp_path: Path) -> None:
+    text = changed(
+        DENSE,
+        "{name: out, type: dense, units: 3}",
+        "{name: out, type: equations, parameters: {W: [3, H]}, equations: 'z[n,i] = W[i,k]*x[n,k]'}",
+    )
+    refuse(
+        tmp_path,
+        text,
+        "m.yaml:8:70: layers[1].equations: 'x' could be the input 'x' or the layer before, 'hid.y'; say from: {x: ...}",
+    )
+    text = changed(text, "type: equations", "from: hid, type: equations")
+    assert load(text).program().tensor("out.z")
+
+
+def test_a_free_size_that_no_array_shows_is_refused(tmp_path: Path) -> None:
+    text = changed(
+        OWN, "    equations: |\n", "    ranges: {q: [0, Q]}\n    equations: |\n      s[n] = 0*q_ + x[0,n,q+0]\n"
+    )
+    refuse(
+        tmp_path,
+        changed(text, "0*q_ + ", ""),
+        "m.yaml:2:8: sizes.Q: expected a value for the size 'Q', found none, and no "
+        "input or parameter has it in its shape; write sizes: {Q: ...}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "m.yaml:1:1: expected a mapping (name, inputs, layers, loss), found an empty text"),
+        ("# only a comment\n", "m.yaml:1:1: expected a mapping (name, inputs, layers, loss), found an empty text"),
+        ("- 1\n- 2\n", "m.yaml:1:1: expected a mapping (name, inputs, layers, loss), found [1, 2]"),
+        ("just text\n", "m.yaml:1:1: expected a mapping (name, inputs, layers, loss), found 'just text'"),
+        ("a: [1\n", "m.yaml:2:1: expected YAML, found: expected ',' or ']', but got '<stream end>'"),
+        ("a: 'x\n", "m.yaml:2:1: expected YAML, found: found unexpected end of stream"),
+        ("a: 1\n---\nb: 2\n", "m.yaml:2:1: expected one document, found a second; one file is one model"),
+        ("1: 2\n", "m.yaml:1:1: expected a name as key, found 1; put a word,..."),
+        ("on: 2\ntrue: 1\n", "m.yaml:2:1: expected a name as key, found true; put a word, in quotes where YAML reads it as..."),
+        ("? [a]\n: 2\n", "m.yaml:1:3: expected a name as key, found a list of 1 values; put a word,..."),
+        ("? {a: b}\n: 2\n", "m.yaml:1:3: expected a name as key, found a mapping; put a word,..."),
+        ("a: *b\n", "m.yaml:1:4: expected a finished anchor, found the alias '*b'"),
+        ("a: &a [*a]\n", "m.yaml:1:8: expected a finished anchor, found the alias '*a'"),
+        ("a: !!python/object/apply:os.system ['id']\n", "m.yaml:1:4: expected a plain value, found the tag "
+         "'tag:yaml.org,2002:python/object/apply:os.system'; leave it out"),
+        ("a: \x07\n", "m.yaml:1:4: expected printable text, found the character U+0007"),
+        ('a: "\\ud800"\n', r"m.yaml:1:4: a: expected text, found half a surrogate pair in '\ud800'"),
+        ("\tname: m\n", "m.yaml:1:1: expected YAML, found: found character '\\t' that cannot start any token"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "m.yaml:1:1: expected text (YAML or JSON in UTF-8), found a binary file"),
+        (b"name: m\nx: \xff\xfe\n", "m.yaml:2:4: expected text in UTF-8, found the byte 0xff; is this a binary file?"),
+        ("a: " + "[" * 100_000, "m.yaml:1:28: expected nesting of at most 24, found deeper; a spec needs six"),
+        ("a: " + "{b: " * 1000, "m.yaml:1:...: expected nesting of at most 24, found deeper; a spec needs six"),
+        ("".join(f"{'  ' * k}k:\n" for k in range(200)), "m.yaml:...: expected nesting of at most 24, found deeper;..."),
+        ("k: [" + "1, " * 30_000 + "]", "m.yaml:1:...: expected at most 20000 values, found more (aliases count...)"),
+        ("#" * (1 << 20) + "\n", "m.yaml:1:1: expected at most 1048576 bytes, found a larger file; split the model"),
+    ],
+)  # fmt: skip
+def test_text_that_is_no_spec(tmp_path: Path, text: str | bytes, expected: str) -> None:
+    refuse(tmp_path, text, expected)
+
+
+def test_an_alias_bomb_is_cheap_to_refuse(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    lines += [f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]" for k in range(1, 12)]
+    refuse(tmp_path, "\n".join(lines), "m.yaml:...: expected at most 20000 values, found more (aliases count...")
+
+
+def test_depth_counts_through_aliases(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [1]", *(f"a{k}: &a{k} [*a{k - 1}]" for k in range(1, 40))]
+    refuse(tmp_path, "\n".join(lines), "m.yaml:...: expected nesting of at most 24, found deeper")
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    for path, expected in (
+        (tmp_path / "absent.yaml", "absent.yaml:1:1: expected a spec, found no such file; check the path"),
+        (tmp_path, ":1:1: expected a spec, found a folder; name a file in it"),
+        ("nowhere", "nowhere:1:1: expected a spec, found no such file; check the path"),
+        ("a" * 5000 + ".yaml", ".yaml:1:1: expected a spec that can be read, found: File name too long"),
+    ):
+        with pytest.raises(SpecError, match=re.escape(expected) + r"\Z"):
+            load(path)
+
+
+def test_a_mapping_has_paths_but_no_lines() -> None:
+    spec = yaml.safe_load(DENSE)
+    spec["layers"][1]["units"] = None
+    with pytest.raises(SpecError, match=r"^layers\[1\]\.units: expected an integer or text, found nothing\Z"):
+        load(spec)
+    with pytest.raises(
+        SpecError, match=r"^sizes\.H: expected text, a number, a list or a mapping, found a Python object\Z"
+    ):
+        load({**spec, "sizes": {"H": object()}})
+    with pytest.raises(SpecError, match=r"^expected names as keys, found int\Z"):
+        load({1: 2})  # type: ignore[dict-item]
+    loop: dict[str, Any] = {"name": "m"}
+    loop["inputs"] = loop
+    with pytest.raises(
+        SpecError, match=r"^inputs\.inputs\.inputs\.inputs: expected nesting of at most 24, found deeper\Z"
+    ):
+        load(loop)
+
+
+def test_calls_that_make_no_sense() -> None:
+    with pytest.raises(SpecError, match=r"^expected shapes beside equation text: load\(text, inputs="):
+        load("y[n] = w*x[n]")
+    with pytest.raises(SpecError, match=r"^expected a path, a mapping or a text, found a Python int\Z"):
+        load(3)  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match=r"^expected a mapping alone, found further arguments"):
+        load({}, inputs={})
+    with pytest.raises(SpecError, match=r"^expected equation text beside shapes, found a path"):
+        load(Path("a.yaml"), inputs={})
+    with pytest.raises(
+        SpecError, match=r"^inptus: expected the keys of a spec .*found 'inptus'; did you mean 'inputs'\?\Z"
+    ):
+        load("y = w", inptus={})
+
+
+HOSTILE = (
+    "__import__('os').system('id')", "x\nimport os", 'x"); import os #', "x'; DROP", "../../etc/passwd", "/etc/passwd", "a/b",
+    "a\\b", "{{7*7}}", "{% raw %}", "\\input{/etc/passwd}", "$(id)", "`id`", "<script>", "*/ system(1); /*", "\u202eevil", "ﬁ", "x\0y",
+    "", " ", ".", "..", "-rf", "a.b.c", "eval", "None", "__class__", "_x", "x__y", "%s", "x;y", "\r", "\x1b[2J", "COM1", "nul",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("place", ["name", "layer", "input", "size", "parameter", "state", "source", "target", "output", "unit",
+                                   "shape", "activation", "init", "equation", "initial", "range"])  # fmt: skip
+def test_hostile_strings_never_get_through(text: str, place: str) -> None:
+    spec = yaml.safe_load(OWN)
+    spec["layers"].append({"name": "out", "type": "dense", "units": "H"})
+    cell, out = spec["layers"]
+    match place:
+        case "name":
+            spec["name"] = text
+        case "layer":
+            cell["name"] = text
+        case "input":
+            spec["inputs"][text] = ["N"]
+        case "size":
+            spec["sizes"][text] = 3
+        case "parameter":
+            cell["parameters"][text] = ["H"]
+        case "state":
+            cell["states"][text] = ["T", "N", "H"]
+        case "source":
+            out["from"] = text
+        case "target":
+            spec["loss"]["target"] = text
+        case "output":
+            cell["output"] = text
+        case "unit":
+            out["units"] = text
+        case "shape":
+            spec["inputs"]["z"] = [text]
+        case "activation":
+            out["activation"] = text
+        case "init":
+            spec["init"] = {"out.W": text}
+        case "equation":
+            cell["equations"] += text + " = 1\n"
+        case "initial":
+            cell["states"]["h"] = {"shape": ["T", "N", "H"], "initial": text}
+        case "range":
+            cell["ranges"] = {text: 3}
+    harmless = {
+        ("eval", p) for p in ("layer", "input", "size", "parameter", "unit", "shape", "name", "equation", "range")
+    }
+    harmless |= {
+        (t, p)
+        for t in ("COM1", "nul")
+        for p in ("layer", "input", "size", "parameter", "unit", "shape", "equation", "range")
+    }
+    harmless |= {(t, "equation") for t in ("", " ", "\r")}
+    if (text, place) in harmless:
+        return
+    with pytest.raises(SpecError) as caught:
+        load(spec)
+    assert "\x1b" not in str(caught.value)
+    assert "\u202e" not in str(caught.value).partition("\n")[0]
+
+
+# ---- nothing but SpecError ---------------------------------------------------------------------------------------------
+
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(-3, 70), st.floats(allow_nan=True), st.text(max_size=6),
+    st.sampled_from(["x", "y", "h", "H", "T", "cell", "out", "T+1", "2*H", "N-N", "H/0", "floor(", "zero", "carry", "given", "tanh",
+                     "equations", "dense", "lstm", "conv2d", "a[t,n,i] = 1", "h[t,n,i] = x[t,n,i]", "x = x", "loss", "mse"]),
+)  # fmt: skip
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(max_size=4) | st.sampled_from(["shape", "kind", "type"]), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+SEEDS = [
+    yaml.safe_load(DENSE),
+    yaml.safe_load(OWN),
+    {
+        "name": "net",
+        "sizes": {"V": 7},
+        "inputs": {"x": {"shape": ["T", "N"], "kind": "index", "below": "V"}, "y": ["T", "N", 3],
+                   "len": {"shape": ["N"], "kind": "index", "below": "T+1"}},
+        "layers": [
+            {"name": "e", "type": "embedding", "classes": "V", "units": 5},
+            {"name": "r", "type": "lstm", "units": 4, "state": "carry", "lengths": "len"},
+            {"name": "o", "type": "dense", "units": 3, "from": ["r"]},
+        ],
+        "loss": [{"type": "mse", "target": "y", "weight": 0.5}, {"type": "mae", "target": "y", "prediction": "o"}],
+        "optimizer": {"type": "adam", "rate": 0.1},
+        "clip": {"type": "value", "limit": 1},
+        "outputs": ["r"],
+    },
+]  # fmt: skip
+
+
+def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place of a value, depth first."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [at, *(place for key, item in inner for place in places(item, (*at, key)))]
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_spoilt_specs_raise_nothing_but_spec_errors(data: st.DataObject) -> None:
+    spec = copy.deepcopy(data.draw(st.sampled_from(SEEDS)))
+    for _ in range(data.draw(st.integers(1, 3))):
+        known = [place for place in places(spec) if place]
+        if not known:
+            break
+        *path, last = data.draw(st.sampled_from(known))
+        holder = spec
+        for key in path:
+            holder = holder[key]
+        match data.draw(st.sampled_from(["replace", "remove", "add"])):
+            case "replace":
+                holder[last] = data.draw(VALUES)
+            case "remove":
+                del holder[last]
+            case "add" if isinstance(holder, dict):
+                holder[data.draw(st.text(max_size=4) | st.sampled_from(["from", "init", "shape", "units"]))] = (
+                    data.draw(VALUES)
+                )
+            case _:
+                holder.append(data.draw(VALUES))
+    try:
+        load(spec).predict_program()
+    except SpecError as error:
+        assert "\n" not in str(error) or isinstance(error, EquationError)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_spoilt_text_raises_nothing_but_spec_errors(data: st.DataObject) -> None:
+    text = data.draw(st.sampled_from([DENSE, OWN, json.dumps(SEEDS[2])]))
+    for _ in range(data.draw(st.integers(1, 3))):
+        start = data.draw(st.integers(0, len(text)))
+        end = min(len(text), start + data.draw(st.integers(0, 8)))
+        text = (
+            text[:start]
+            + data.draw(st.text(max_size=4) | st.sampled_from(["\n", ":", "[", "&a", "*a", "- ", "'", "**"]))
+            + text[end:]
+        )
+    try:
+        load("\n" + text)
+    except SpecError:
+        pass
