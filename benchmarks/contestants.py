@@ -13,7 +13,8 @@ from benchmarks.rows import Arrays, Row
 
 PROCESS: Mapping[str, str] = MappingProxyType(
     {
-        "handwritten": "numpy",
+        "hand": "numpy",
+        "tuned": "numpy",
         "chainrule": "numpy",
         "chainrule-c": "c",
         "torch": "torch",
@@ -21,11 +22,12 @@ PROCESS: Mapping[str, str] = MappingProxyType(
         "autograd": "autograd",
     }
 )
-"""Contestants of one process share it and its arrays: the two NumPy programs differ in nothing but their code."""
+"""Contestants of one process share it and its arrays: the NumPy programs differ in nothing but their code."""
 
 PEERS: Mapping[str, str] = MappingProxyType(
     {
-        "handwritten": "benchmarks.handwritten",
+        "hand": "benchmarks.hand",
+        "tuned": "benchmarks.tuned",
         "torch": "benchmarks.peers.torch_eager",
         "jax": "benchmarks.peers.jax_jit",
         "autograd": "benchmarks.peers.autograd_numpy",

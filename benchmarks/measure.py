@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.contestants import PROCESS
 from benchmarks.process import Process
 
-BASELINES = ("torch", "handwritten")
+BASELINES = ("torch", "hand")
 
 
 @dataclass(frozen=True)

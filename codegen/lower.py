@@ -113,7 +113,8 @@ def _clip(statement: Statement, program: Program, ranges: Ranges) -> Statement:
     """Cut the instances whose write falls outside the target (law 2)."""
     equation = statement.equation
     tensor = program.tensor(equation.name)
-    every = {**ranges, **{i.symbol: i for i in equation.indices}}
+    narrowed = {symbol: Index(symbol, lower, upper) for symbol, lower, upper in statement.when}
+    every = {**ranges, **narrowed, **{i.symbol: i for i in equation.indices}}
     when = list(statement.when)
     indices = {i.symbol: i for i in equation.indices}
     for axis, subscript in enumerate(equation.target.indices):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import sympy as sp
 
+from symbolic.blocks import BlockAdder
 from symbolic.errors import nearest
 from symbolic.initialisers import Init, parse_init
 from symbolic.layers.base import scalar
@@ -21,7 +22,7 @@ __all__ = ["Elaborated", "elaborate"]
 
 @dataclass(frozen=True)
 class Elaborated:
-    """What a spec means: its forward program, the output tensor of each layer, the prediction, initialisers by parameter."""
+    """What a spec means: its forward program, the output tensor of each layer, the prediction, the initialisers."""
 
     program: Program
     layers: Mapping[str, str]
@@ -96,7 +97,10 @@ class _Elaborator:
         return found
 
     def sources(self, entry: LayerEntry, previous: LayerEntry | None) -> tuple[Tensor, ...]:
-        """What goes into a layer: what ``from:`` names, else the layer before, else the first input that is no target."""
+        """What goes into a layer: what ``from:`` names, else the layer before, else the first input that is no target.
+
+        A target is taken where there is nothing else (a model that predicts its own input).
+        """
         if entry.sources is not None:
             base: Place = (*entry.place, "from")
             value = self.spec.document.get(base)
@@ -113,7 +117,7 @@ class _Elaborator:
         return (self.ledger.tensors[names[0]],) if names else ()
 
     def visible(self, entry: LayerEntry, sources: tuple[Tensor, ...]) -> dict[str, Tensor]:
-        """What the options and equations of a layer may name: inputs, earlier layers, dotted names, and its own input as x."""
+        """What a layer's options and equations may name: inputs, earlier layers, dotted names, its own input as x."""
         tensors = self.ledger.tensors
         found = {i.name: tensors[i.name] for i in self.spec.inputs}
         found.update({name: tensors[output] for name, output in self.layers.items()})
@@ -152,7 +156,7 @@ class _Elaborator:
             )
         own = isinstance(getattr(entry.options, "equations", None), str)
         prefix = f"{entry.name}." if entry.name else ""
-        self.layers[entry.name] = ledger.block(block, prefix, entry.place, own).name
+        self.layers[entry.name] = BlockAdder(ledger, block, prefix, entry.place, own).add().name
         named = getattr(entry.options, "init", {})
         self.chosen.update(
             prefix + name
@@ -163,7 +167,7 @@ class _Elaborator:
     # ---- loss and outputs ------------------------------------------------------------------------------------------
 
     def losses(self) -> str:
-        """Add the losses and, where there are several, their weighted sum as the tensor ``loss``; the prediction's name."""
+        """Add the losses and, where there are several, their weighted sum ``loss``; the name of the prediction."""
         ledger, entries = self.ledger, self.spec.losses
         prediction = last = self.layers[self.spec.layers[-1].name]
         alone = len(entries) == 1 and entries[0].weight == 1
@@ -198,7 +202,7 @@ class _Elaborator:
                 entry.options, x, target, ledger.context(entry.name, entry.place, inputs)
             )
         tensor = ledger.add(Tensor(name), entry.place)
-        return ledger.block(block, f"{entry.name}.", entry.place, False, {block.output: tensor})
+        return BlockAdder(ledger, block, f"{entry.name}.", entry.place, False, {block.output: tensor}).add()
 
     def value(self, entry: LossEntry) -> Tensor:
         """A loss that the user's equations compute."""

@@ -31,9 +31,10 @@ __all__ = ["LOSSES", "Loss", "LossOptions"]
 class LossOptions(LayerOptions):
     """The options of every loss (``type``, ``prediction`` and ``target`` are read by the spec itself)."""
 
-    reduction: Literal["mean", "sum", "batch"] = "mean"
-    lengths: str | None = None
-    at: Literal["all", "last"] = "all"
+    reduction: Literal["mean", "sum", "batch"] = Field(
+        "mean", description="average, sum, or sum divided by the extent of the batch")
+    lengths: str | None = Field(None, description="name of an index input: how many steps of each sequence count")
+    at: Literal["all", "last"] = Field("all", description="every step, or the last one alone")
 
 
 class HuberOptions(LossOptions):

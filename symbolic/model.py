@@ -22,6 +22,7 @@ from typing import Any
 from symbolic.elaborate import Elaborated, elaborate
 from symbolic.errors import SpecError
 from symbolic.initialisers import Init
+from symbolic.ledger import show_shape
 from symbolic.optimizers import CLIPS, OPTIMIZERS, Clip, Optimizer
 from symbolic.program import Program, Role, tensor_of
 from symbolic.spec import Document, Spec, read_data, read_file, read_text, structure
@@ -43,9 +44,9 @@ class Update:
 class Model:
     """A model: its spec, its forward program, and what training needs beside it.
 
-    ``layers``: layer name -> its output tensor. ``prediction``: the tensor that ``predict`` gives. ``initialisers``: parameter ->
-    its initialiser. ``source_name`` and ``digest``: the file's name and the SHA-256
-    of its text, for the headers of generated files.
+    ``layers``: layer name -> its output tensor. ``prediction``: the tensor that ``predict`` gives. ``initialisers``:
+    parameter -> its initialiser. ``source_name`` and ``digest``: the file's name and the SHA-256 of its text, for the
+    headers of generated files.
     """
 
     name: str
@@ -78,7 +79,7 @@ class Model:
         return self._program
 
     def predict_program(self) -> Program:
-        """The program without the loss: what the prediction needs, and those outputs that need no more inputs than it."""
+        """The program without the loss: what the prediction needs, and those outputs that need no further inputs."""
         return self._predict
 
     @cached_property
@@ -124,12 +125,13 @@ class Model:
     def _repr_html_(self) -> str:
         program = self._program
         rows = "".join(
-            f"<tr><td>{escape(t.name)}</td><td>[{escape(', '.join(map(str, t.shape)))}]</td><td>{escape(t.role)}</td></tr>"
+            f"<tr><td>{escape(t.name)}</td><td>{escape(show_shape(t.shape))}</td><td>{escape(t.role)}</td></tr>"
             for t in program.tensors
         )
         text = escape("\n".join(str(equation) for equation in program.equations))
         return (
-            f"<b>{escape(self.name)}</b> ({escape(self.dtype)})<table><tr><th>tensor</th><th>shape</th><th>role</th></tr>"
+            f"<b>{escape(self.name)}</b> ({escape(self.dtype)})"
+            "<table><tr><th>tensor</th><th>shape</th><th>role</th></tr>"
             f"{rows}</table><pre>{text}</pre>"
         )
 
@@ -137,8 +139,8 @@ class Model:
 def load(source: Source, **keys: Any) -> Model:
     """The model of a spec: a file (YAML or JSON), a mapping, the text of a spec, or equation text with shapes.
 
-    Equation text comes with the other keys of a spec as arguments: ``load("y[n] = w[k]*x[n,k]", inputs=..., parameters=...,
-    loss=...)``; its names stand as they are, and the model is called ``model`` unless ``name`` is given.
+    Equation text comes with the other keys of a spec as arguments: ``load("y[n] = w[k]*x[n,k]", inputs=...,
+    parameters=..., loss=...)``; its names stand as they are, and the model is called ``model`` unless ``name`` is.
     Raises SpecError, with file, line, column and path of the first fault.
     """
     try:
@@ -191,7 +193,7 @@ _EQUATION = re.compile(r"^\s*[A-Za-z]\w*\s*(\[[^\]\n]*\])?\s*\+?=(?!=)", re.MULT
 
 
 def _is_path(text: str) -> bool:
-    """Whether a text names a file: one line that ends as a spec's file does, or holds nothing that a spec or an equation has."""
+    """Whether a text names a file: one line that ends as a spec's file does, or has no sign of spec or equation."""
     if "\n" in text or "\0" in text:
         return False
     return (

@@ -60,8 +60,8 @@ def check_names(ledger: Ledger) -> None:
 def check_acyclic(ledger: Ledger) -> None:
     """Refuse tensors that need themselves with no shift on any axis. Raises SpecError, naming the cycle.
 
-    Law: where every subscript is bare (or 0), every index starts at 0 and no guard holds instances off, entry [0,...,0] reads
-    entry [0,...,0]; a cycle of such reads has no value. Cycles with shifts are the scheduler's to judge.
+    Law: where every subscript is bare (or 0), every index starts at 0 and no guard holds instances off, entry
+    [0,...,0] reads entry [0,...,0]; a cycle of such reads has no value. Cycles with shifts are the scheduler's.
     """
     plain: dict[str, dict[str, Equation]] = {}
     for equation in ledger.equations:

@@ -22,20 +22,24 @@ SPECS = sorted((ROOT / "specs").glob("*.yaml"))
 
 
 def recurrent(state: str, **more: Any) -> Model:
-    return load({
-        "name": "m",
-        "sizes": {"D": 3, "H": 4},
-        "inputs": {"x": ["T", "N", "D"], "y": ["T", "N", "H"], "start": ["N", "H"], "start2": [2, "N", "H"]},
-        "layers": [{
-            "name": "cell",
-            "type": "equations",
-            "parameters": {"W": ["H", "D"], "U": ["H", "H"]},
-            "states": {"h": {"shape": ["T", "N", "H"], "initial": state, **more}},
-            "equations": "h[t,n,i] = tanh(a[t,n,i])\na[t,n,i] = W[i,k]*x[t,n,k] + U[i,j]*h[t-1,n,j]",
-            "output": "h",
-        }],
-        "loss": {"type": "mse", "target": "y"},
-    })  # fmt: skip
+    return load(
+        {
+            "name": "m",
+            "sizes": {"D": 3, "H": 4},
+            "inputs": {"x": ["T", "N", "D"], "y": ["T", "N", "H"], "start": ["N", "H"], "start2": [2, "N", "H"]},
+            "layers": [
+                {
+                    "name": "cell",
+                    "type": "equations",
+                    "parameters": {"W": ["H", "D"], "U": ["H", "H"]},
+                    "states": {"h": {"shape": ["T", "N", "H"], "initial": state, **more}},
+                    "equations": "h[t,n,i] = tanh(a[t,n,i])\na[t,n,i] = W[i,k]*x[t,n,k] + U[i,j]*h[t-1,n,j]",
+                    "output": "h",
+                }
+            ],
+            "loss": {"type": "mse", "target": "y"},
+        }
+    )
 
 
 def lines(program: Program, name: str) -> list[str]:
@@ -101,14 +105,23 @@ def test_a_state_that_is_read_ahead_starts_after_the_end() -> None:
 
 
 def test_sizes_and_names_of_the_user_do_not_reach_the_equations_that_start_a_state() -> None:
-    model = load({
-        "name": "m",
-        "sizes": {"n": 2, "i": 3},
-        "inputs": {"x": ["T", "n", "i"], "y": ["T", "n", "i"]},
-        "layers": [{"name": "c", "type": "equations", "states": {"h": {"shape": ["T", "n", "i"], "initial": "given"}},
-                    "ranges": {"T_": 5}, "equations": "h[t,a,b] = x[t,a,b] + h[t-1,a,b]"}],
-        "loss": {"type": "mse", "target": "y"},
-    })  # fmt: skip
+    model = load(
+        {
+            "name": "m",
+            "sizes": {"n": 2, "i": 3},
+            "inputs": {"x": ["T", "n", "i"], "y": ["T", "n", "i"]},
+            "layers": [
+                {
+                    "name": "c",
+                    "type": "equations",
+                    "states": {"h": {"shape": ["T", "n", "i"], "initial": "given"}},
+                    "ranges": {"T_": 5},
+                    "equations": "h[t,a,b] = x[t,a,b] + h[t-1,a,b]",
+                }
+            ],
+            "loss": {"type": "mse", "target": "y"},
+        }
+    )
     assert lines(model.program(), "c.h")[0] == "c.h[-1, n, i] += c.h0[n, i]    for n=0..n - 1, i=0..i - 1"
 
 
@@ -116,8 +129,15 @@ def test_sizes_and_names_of_the_user_do_not_reach_the_equations_that_start_a_sta
 
 
 def chain(*layers: dict[str, Any], **more: Any) -> Program:
-    return load({"name": "m", "inputs": {"y": ["N", 2], "x": ["N", 4], "z": ["N", 4]}, "layers": list(layers),
-                 "loss": {"type": "mse", "target": "y"}, **more}).program()  # fmt: skip
+    return load(
+        {
+            "name": "m",
+            "inputs": {"y": ["N", 2], "x": ["N", 4], "z": ["N", 4]},
+            "layers": list(layers),
+            "loss": {"type": "mse", "target": "y"},
+            **more,
+        }
+    ).program()
 
 
 def test_the_first_layer_takes_the_first_input_that_is_no_target() -> None:
@@ -126,23 +146,35 @@ def test_the_first_layer_takes_the_first_input_that_is_no_target() -> None:
 
 
 def test_a_target_is_the_input_where_there_is_no_other() -> None:
-    model = load({"name": "m", "inputs": {"x": ["N", 4]}, "layers": [{"name": "code", "type": "dense", "units": 2},
-                  {"name": "out", "type": "dense", "units": 4}], "loss": {"type": "mse", "target": "x"}})  # fmt: skip
+    model = load(
+        {
+            "name": "m",
+            "inputs": {"x": ["N", 4]},
+            "layers": [{"name": "code", "type": "dense", "units": 2}, {"name": "out", "type": "dense", "units": 4}],
+            "loss": {"type": "mse", "target": "x"},
+        }
+    )
     assert [tensor.name for tensor in model.predict_program().inputs] == ["x"]
 
 
 def test_from_names_inputs_layers_and_tensors() -> None:
-    program = chain({"name": "a", "type": "dense", "units": 4, "activation": "tanh"},
-                    {"name": "b", "type": "dense", "units": 4, "from": "z"},
-                    {"name": "s", "type": "add", "from": ["a", "b", "a.a"]},
-                    {"name": "out", "type": "dense", "units": 2})  # fmt: skip
+    program = chain(
+        {"name": "a", "type": "dense", "units": 4, "activation": "tanh"},
+        {"name": "b", "type": "dense", "units": 4, "from": "z"},
+        {"name": "s", "type": "add", "from": ["a", "b", "a.a"]},
+        {"name": "out", "type": "dense", "units": 2},
+    )
     assert {str(read.base.label.name) for e in program.writers["s.y"] for read in e.reads} == {"a.y", "b.y", "a.a"}
 
 
 def test_equations_name_inputs_layers_and_their_own_source() -> None:
     text = "y[n,i] = W[i,k]*x[n,k] + V[i,k]*z[n,k] + V[i,k]*first[n,k] + V[i,k]*first.a[n,k]"
-    own = {"name": "out", "type": "equations", "parameters": {"W": [2, 4], "V": [2, 4]},
-           "equations": text.replace("y[n,i]", "r[n,i]")}  # fmt: skip
+    own = {
+        "name": "out",
+        "type": "equations",
+        "parameters": {"W": [2, 4], "V": [2, 4]},
+        "equations": text.replace("y[n,i]", "r[n,i]"),
+    }
     first = {"name": "first", "type": "dense", "units": 4, "activation": "tanh"}
 
     def source(layer: dict[str, Any]) -> set[str]:
@@ -169,8 +201,11 @@ def test_a_layer_may_not_write_into_another() -> None:
         "output": "r",
         "from": "x",
     }
-    with pytest.raises(SpecError, match=r"layers\[1\]\.equations: expected each tensor to be defined once, found an equation for "
-                                        r"'first\.y', which exists already; choose another name\Z"):  # fmt: skip
+    with pytest.raises(
+        SpecError,
+        match=r"layers\[1\]\.equations: expected each tensor to be defined once, found an equation for "
+        r"'first\.y', which exists already; choose another name\Z",
+    ):
         chain({"name": "first", "type": "dense", "units": 4}, own, loss={"type": "mse", "target": "x"})
 
 
@@ -178,17 +213,30 @@ def test_a_layer_may_not_write_into_another() -> None:
 
 
 def test_names_in_shapes_are_free_sizes_and_unused_ones_vanish() -> None:
-    model = load({"name": "m", "sizes": {"K": None, "H": 3, "Q": 7}, "inputs": {"x": ["N", "L"], "y": ["N", "H"]},
-                  "layers": [{"name": "a", "type": "dense", "units": "M"}, {"name": "b", "type": "dense", "units": "H"}],
-                  "loss": {"type": "mse", "target": "y"}})  # fmt: skip
+    model = load(
+        {
+            "name": "m",
+            "sizes": {"K": None, "H": 3, "Q": 7},
+            "inputs": {"x": ["N", "L"], "y": ["N", "H"]},
+            "layers": [{"name": "a", "type": "dense", "units": "M"}, {"name": "b", "type": "dense", "units": "H"}],
+            "loss": {"type": "mse", "target": "y"},
+        }
+    )
     assert dict(model.program().sizes) == {"H": 3, "Q": 7, "N": None, "L": None, "M": None}
 
 
 def test_a_size_and_its_value_are_the_same_extent() -> None:
-    model = load({"name": "m", "sizes": {"H": 3}, "inputs": {"x": ["N", 3], "y": ["N", 6]},
-                  "layers": [{"name": "a", "type": "equations", "parameters": {"W": ["H", 6]},
-                              "equations": "r[n,k] = W[i,k]*x[n,i]"}],
-                  "loss": {"type": "mse", "target": "y"}})  # fmt: skip
+    model = load(
+        {
+            "name": "m",
+            "sizes": {"H": 3},
+            "inputs": {"x": ["N", 3], "y": ["N", 6]},
+            "layers": [
+                {"name": "a", "type": "equations", "parameters": {"W": ["H", 6]}, "equations": "r[n,k] = W[i,k]*x[n,i]"}
+            ],
+            "loss": {"type": "mse", "target": "y"},
+        }
+    )
     assert model.prediction == "a.r"
 
 
@@ -201,9 +249,14 @@ def test_index_inputs_declare_their_range() -> None:
 
 
 def test_several_losses_are_weighed_and_summed() -> None:
-    program = chain({"name": "out", "type": "dense", "units": 2}, {"name": "end", "type": "tanh"},
-                    loss=[{"type": "mse", "target": "y", "weight": 0.5}, {"type": "mae", "target": "y", "prediction": "out",
-                                                                          "name": "side"}])  # fmt: skip
+    program = chain(
+        {"name": "out", "type": "dense", "units": 2},
+        {"name": "end", "type": "tanh"},
+        loss=[
+            {"type": "mse", "target": "y", "weight": 0.5},
+            {"type": "mae", "target": "y", "prediction": "out", "name": "side"},
+        ],
+    )
     assert lines(program, "loss") == ["loss[] += 0.5*loss_1.loss[]    for once", "loss[] += side.loss[]    for once"]
     assert program.outputs == ("end.y",)
 
@@ -214,16 +267,24 @@ def test_a_single_loss_with_a_weight_is_scaled() -> None:
 
 
 def test_equations_may_compute_the_loss() -> None:
-    whole = load("p[n] = w[k]*x[n,k]\nloss = mean((p[n] - y[n])**2, over=n)", inputs={"x": ["N", "K"], "y": ["N"]},
-                 parameters={"w": ["K"]}, output="p", name="least_squares")  # fmt: skip
+    whole = load(
+        "p[n] = w[k]*x[n,k]\nloss = mean((p[n] - y[n])**2, over=n)",
+        inputs={"x": ["N", "K"], "y": ["N"]},
+        parameters={"w": ["K"]},
+        output="p",
+        name="least_squares",
+    )
     assert whole.name == "least_squares"
     assert whole.prediction == "p"
     assert [e.name for e in whole.program().equations] == ["p", "loss"]
     assert [t.name for t in whole.predict_program().tensors] == ["x", "w", "p"]
     named = load("f = w**2", parameters={"w": []}, loss="f")
     assert lines(named.program(), "loss") == ["loss[] += f[]    for once"]
-    with pytest.raises(SpecError, match=r"^loss: expected a computed tensor without axes as the loss, found the intermediate 'f' "
-                                        r"of shape \[K\]; reduce it, or give the loss a type\Z"):  # fmt: skip
+    with pytest.raises(
+        SpecError,
+        match=r"^loss: expected a computed tensor without axes as the loss, found the intermediate 'f' "
+        r"of shape \[K\]; reduce it, or give the loss a type\Z",
+    ):
         load("f[k] = w[k]**2", parameters={"w": ["K"]}, loss="f")
 
 
@@ -233,8 +294,15 @@ def test_named_outputs_are_computed() -> None:
 
 
 def test_predict_needs_no_target() -> None:
-    model = load({"name": "m", "inputs": {"x": ["N", 4], "y": ["N", 2]}, "layers": [{"name": "out", "type": "dense", "units": 2}],
-                  "loss": {"type": "mse", "target": "y"}, "outputs": ["loss.r"]})  # fmt: skip
+    model = load(
+        {
+            "name": "m",
+            "inputs": {"x": ["N", 4], "y": ["N", 2]},
+            "layers": [{"name": "out", "type": "dense", "units": 2}],
+            "loss": {"type": "mse", "target": "y"},
+            "outputs": ["loss.r"],
+        }
+    )
     predict = model.predict_program()
     assert predict.loss == ""
     assert predict.outputs == ("out.y",)
@@ -247,14 +315,34 @@ def test_predict_needs_no_target() -> None:
 
 
 def test_initialisers_parameter_before_layer_before_default() -> None:
-    layers = [{"name": "a", "type": "dense", "units": 4}, {"name": "b", "type": "dense", "units": 4, "init": "orthogonal"},
-              {"name": "c", "type": "equations", "from": "b", "parameters": {"W": [2, 4], "V": {"shape": [2, 4], "init": "zeros"}},
-               "equations": "r[n,i] = W[i,k]*b[n,k] + V[i,k]*b[n,k]"}]  # fmt: skip
-    model = load({"name": "m", "inputs": {"x": ["N", 4], "y": ["N", 2]}, "layers": layers, "loss": {"type": "mse", "target": "y"},
-                  "init": {"default": "he_normal", "a.b": "constant(2)"}})  # fmt: skip
+    layers = [
+        {"name": "a", "type": "dense", "units": 4},
+        {"name": "b", "type": "dense", "units": 4, "init": "orthogonal"},
+        {
+            "name": "c",
+            "type": "equations",
+            "from": "b",
+            "parameters": {"W": [2, 4], "V": {"shape": [2, 4], "init": "zeros"}},
+            "equations": "r[n,i] = W[i,k]*b[n,k] + V[i,k]*b[n,k]",
+        },
+    ]
+    model = load(
+        {
+            "name": "m",
+            "inputs": {"x": ["N", 4], "y": ["N", 2]},
+            "layers": layers,
+            "loss": {"type": "mse", "target": "y"},
+            "init": {"default": "he_normal", "a.b": "constant(2)"},
+        }
+    )
     assert {name: init.initialiser.name for name, init in model.initialisers.items()} == {
-        "a.W": "he_normal", "a.b": "constant", "b.W": "orthogonal", "b.b": "fan_uniform", "c.W": "he_normal", "c.V": "zeros",
-    }  # fmt: skip
+        "a.W": "he_normal",
+        "a.b": "constant",
+        "b.W": "orthogonal",
+        "b.b": "fan_uniform",
+        "c.W": "he_normal",
+        "c.V": "zeros",
+    }
     assert model.initialisers["a.b"].arguments == (2,)
 
 
@@ -273,10 +361,15 @@ def test_the_update_is_plain_descent_unless_the_spec_says_more() -> None:
 def test_a_layer_written_out_is_the_layer(kind: str) -> None:
     """The catalogue's text, put into a spec as a user's own, gives the same equations and the same tensors."""
     options: dict[str, Any] = {
-        "lstm": {"units": "H"}, "gru": {"units": "H"}, "rnn": {"units": "H"}, "dense": {"units": "H"}, "softmax": {},
-        "conv2d": {"channels": "H", "kernel": 3, "padding": 1}, "max_pool2d": {"kernel": 2},
+        "lstm": {"units": "H"},
+        "gru": {"units": "H"},
+        "rnn": {"units": "H"},
+        "dense": {"units": "H"},
+        "softmax": {},
+        "conv2d": {"channels": "H", "kernel": 3, "padding": 1},
+        "max_pool2d": {"kernel": 2},
         "embedding": {"classes": "D", "units": "H"},
-    }[kind]  # fmt: skip
+    }[kind]
     shapes = {"conv2d": ["N", "D", 6, 8], "max_pool2d": ["N", "D", 6, 8], "dense": ["N", "D"]}
     x: Any = shapes.get(kind, ["T", "N", "D"])
     x = {"shape": ["T", "N"], "kind": "index", "below": "D"} if kind == "embedding" else x
@@ -308,9 +401,11 @@ def test_a_layer_written_out_is_the_layer(kind: str) -> None:
         "parameters": {name: list(map(str, parameter.shape)) for name, parameter in block.parameters.items()},
         "states": {name: list(map(str, state.shape)) for name, state in block.states.items()},
         "shapes": {name: list(map(str, shape)) for name, shape in block.shapes.items()},
-        "ranges": {name: [str(0), str(extent)] if not isinstance(extent, tuple) else list(map(str, extent))
-                   for name, extent in block.ranges.items()},
-    }  # fmt: skip
+        "ranges": {
+            name: [str(0), str(extent)] if not isinstance(extent, tuple) else list(map(str, extent))
+            for name, extent in block.ranges.items()
+        },
+    }
     own = make(written)
     assert own.program().tensors == program.tensors
     assert list(map(str, own.program().equations)) == list(map(str, program.equations))

@@ -25,11 +25,23 @@ SMALL = {
 
 
 def test_scalars_are_those_of_yaml_1_2() -> None:
-    text = "{a: no, b: on, c: 1:30, d: 1e-3, e: 0777, f: 2001-01-01, g: true, h: null, i: ~, j: '1', k: +.5, l: y, m: 1_000}"
+    text = "{a: no, b: on, c: 1:30, d: 1e-3, e: 0777, f: 2001-01-01, g: true, h: null, i: ~, j: '1', k: +.5, l: y"
+    text += ", m: 1_000}"
     assert read_text(text).data == {
-        "a": "no", "b": "on", "c": "1:30", "d": 0.001, "e": 777, "f": "2001-01-01", "g": True, "h": None, "i": None, "j": "1",
-        "k": 0.5, "l": "y", "m": "1_000",
-    }  # fmt: skip
+        "a": "no",
+        "b": "on",
+        "c": "1:30",
+        "d": 0.001,
+        "e": 777,
+        "f": "2001-01-01",
+        "g": True,
+        "h": None,
+        "i": None,
+        "j": "1",
+        "k": 0.5,
+        "l": "y",
+        "m": "1_000",
+    }
 
 
 def test_aliases_are_plain_copies() -> None:
@@ -155,7 +167,8 @@ def test_values_are_shown_on_one_short_line() -> None:
 
 def test_no_other_spec_is_committed_than_the_tested_ones() -> None:
     expected = (
-        "char_rnn gru_classifier leaky_integrator lenet lenet_digits lstm_lm minimal_gated_unit mlp rnn_regression scalar second_order"
+        "char_rnn gru_classifier leaky_integrator lenet lenet_digits lstm_lm minimal_gated_unit mlp "
+        "rnn_regression scalar second_order"
     ).split()
     assert [path.stem for path in SPECS] == expected
 

@@ -11,22 +11,43 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 
 import sympy as sp
-from sympy import Expr
+from sympy import Expr, Indexed
 
 from codegen.numpy.printer import integer_text
 from codegen.numpy.views import Operand, aligned, transposed
-from symbolic.program import IndexName
+from symbolic.program import IndexName, tensor_of
 
-__all__ = ["Contractor"]
+__all__ = ["Contractor", "Patches"]
 
 Labels = tuple[IndexName, ...]
+
+
+class Patches:
+    """Matrices of patches (im2col) by the read that they lay out, so that the backward pass finds the forward pass's."""
+
+    def __init__(self, emit: Callable[[str], None], fresh: Callable[[str], str]) -> None:
+        self.emit, self.fresh = emit, fresh
+        self.kept: dict[Indexed, tuple[str, Labels, Labels, Labels]] = {}
+
+    def keep(self, window: Indexed, text: str, lead: Labels, inner: Labels, rows: Labels) -> str:
+        """The name of the patches of a read, laid out [lead, inner, rows]; written out at first use."""
+        if window in self.kept and self.kept[window][1:] == (lead, inner, rows):
+            return self.kept[window][0]
+        name = self.fresh(f"{tensor_of(window)}_patches")
+        self.emit(f"{name} = {text}")
+        self.kept[window] = (name, lead, inner, rows)
+        return name
 
 
 class Contractor:
     """Writes contractions; ``extent`` gives the extent of a label, ``estimate`` a number for it (for the order of products)."""
 
-    def __init__(self, extent: Callable[[IndexName], Expr], estimate: Callable[[IndexName], int]) -> None:
-        self.extent, self.estimate = extent, estimate
+    def __init__(
+        self, extent: Callable[[IndexName], Expr], estimate: Callable[[IndexName], int],
+        prelude: Callable[[str], str] | None = None, patches: Patches | None = None,
+    ) -> None:
+        self.extent, self.estimate, self.prelude = extent, estimate, prelude
+        self.patches = patches
 
     def contract(self, operands: Sequence[Operand], kept: Labels) -> Operand:
         """The sum over all labels not kept of the product of the operands, axes in the order of ``kept`` where that is free."""
@@ -88,9 +109,17 @@ class Contractor:
         lead = self._interleaved(first, rows, columns)
         if lead:
             return self._spread(a, b, lead, tuple(r for r in rows if r not in lead), columns, inner)
+        folded = self._over_patches(a, b, rows, columns, tuple(contracted))
+        if folded is not None:
+            return folded
         left = self._flat(a, rows, inner)
         right = self._flat(b, inner, columns)
         text = f"{left} @ {right}"
+        if self.prelude is not None and max(len(rows), len(columns), len(inner)) == 1:
+            # Inside a loop calls count: ndarray.dot costs a third of matmul's, and a transposed operand twice a plain one.
+            left, right = (self.prelude(side) if operand.fixed and not side.isidentifier() else side
+                           for side, operand in ((left, a), (right, b)))
+            return Operand(f"{left}.dot({right})", (*rows, *columns), True, True)
         if len(rows) > 1 or len(columns) > 1:
             shape = ", ".join(integer_text(self.extent(label)) for label in (*rows, *columns))
             return Operand(f"({text}).reshape({shape})", (*rows, *columns), True, True)
@@ -113,12 +142,33 @@ class Contractor:
         text = ordered.wrapped()
         if len(inner) > 1 or len(rows) > 1:
             text += f".reshape({', '.join([*sizes, self._size(inner), self._size(rows)])})"
+        if a.window is not None and self.patches is not None:
+            text = self.patches.keep(a.window, text, lead, inner, rows)
         result = f"{left} @ {text}"
         labels = (*lead, *columns, *rows)
         if len(rows) > 1 or len(columns) > 1:
             shape = ", ".join(integer_text(self.extent(label)) for label in labels)
             return Operand(f"({result}).reshape({shape})", labels, True, True)
         return Operand(result, labels, False, True)
+
+    def _over_patches(
+        self, a: Operand, b: Operand, rows: Labels, columns: Labels, contracted: Labels
+    ) -> Operand | None:
+        """A weight gradient over patches that the forward pass has laid out: one product for each leading entry, then their sum."""
+        if self.patches is None or b.window is None or b.window not in self.patches.kept:
+            return None
+        name, lead, inner, window_rows = self.patches.kept[b.window]
+        if set(contracted) != {*lead, *window_rows} or set(columns) != set(inner) or not rows:
+            return None
+        ordered = transposed(a, (*lead, *rows, *window_rows))
+        text = ordered.wrapped()
+        if len(rows) > 1 or len(window_rows) > 1:
+            sizes = [integer_text(self.extent(label)) for label in lead]
+            text += f".reshape({', '.join([*sizes, self._size(rows), self._size(window_rows)])})"
+        axes = "0" if len(lead) == 1 else f"({', '.join(str(k) for k in range(len(lead)))})"
+        total = f"({text} @ {name}.swapaxes(-1, -2)).sum(axis={axes})"
+        shape = ", ".join(integer_text(self.extent(label)) for label in (*rows, *inner))
+        return Operand(f"{total}.reshape({shape})", (*rows, *inner), True, True)
 
     def _inner_order(self, a: Operand, b: Operand, contracted: Labels) -> Labels:
         """The order of the contracted labels: as the larger operand holds them."""

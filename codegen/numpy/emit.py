@@ -10,6 +10,8 @@ from typing import Any
 import sympy as sp
 from sympy import Expr
 
+from codegen.demand import demand
+from codegen.hoist import hoist
 from codegen.lower import given, lower, plan_storage
 from codegen.numpy.buffers import plan_buffers
 from codegen.numpy.helpers import needed
@@ -118,9 +120,10 @@ def _row(tensor: Tensor, key: str | None = None) -> _Row:
 
 def function(unit: Unit, prepared: Prepared) -> _Function:
     """One function: door, body, result."""
-    program = unit.program
+    program = demand(unit.program)
+    nodes, program = hoist(schedule(program), program)
+    nodes = lower(nodes, program)
     names, codes = Identifiers.of(program)
-    nodes = lower(schedule(program), program)
     for symbol in _index_names(nodes):
         codes.setdefault(symbol, names.fresh(symbol) if symbol not in names.taken else names.fresh(f"{symbol}_"))
     storage_codes = dict(codes)

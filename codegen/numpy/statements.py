@@ -15,10 +15,10 @@ from sympy import Expr, Indexed
 
 from codegen.lower import Storage, given
 from codegen.numpy.buffers import Mode, Plan
-from codegen.numpy.contraction import Contractor
+from codegen.numpy.contraction import Contractor, Patches
 from codegen.numpy.printer import NumPyPrinter, Text, integer_text
 from codegen.numpy.views import Operand, Viewer, aligned
-from codegen.schedule import Loop, Node, Statement
+from codegen.schedule import Loop, Node, Statement, equations_of
 from symbolic.analysis import affine, index_reads, is_nonnegative
 from symbolic.functions import row_of
 from symbolic.program import (
@@ -53,7 +53,9 @@ class Writer:
         self.values = {size(n): v for n, v in program.sizes.items() if v is not None}
         self.arguments: dict[object, str] = {}
         self.padded: set[str] = set()
-        self.conditional = False
+        self.written: frozenset[str] = frozenset()
+        self.fixed: dict[str, str] = {}
+        self.patches = Patches(self.emit, plan.fresh)
 
     def write(self, nodes: Sequence[Node]) -> list[str]:
         for k, node in enumerate(nodes):
@@ -79,8 +81,10 @@ class Writer:
             steps = f"range({integer_text(sp.expand(node.upper - 1))}, {last}, -1)"
         else:
             steps = f"range({stop})" if start == "0" else f"range({start}, {stop})"
-        self.emit(f"for {code} in {steps}:")
+        head = f"{INDENT * self.depth}for {code} in {steps}:"
         outer, self.lines = self.lines, []
+        if not self.loops:
+            self.written, self.fixed = frozenset(s.equation.name for s in equations_of([node])), {}
         self.depth += 1
         self.loops[node.symbol] = Index(node.symbol, node.lower, node.upper)
         for child in node.body:
@@ -88,7 +92,18 @@ class Writer:
         del self.loops[node.symbol]
         body = self._name_views(self.lines, code)
         self.depth -= 1
-        self.lines = outer + body
+        self.lines = outer
+        if not self.loops:
+            for text, name in self.fixed.items():
+                self.emit(f"{name} = np.ascontiguousarray({text})")
+            self.written, self.fixed = frozenset(), {}
+        self.lines += [head, *body]
+
+    def _fix(self, text: str) -> str:
+        """A name for what stays the same in every step, computed before the loop."""
+        if text not in self.fixed:
+            self.fixed[text] = self.plan.fresh(text.replace(".T", "_T"))
+        return self.fixed[text]
 
     def _name_views(self, body: list[str], code: str) -> list[str]:
         """Name each step's view that a loop body uses more than once: ``h_t = h[t + 1]``."""
@@ -100,7 +115,8 @@ class Writer:
                 continue
             for found in pattern.finditer(line):
                 key = (found[1], found[2])
-                counts[key] = counts.get(key, 0) + 1
+                # An augmented assignment to a subscript reads and writes it.
+                counts[key] = counts.get(key, 0) + (2 if re.match(r"\s[+-]=\s", line[found.end():]) else 1)
         chosen: dict[tuple[str, str], str] = {}
         for (array, at), count in counts.items():
             if count < 2:
@@ -181,7 +197,7 @@ class Writer:
         self.depth = depth
 
     def _viewer(self, equation: Equation) -> Viewer:
-        viewer = Viewer(self.program, self.storages, {i.symbol: i for i in equation.indices}, self.loops)
+        viewer = Viewer(self.program, self.storages, {i.symbol: i for i in equation.indices}, self.loops, self.written)
         viewer.first = frozenset(i.symbol for i in equation.free)
         return viewer
 
@@ -310,7 +326,8 @@ class Writer:
             operands.append(operand)
         if not operands:
             operands = [Operand("1", (), True)]
-        contractor = Contractor(viewer.extent, lambda s: self._estimate(viewer.extent(s)))
+        contractor = Contractor(viewer.extent, lambda s: self._estimate(viewer.extent(s)),
+                                self._fix if self.loops else None, None if self.loops else self.patches)
         result = contractor.contract(operands, kept)
         for label in missing:
             scalar = scalar * viewer.extent(label)
@@ -404,6 +421,10 @@ class Writer:
             self.emit(f"{target.text} {'=' if mode is Mode.ASSIGN else '+='} {text}")
             return
         if mode is Mode.ASSIGN:
+            dot = re.fullmatch(r"(.+\.dot\([\w.\[\]: +,-]+)\)", text)
+            if dot and value.labels == target.labels and re.fullmatch(r"\w+(\[[\w +-]+\])?", target.text):
+                self.emit(f"{dot[1]}, out={target.text})")
+                return
             product = re.fullmatch(r"([\w.\[\], +:-]+) @ ([\w.\[\], +:-]+)", text)
             if product and value.labels == target.labels and target.labels:
                 self.emit(f"np.matmul({product[1]}, {product[2]}, out={target.text})")
@@ -518,7 +539,8 @@ class Writer:
             self._scatter(equation, viewer)
             return
         free = tuple(i.symbol for i in equation.free)
-        order = (*offsets, *(s for s in self._target_order(equation, viewer) if s not in offsets))
+        bare = tuple(s for s in equation.target.indices if s in viewer.vector)
+        order = (*bare, *offsets, *(s for s in self._target_order(equation, viewer) if s not in (*offsets, *bare)))
         value = self._contraction(equation, viewer, order) if equation.reduced else (
             self._masked(equation, viewer, self._elementwise(equation.body, viewer, order), order)
             if equation.guards else self._elementwise(equation.body, viewer, order))
@@ -538,9 +560,10 @@ class Writer:
         inner = Viewer(self.program, self.storages,
                        {s: i for s, i in viewer.vector.items() if s not in offsets}, self.loops)
         target = inner.view(equation.target)
-        picks = ", ".join(
-            integer_text(s - viewer.vector[s].lower) for s in present
-        )
+        slots = [integer_text(s - viewer.vector[s].lower) if s in present else ":" for s in value.labels]
+        while slots and slots[-1] == ":":
+            slots.pop()
+        picks = ", ".join(slots)
         piece = Operand(f"{value.wrapped()}[{picks}]" if present else value.text,
                         tuple(s for s in value.labels if s not in offsets), True)
         self.emit(f"{_place(target, adding=True)} += {aligned(piece, target.labels).text}")

@@ -23,13 +23,18 @@ __all__ = ["Operand", "Viewer", "aligned"]
 
 @dataclass(frozen=True)
 class Operand:
-    """NumPy text for an array whose axes are the given indices. ``atom``: may be subscripted as it stands; ``fresh``: an array
-    that nothing else refers to; ``product``: the text binds no looser than ``*``."""
+    """NumPy text for an array whose axes are the given indices.
+
+    ``atom``: may be subscripted as it stands; ``fresh``: an array that nothing else refers to; ``fixed``: the same in every step of
+    the loops round it; ``window``: the read behind a view with overlapping windows, whose matrix of patches is worth keeping.
+    """
 
     text: str
     labels: tuple[IndexName, ...] = ()
     atom: bool = True
     fresh: bool = False
+    fixed: bool = False
+    window: Indexed | None = None
 
     def wrapped(self) -> str:
         return self.text if self.atom else f"({self.text})"
@@ -59,9 +64,9 @@ def transposed(operand: Operand, order: Sequence[IndexName]) -> Operand:
     if tuple(order) == operand.labels:
         return operand
     if tuple(order) == operand.labels[::-1]:
-        return Operand(f"{operand.wrapped()}.T", tuple(order), True, operand.fresh)
+        return replace(operand, text=f"{operand.wrapped()}.T", labels=tuple(order), atom=True)
     axes = ", ".join(str(operand.labels.index(label)) for label in order)
-    return Operand(f"{operand.wrapped()}.transpose({axes})", tuple(order), True, operand.fresh)
+    return replace(operand, text=f"{operand.wrapped()}.transpose({axes})", labels=tuple(order), atom=True)
 
 
 class Viewer:
@@ -69,9 +74,10 @@ class Viewer:
 
     def __init__(
         self, program: Program, storages: Mapping[str, Storage], vector: Mapping[IndexName, Index],
-        loops: Mapping[IndexName, Index],
+        loops: Mapping[IndexName, Index], written: frozenset[str] = frozenset(),
     ) -> None:
         self.program, self.storages, self.vector, self.loops = program, storages, vector, loops
+        self.written = written
         self.ranges = {**loops, **vector}
 
     def extent(self, label: IndexName) -> Expr:
@@ -96,7 +102,13 @@ class Viewer:
         while parts and parts[-1] == ":":
             parts.pop()
         text = f"{storage.code}[{', '.join(parts)}]" if parts else storage.code
-        return Operand(text, tuple(flat))
+        return Operand(text, tuple(flat), fixed=self._fixed(entry))
+
+    def _fixed(self, entry: Indexed) -> bool:
+        """Whether the loops round the statement neither write the tensor nor move the view."""
+        return tensor_of(entry) not in self.written and not any(
+            index_symbols(s) & set(self.loops) for s in entry.indices
+        )
 
     def _labels(self, subscript: Expr) -> tuple[IndexName, ...]:
         found = [s for s in index_symbols(subscript) if s in self.vector]
@@ -178,7 +190,7 @@ class Viewer:
         after = [b for axis, b in enumerate(storage.after) for _ in (split[axis] or (None,))]
         tensor = replace(storage.tensor, shape=tuple(extents), margin=((0, 0),) * len(extents))
         apart = Storage(tensor, f"{storage.code}.reshape({', '.join(shape)})", tuple(before), tuple(after))
-        inner = Viewer(self.program, {**self.storages, tensor.name: apart}, self.vector, self.loops)
+        inner = Viewer(self.program, {**self.storages, tensor.name: apart}, self.vector, self.loops, self.written)
         inner.first = self.first
         return inner.view(tensor.at(tuple(subscripts)))
 
@@ -207,7 +219,7 @@ class Viewer:
             starts.pop()
         base = f"{storage.code}[{', '.join(starts)}]" if starts else storage.code
         text = f"_windows({base}, ({', '.join(shape)}), ({', '.join(strides)}))"
-        return Operand(text, tuple(labels))
+        return Operand(text, tuple(labels), window=entry)
 
     def _window_order(self, labels: Iterable[IndexName], form: object) -> list[IndexName]:
         """Positions before offsets: the index that also stands on the target comes first (kept stable by name)."""

@@ -147,6 +147,8 @@ _GELU_TANH = "{x}*(1 + tanh(sqrt(2/pi)*({x} + 0.044715*{x}**3)))/2"
 
 
 def _options_class(name: str, row: Row) -> type[LayerOptions]:
+    if not row.options:
+        return LayerOptions
     fields: dict[str, Any] = {key: (kind, Field(default)) for key, (kind, default) in row.options.items()}
     made: type[LayerOptions] = create_model(f"{name}_options", __base__=LayerOptions, **fields)
     return made

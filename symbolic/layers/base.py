@@ -51,7 +51,7 @@ Inits = str | dict[str, str]
 class LayerOptions(BaseModel):
     """Base of every layer's options: unknown keys and wrong types are refused, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
 
 
 @dataclass(frozen=True)

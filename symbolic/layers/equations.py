@@ -7,10 +7,11 @@
       h[t,n,i] = tanh(a[t,n,i])
     output: h
 
-``x`` is the layer's input; the model's inputs and earlier layers go by their own names, any tensor of an earlier layer by its
-dotted name (``rnn.a``); ``from: {z: embed}`` gives names. A state starts at zero, or at ``initial: given | carry | learned`` or
-the name of an input; ``lag: 2`` where it is read two steps back from a start that is not zero; ``reverse: true`` where it
-is read ahead. ``shapes`` declares tensors whose axes no bare subscript fixes, ``ranges`` indices that none does.
+``x`` is the layer's input; the model's inputs and earlier layers go by their own names, any tensor of an earlier
+layer by its dotted name (``rnn.a``); ``from: {z: embed}`` gives names. A state starts at zero, or at ``initial: given
+| carry | learned`` or the name of an input; ``lag: 2`` where it is read two steps back from a start that is not zero;
+``reverse: true`` where it is read ahead. ``shapes`` declares tensors whose axes no bare subscript fixes, ``ranges``
+such indices.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from symbolic.program import Tensor
 REFERENCE = "Einstein 1916 (summation convention)"
 
 Shape = Annotated[list[Extent], Field(max_length=12)]
+Bounds = Annotated[list[int | str], Field(min_length=2, max_length=2)]
 
 
 class _Part(BaseModel):
@@ -44,7 +46,7 @@ class ParameterOptions(_Part):
 
 
 class StateOptions(_Part):
-    """A state: ``shape``, where it starts, the axis it recurs over, how many steps back it is read, and the direction."""
+    """A state: ``shape``, where it starts, the axis it recurs over, how many steps back it is read, its direction."""
 
     initial: str = "zero"
     axis: Annotated[int, Field(ge=0, le=11)] = 0
@@ -53,14 +55,17 @@ class StateOptions(_Part):
 
 
 class Options(LayerOptions):
-    """``parameters``, ``states``, ``shapes``: name -> shape (or a mapping with more); ``ranges``: index -> extent or [from, to]."""
+    """``parameters``, ``states``, ``shapes``: name -> shape, or a mapping with more.
+
+    ``ranges``: index -> extent, or [from, below]. ``output``: the tensor that goes on; the target of the last equation.
+    """
 
     equations: Annotated[str, Field(min_length=1)]
     output: str | None = None
-    parameters: dict[str, ParameterOptions | Shape] = {}
-    states: dict[str, StateOptions | Shape] = {}
-    shapes: dict[str, Shape] = {}
-    ranges: dict[str, Extent | Annotated[list[int | str], Field(min_length=2, max_length=2)]] = {}
+    parameters: dict[str, ParameterOptions | Shape] = Field(default_factory=dict)
+    states: dict[str, StateOptions | Shape] = Field(default_factory=dict)
+    shapes: dict[str, Shape] = Field(default_factory=dict)
+    ranges: dict[str, Extent | Bounds] = Field(default_factory=dict)
 
 
 def build(options: Options, inputs: tuple[Tensor, ...], context: Context) -> Block:
@@ -140,7 +145,8 @@ def _apart(groups: dict[str, Any], visible: dict[str, Tensor], context: Context)
                 )
             if name in visible:
                 raise context.error(
-                    f"expected a name of its own, found '{name}', which means {_meaning(name, visible[name])} here; rename one",
+                    f"expected a name of its own, found '{name}', which means {_meaning(name, visible[name])} here; "
+                    "rename one",
                     f"{what}s.{name}",
                 )
             seen[name] = what
@@ -161,7 +167,7 @@ def _without_comments(text: str) -> str:
 
 
 def _last_target(text: str) -> str:
-    """The name that the last equation defines, where the text is one; the parser says what is wrong with it elsewhere."""
+    """The name that the last equation defines; empty where the text is none, of which the parser speaks."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)

@@ -58,7 +58,8 @@ def build(options: Options, inputs: tuple[Tensor, ...], context: Context) -> Blo
             lines.append(f"{p} = {r}*{before}")
             lines.append(f"{v} = {u}[2*H+k,j]*{cell.now('p', 'j')}")
             lines.append(f"{g} = tanh({cell.now('a', '2*H+k')} + {v})")
-        lines.append(f"{h} = {cell.mask}(1 - {z})*{g} + {cell.mask}{z}*{before}")
+        mixed = f"(1 - {z})*{g} + {z}*{before}"
+        lines.append(f"{h} = {cell.mask}({mixed})" if cell.mask else f"{h} = {mixed}")
         return "\n".join(lines)
 
     units = context.extent(options.units, "units")

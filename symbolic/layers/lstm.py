@@ -37,6 +37,8 @@ def build(options: Options, inputs: tuple[Tensor, ...], context: Context) -> Blo
             bias = f" + {b}[r]"
             if options.forget_bias is not None:
                 cell.parameters[b] = Parameter((4 * cell.units,), f"forget_gate({scalar(options.forget_bias)})")
+        # After the end c goes on unseen, as h is 0 there; in reverse it stays 0 until the first step that exists.
+        new = cell.mask if cell.reverse else ""
         i, f, g, o, c = (cell.now(gate, "k") for gate in "ifgoc")
         return (
             f"{cell.now('a', 'r')} = {w}[r,d]*{cell.x('d')} + {u}[r,j]*{cell.before('h', 'j')}{bias}\n"
@@ -44,7 +46,7 @@ def build(options: Options, inputs: tuple[Tensor, ...], context: Context) -> Blo
             f"{f} = sigmoid({cell.now('a', 'H+k')})\n"
             f"{g} = tanh({cell.now('a', '2*H+k')})\n"
             f"{o} = sigmoid({cell.now('a', '3*H+k')})\n"
-            f"{c} = {cell.mask}{f}*{cell.before('c', 'k')} + {cell.mask}{i}*{g}\n"
+            f"{c} = {f}*{cell.before('c', 'k')} + {new}{i}*{g}\n"
             f"{cell.now('h', 'k')} = {cell.mask}{o}*tanh({c})"
         )
 

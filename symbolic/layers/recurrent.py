@@ -5,7 +5,7 @@ Time is the first axis, the last one holds the features, any axes between are a 
 reverse direction Wr, Ur, br and h_r; for level 2 W_2 and h_2, Wr_2 and h_r_2. Two directions lie side by side on the
 last axis, forward first.
 
-With ``lengths: len`` step t of sequence n exists while t < len[n]: states are 0 after the end, the last output is that
+With ``lengths: len`` step t of sequence n exists while t < len[n]: h is 0 after the end, the last output is that
 of step len[n]-1, and the reverse direction starts there, as torch's packed sequences have it.
 """
 
@@ -40,14 +40,16 @@ __all__ = ["Cell", "RecurrentOptions", "assemble"]
 class RecurrentOptions(LayerOptions):
     """The options of every recurrent layer."""
 
-    units: Extent
-    bias: bool = True
-    state: Literal["zero", "given", "carry", "learned"] = "zero"
-    direction: Literal["forward", "reverse", "both"] = "forward"
-    output: Literal["all", "last"] = "all"
-    lengths: str | None = None
-    layers: Annotated[int, Field(ge=1, le=64)] = 1
-    init: Inits = Field(default_factory=dict)
+    units: Extent = Field(description="extent H of the state")
+    bias: bool = Field(True, description="whether there are biases")
+    state: Literal["zero", "given", "carry", "learned"] = Field(
+        "zero", description="initial state: zero, an input, an input fed by the window before, or a parameter")
+    direction: Literal["forward", "reverse", "both"] = Field(
+        "forward", description="of time; both lays the two states side by side, with parameters of their own")
+    output: Literal["all", "last"] = Field("all", description="the state at every step, or after the last one")
+    lengths: str | None = Field(None, description="name of an index input: how many steps of each sequence exist")
+    layers: Annotated[int, Field(ge=1, le=64)] = Field(1, description="how many levels stand on one another")
+    init: Inits = Field(default_factory=dict, description="initialiser, or a mapping from parameter to initialiser")
 
 
 @dataclass

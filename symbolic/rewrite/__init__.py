@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from symbolic.errors import ChainruleError, nearest
 from symbolic.program import Equation, Program, Role
+from symbolic.rewrite.cancel import cancel
 from symbolic.rewrite.common import share_terms
 from symbolic.rewrite.constants import fold_constants
 from symbolic.rewrite.contractions import share_contractions
@@ -62,6 +63,7 @@ RULES: tuple[Rule, ...] = (
     Rule("specialise", "forward", "a sum over an index that an equality fixes is its one term", specialise),
     Rule("constants", "backward", "a tensor that one equation makes the same number everywhere is that number", fold_constants),
     _REUSE,
+    Rule("cancel", "backward", "a sum of few products is multiplied out where terms cancel", cancel),
     Rule("inline", "backward", "an adjoint made by one equation and read by one stands in its reader", inline),
     Rule("gather", "backward", "a shifted or reflected target is renamed to its bare index over the exact image", gather),
     Rule("common", "backward", "a costly term of several equations is computed once, where it is proved to be theirs", share_terms),

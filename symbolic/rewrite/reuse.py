@@ -4,7 +4,7 @@ Requires: nothing. Ensures: the same values; ``1 - tanh(a)**2`` reads ``1 - h**2
 sigmoid(a))`` reads ``s*(1 - s)``, ``-e/s**2`` reads ``-p/s`` where ``p = e/s``, ``(v + eps)**(-3/2)`` reads ``r**3``, and ``gt(a, 0)`` reads
 ``gt(h, 0)`` where ``h = relu(a)``, so that ``a`` need not be kept. Law (17): the equation is the only writer of that entry, it has
 an instance there for every instance of the reader, and the reader's guards imply its own. Never a cycle: the entry
-depends on nothing that the term did not read. Terms are compared modulo index names and offsets, factors modulo powers. Cost:
+depends on nothing that the term did not read, and stored equations are ordered. Terms are compared modulo index names and offsets, factors modulo powers. Cost:
 linear; a table of the terms that are worth it.
 
 >>> from symbolic.program import *
@@ -60,11 +60,13 @@ class _Table:
         self.terms: dict[object, list[_Stored]] = {}
         self.products: dict[str, list[tuple[_Stored, Indexed]]] = {}
         self._sole: dict[int, bool] = {}
-        for equation in program.equations:
+        self._rank: dict[int, tuple[int, int]] = {}
+        for position, equation in enumerate(program.equations):
             scale, term = equation.body.as_coeff_Mul()
             if cost(term) < WORTH and not isinstance(term, relu):
                 continue
             if equation.reduction is Reduction.SUM and not equation.reduced and not program.tensor(equation.name).is_index:
+                self._rank[id(equation)] = cost(term), position
                 self._store(equation, scale, term)
 
     def _store(self, equation: Equation, scale: Expr, term: Expr) -> None:
@@ -124,7 +126,13 @@ class _Table:
         return None
 
     def _holds(self, writer: Equation, values: dict[IndexName, Expr], reader: Equation) -> bool:
-        """Whether the writer's instance at these values is there, and alone, for every instance of the reader."""
+        """Whether the writer's instance at these values is there, and alone, for every instance of the reader.
+
+        Of two equations that store the same term (or a square root and its inverse) one reads the other, never both: a stored
+        equation reads only those of lower rank.
+        """
+        if id(reader) in self._rank and self._rank[id(reader)] <= self._rank[id(writer)]:
+            return False
         if id(writer) not in self._sole:
             self._sole[id(writer)] = sole_writer(writer, self.program)
         return (

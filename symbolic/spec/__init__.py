@@ -1,5 +1,4 @@
-"""Specs: read with their places (reading), held against classes of options (structure), nothing evaluated; and their JSON
-Schema (schema)."""
+"""Specs: read with their places (reading), validated (structure), nothing evaluated; and their JSON Schema (schema)."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Input:
 
 @dataclass(frozen=True)
 class LayerEntry:
-    """A layer: ``sources`` as ``from:`` lists them (``None``: the previous layer), ``aliases`` their names in its equations."""
+    """A layer: ``sources`` as ``from:`` has them (``None``: the layer before), ``aliases`` their names in equations."""
 
     name: str
     kind: str
@@ -74,7 +74,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Spec:
-    """A validated spec. ``sizes``: name -> value, ``None`` where it is free. ``init``: layer or parameter -> initialiser."""
+    """A validated spec. ``sizes``: name -> value, ``None`` where free. ``init``: parameter or default -> its text."""
 
     name: str
     dtype: str

@@ -26,7 +26,8 @@ C_KEYWORDS = frozenset(
 
 RESERVED = frozenset(
     "np loss params batch grads aux range dict list tuple set str type print object super self slice enumerate zip "
-    "isinstance reversed sorted ValueError TypeError KeyError numpy main NULL size_t ptrdiff_t errno stdin stdout stderr "
+    "isinstance reversed sorted ValueError TypeError KeyError numpy main NULL size_t ptrdiff_t errno stdin stdout "
+    "stderr "
     "value_and_grad predict init update jvp hvp selfcheck seed sizes hyper direction dims workspace".split()
 )
 """Names that the generated modules need for themselves."""
@@ -38,8 +39,8 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 def check_name(name: object, what: str, reserved: bool = True, adjoint: bool = True) -> str:
     """Why ``name`` cannot be a name of ``what``, or an empty text.
 
-    ``reserved``: it stands in generated code by itself, with no layer's name before it. ``adjoint``: it names a tensor, so that
-    ``d_...`` would be taken for an adjoint.
+    ``reserved``: it stands in generated code by itself, with no layer's name before it. ``adjoint``: it names a tensor,
+    so that ``d_...`` would be taken for an adjoint.
     """
     expected = f"expected the name of {what} (a letter, then letters, digits and _)"
     if not isinstance(name, str):
@@ -66,7 +67,8 @@ def check_model_name(name: object) -> str:
     if found:
         return found
     if str(name) in sys.stdlib_module_names or str(name) in ("numpy", "generated", "symbolic", "codegen"):
-        return f"expected the name of a model, found {show(name)}, which is a Python module; a file {name}.py would hide it"
+        hidden = f"which is a Python module; a file {name}.py would hide it"
+        return f"expected the name of a model, found {show(name)}, {hidden}"
     if str(name).lower() in _DEVICES:
         return f"expected the name of a model, found {show(name)}, which Windows reserves; choose another"
     return ""

@@ -1,4 +1,4 @@
-"""Holds plain data against a pydantic class of options, and words what does not fit: place, expected, found, what to do."""
+"""Holds plain data against a pydantic class of options, and words what does not fit: place, expected, found."""
 
 from __future__ import annotations
 
@@ -73,7 +73,8 @@ def _worded(
         known = [*also, *keys_of(options)] if inner == place else _keys_near(options, unknown[0]["loc"][:-1])
         listed = f" ({', '.join(known)})" if known else ""
         return document.error(
-            f"expected the keys of {what if inner == place else inner[-1]}{listed}, found {show(key)}{nearest(key, known)}",
+            f"expected the keys of {what if inner == place else inner[-1]}{listed}, found {show(key)}"
+            f"{nearest(key, known)}",
             (*inner, key),
             key=True,
         )
@@ -97,9 +98,8 @@ def _place(document: Document, place: Place, loc: Sequence[int | str]) -> Place:
     """The place that a pydantic location means: it also names the members of a union, which are no keys of the data."""
     for part in loc:
         value = document.get(place)
-        if isinstance(value, Mapping) and part in value:
-            place = (*place, part)
-        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+        in_list = isinstance(value, list) and isinstance(part, int) and part < len(value)
+        if in_list or (isinstance(value, Mapping) and part in value):
             place = (*place, part)
     return place
 

@@ -165,7 +165,7 @@ def read_text(text: str, file: str = "<text>", json: bool = False) -> Document:
 
 
 def read_data(data: Mapping[Any, Any], source_name: str = "spec") -> Document:
-    """The document in a Python mapping; it has paths, but no lines. Raises SpecError for anything that is no plain data."""
+    """The document in a Python mapping; it has paths, but no lines. Raises SpecError for what is no plain data."""
     plain = _Plain().convert(data, (), 0)
     digest = hashlib.sha256(repr(plain).encode("utf-8", "replace")).hexdigest()
     return Document(plain, "", source_name, digest)
@@ -173,7 +173,7 @@ def read_data(data: Mapping[Any, Any], source_name: str = "spec") -> Document:
 
 @dataclass(frozen=True)
 class _Node:
-    """A YAML value before alias expansion: ``content`` is a scalar, a list of nodes, or a list of (key, value) nodes."""
+    """A YAML value before alias expansion: ``content`` is a scalar, or a list of nodes or of (key, value) nodes."""
 
     content: Any
     where: Location

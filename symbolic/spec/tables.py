@@ -41,5 +41,6 @@ def is_function(name: str) -> str:
     from symbolic.functions import lookup
 
     if lookup(name) or name in ("sum", "mean", "max", "floor", "ceil", "pi"):
-        return f"expected a name of your own, found '{name}', which is a function or constant of equation text; choose another"
+        known = "a function or constant of equation text"
+        return f"expected a name of your own, found '{name}', which is {known}; choose another"
     return ""

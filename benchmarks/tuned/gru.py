@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.contestant import Result
-from benchmarks.handwritten.losses import mse
-from benchmarks.handwritten.lstm import by_unit
-from benchmarks.handwritten.workspace import Workspace
+from benchmarks.hand.losses import mse
+from benchmarks.tuned.lstm import by_unit
+from benchmarks.tuned.workspace import Workspace
 
 Array = np.ndarray
 

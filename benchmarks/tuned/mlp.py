@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.contestant import Result
-from benchmarks.handwritten.dense import classifier
-from benchmarks.handwritten.workspace import Workspace
+from benchmarks.tuned.dense import classifier
+from benchmarks.tuned.workspace import Workspace
 
 Array = np.ndarray
 

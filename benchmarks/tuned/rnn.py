@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.contestant import Result
-from benchmarks.handwritten.losses import mse, softmax_cross_entropy
-from benchmarks.handwritten.workspace import Workspace
+from benchmarks.hand.losses import mse
+from benchmarks.tuned.losses import softmax_cross_entropy
+from benchmarks.tuned.workspace import Workspace
 
 Array = np.ndarray
 

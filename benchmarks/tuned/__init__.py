@@ -1,4 +1,4 @@
-"""Good hand-written NumPy, the rival of generated NumPy: one file a family, gradients worked out by a person.
+"""Hand-written NumPy tuned as far as it goes, at the price of reading well: one file a family.
 
 Each function is `(params, batch, workspace) -> (loss, grads)`, with fresh gradients and scratch that outlives the call.
 What makes them fast is the same everywhere: products of all steps outside the loops, `ndarray.dot` with an output array
@@ -11,9 +11,9 @@ from __future__ import annotations
 from functools import partial
 
 from benchmarks.contestant import Contestant, same
-from benchmarks.handwritten import gru, lenet, lstm, mlp, rnn
-from benchmarks.handwritten.workspace import Workspace
 from benchmarks.rows import Arrays, Row
+from benchmarks.tuned import gru, lenet, lstm, mlp, rnn
+from benchmarks.tuned.workspace import Workspace
 
 FUNCTIONS = {
     "mlp_small": mlp.value_and_grad,
@@ -30,5 +30,5 @@ FUNCTIONS = {
 
 
 def build(row: Row, params: Arrays, batch: Arrays) -> Contestant:
-    """The hand-written function of this row on the given arrays."""
+    """The tuned function of this row on the given arrays."""
     return Contestant(partial(FUNCTIONS[row.name], params, batch, Workspace()), same)

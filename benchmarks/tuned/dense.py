@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmarks.contestant import Result
-from benchmarks.handwritten.losses import softmax_cross_entropy
-from benchmarks.handwritten.workspace import Workspace
+from benchmarks.tuned.losses import softmax_cross_entropy
+from benchmarks.tuned.workspace import Workspace
 
 Array = np.ndarray
 

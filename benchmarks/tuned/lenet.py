@@ -14,8 +14,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from benchmarks.contestant import Result
-from benchmarks.handwritten.dense import classifier
-from benchmarks.handwritten.workspace import Workspace
+from benchmarks.tuned.dense import classifier
+from benchmarks.tuned.workspace import Workspace
 
 Array = np.ndarray
 KERNEL = 5

@@ -1,4 +1,4 @@
-"""The two losses with their gradients; samples are the last axis, so that reductions over classes run along rows."""
+"""Softmax cross-entropy with the samples as last axis, so that reductions over classes run along rows."""
 
 from __future__ import annotations
 
@@ -22,12 +22,3 @@ def softmax_cross_entropy(z: Array, y: Array) -> tuple[float, Array]:
     z /= total * z.dtype.type(samples)
     z[y, columns] -= z.dtype.type(1 / samples)
     return loss, z
-
-
-def mse(h: Array, y: Array, out: Array) -> tuple[float, Array]:
-    """Mean squared error of `h` against `y`, any equal shapes; returns it and dL/dh = 2 (h - y) / size, in `out`."""
-    difference = np.subtract(h, y, out=out)
-    flat = difference.reshape(-1)
-    loss = float(flat.dot(flat)) / flat.size
-    difference *= difference.dtype.type(2 / flat.size)
-    return loss, difference
