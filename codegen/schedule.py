@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import sympy as sp
 from sympy import Expr, Indexed
 
-from symbolic.analysis import affine, is_nonnegative, subscript_range
+from symbolic.analysis import affine, index_reads, is_nonnegative, subscript_range
 from symbolic.errors import ScheduleError
 from symbolic.program import Equation, Index, IndexName, Names, Program, index_symbols, tensor_of
 
@@ -161,6 +161,13 @@ def _positions(equations: Sequence[Equation]) -> dict[int, tuple[int, int, int]]
         carried = {i.symbol for i in equation.free}
         filled = carried <= index_symbols(equation.body)
         ranks[k] = (first[equation.name, equation.number], 0 if filled and equation.reduced else 1 if filled else 2, k)
+    # A scatter adds to what is there: it comes after the contributions that fill the tensor.
+    last: dict[str, int] = {}
+    for k, equation in enumerate(equations):
+        last[equation.name] = max(last.get(equation.name, 0), ranks[k][0])
+    for k, equation in enumerate(equations):
+        if index_reads(equation.target.indices):
+            ranks[k] = (last[equation.name], 3, k)
     return ranks
 
 

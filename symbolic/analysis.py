@@ -160,6 +160,9 @@ def _proved(expr: Expr) -> bool:
         return bool(expr >= 0)
     if index_symbols(expr):
         return False
+    if expr.has(sp.Max) or expr.has(sp.Min):
+        # Of the extremes only a maximum with a part that is proved is decided here.
+        return isinstance(expr, sp.Max) and any(_proved(part) for part in expr.args)
     if expr.has(sp.floor) or expr.has(sp.ceiling):
         return _proved_rounded(expr)
     if not expr.is_polynomial(*expr.free_symbols):
@@ -178,7 +181,7 @@ def _proved_rounded(expr: Expr) -> bool:
         marker = sp.Dummy("rounded")
         replaced = sp.expand(expr.xreplace({atom: marker}))
         coefficient = replaced.coeff(marker)
-        if not coefficient.is_number:
+        if not coefficient.is_number or (replaced - coefficient * marker).has(marker):
             return False
         expr = sp.expand(replaced.xreplace({marker: below if coefficient >= 0 else above}))
     return _proved(expr)

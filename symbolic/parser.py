@@ -12,6 +12,7 @@ The grammar is in docs/equations.md.
 from __future__ import annotations
 
 import ast
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -121,7 +122,9 @@ class _Source:
         if "\0" in self.text:
             raise EquationError("expected text, found a zero byte", where=self.where)
         try:
-            tree = ast.parse(self.text.strip() if mode == "eval" else self.text, mode=mode)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Python's hints on odd but legal text; our own errors follow
+                tree = ast.parse(self.text.strip() if mode == "eval" else self.text, mode=mode)
         except SyntaxError as error:
             line = (error.text or "").rstrip("\n") or self.line(error.lineno or 1)
             offset = max(0, min((error.offset or 1) - 1, len(line)))
@@ -221,6 +224,9 @@ class _Parser:
                 if lookup(name) or name in REDUCERS:
                     raise self.source.error(target, f"'{name}' is a function and cannot be defined by an equation")
                 rank = len(self._subscript_nodes(target))
+                known = self.scope.tensors.get(name)
+                if known is not None and known.rank != rank:
+                    raise self.source.error(target, self._rank_message(name, known.rank, rank))
                 if self.locals.setdefault(name, rank) != rank:
                     raise self.source.error(
                         target, f"'{name}' is defined with {rank} subscripts here and {self.locals[name]} elsewhere"
@@ -236,9 +242,6 @@ class _Parser:
         subscripts, bare = self._subscripts(target)
         text = ast.get_source_segment(self.source.text, statement) or ""
         line = _Line(statement, name, subscripts, bare, [], text, self.number, adds=isinstance(statement, ast.AugAssign))
-        known = self.scope.tensors.get(name)
-        if known is not None and known.rank != len(subscripts):
-            raise self.source.error(target, self._rank_message(name, known.rank, len(subscripts)))
         self.number += 1
         carried = frozenset().union(*(index_symbols(part) for part in subscripts)) if subscripts else frozenset()
         for sign, node in self._split(statement.value):
@@ -266,6 +269,9 @@ class _Parser:
             case ast.BinOp(left=left, op=ast.Mult(), right=right):
                 yield from self._factors(left)
                 yield from self._factors(right)
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Compare() | ast.BinOp(op=ast.Mult()) as operand):
+                yield ast.copy_location(ast.Constant(-1), node)
+                yield from self._factors(operand)
             case _:
                 yield node
 

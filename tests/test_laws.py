@@ -28,14 +28,13 @@ from tests.rewriting import assert_same, differentiated, gradients_of, perturbed
 RNN = """
 a[t,n,i] = W[i,k]*x[t,n,k] + U[i,j]*h[t-1,n,j] + b[i]
 h[t,n,i] = tanh(a[t,n,i])
-loss = mean((V[i]*h[t,n,i])**2, over=(t,n))
+z[t,n] = V[i]*h[t,n,i]
+loss = mean(z[t,n]**2, over=(t,n))
 """
 
 
 def rnn() -> Program:
-    text = RNN.replace("loss = mean((V[i]*h[t,n,i])**2, over=(t,n))",
-                       "z[t,n] = V[i]*h[t,n,i]\nloss = mean(z[t,n]**2, over=(t,n))")
-    return program(text, {"W": "H,D", "U": "H,H", "b": "H", "V": "H"}, {"x": "T,N,D"}, states={"h": "T,N,H"},
+    return program(RNN, {"W": "H,D", "U": "H,H", "b": "H", "V": "H"}, {"x": "T,N,D"}, states={"h": "T,N,H"},
                    sizes={"T": None, "N": None, "H": None, "D": None})
 
 
@@ -190,7 +189,7 @@ def test_9_a_label_read_out_of_bounds_is_not_class_0() -> None:
 
 
 def test_1_a_second_derivative_has_names_of_its_own() -> None:
-    p = program("loss = w[i]*x[i]**2", {"w": "I", "x": "I"}, sizes={"I": None})
+    p = program("loss = sum(w[i]*x[i]**2, over=i)", {"w": "I", "x": "I"}, sizes={"I": None})
     first = gradient(p)
     v = Tensor("v", (size("I"),), Role.INPUT)
     second = gradient(closed(first, {"x": v}), ["w", "x"])
@@ -327,7 +326,7 @@ def test_a_tensor_may_have_the_name_of_an_index() -> None:
 
 def test_the_root_of_a_square_is_not_simplified_away() -> None:
     x = read("x")
-    assert partial(sp.sqrt(x**2), x) == x / sp.sqrt(x**2)
+    assert partial(sp.sqrt(x**2), x) == sp.sqrt(x**2) / x
 
 
 def test_an_absolute_value_has_a_real_derivative() -> None:

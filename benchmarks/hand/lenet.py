@@ -10,6 +10,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from benchmarks.contestant import Result
+from benchmarks.hand.block import block
 from benchmarks.hand.dense import classifier
 
 Array = np.ndarray
@@ -18,27 +19,33 @@ KERNEL = 5
 
 def value_and_grad(params: dict[str, Array], batch: dict[str, Array]) -> Result:
     """Loss and gradients for `x` [N, 1, 28, 28], `y` [N]."""
-    patches1, z1 = convolve(batch["x"], params["conv1.W"], params["conv1.b"])
+    x = batch["x"]
+    patches1, patches2 = block(x.dtype, (len(x), 1, KERNEL, KERNEL, 24, 24), (len(x), 6, KERNEL, KERNEL, 8, 8))
+    z1 = convolve(x, params["conv1.W"], params["conv1.b"], patches1)
     h1 = pool(z1)
-    patches2, z2 = convolve(h1, params["conv2.W"], params["conv2.b"])
+    z2 = convolve(h1, params["conv2.W"], params["conv2.b"], patches2)
     h2 = pool(z2)
     (loss, grads), d_fc1 = classifier(params, h2.reshape(len(h2), -1), batch["y"])
     d_z2 = pool_adjoint(d_fc1.dot(params["fc1.W"]).reshape(h2.shape), h2, z2)
     grads["conv2.W"], grads["conv2.b"] = weight_adjoint(patches2, d_z2, params["conv2.W"])
-    d_h1 = input_adjoint(d_z2, params["conv2.W"], h1)
+    d_h1 = input_adjoint(d_z2, params["conv2.W"], patches2)
     d_z1 = pool_adjoint(d_h1, h1, z1)
     grads["conv1.W"], grads["conv1.b"] = weight_adjoint(patches1, d_z1, params["conv1.W"])
     return loss, grads
 
 
-def convolve(x: Array, weight: Array, bias: Array) -> tuple[Array, Array]:
-    """z[n, o, u, v] = b[o] + W[o, c, p, q] x[n, c, u+p, v+q]; returns the patches [N, c*p*q, u*v] and z."""
-    windows = sliding_window_view(x, (KERNEL, KERNEL), axis=(2, 3))  # n c u v p q
-    samples, _, rows, columns = windows.shape[:4]
-    patches = windows.transpose(0, 1, 4, 5, 2, 3).reshape(samples, -1, rows * columns)
-    z = np.matmul(weight.reshape(len(weight), -1), patches)
+def convolve(x: Array, weight: Array, bias: Array, patches: Array) -> Array:
+    """z[n, o, u, v] = b[o] + W[o, c, p, q] x[n, c, u+p, v+q]; fills the patches [N, c, p, q, u, v]."""
+    patches[...] = sliding_window_view(x, (KERNEL, KERNEL), axis=(2, 3)).transpose(0, 1, 4, 5, 2, 3)
+    z = np.matmul(weight.reshape(len(weight), -1), as_matrices(patches))
     z += bias[:, None]
-    return patches, z.reshape(samples, -1, rows, columns)
+    return z.reshape(*z.shape[:2], *patches.shape[4:])
+
+
+def as_matrices(patches: Array) -> Array:
+    """[N, c, p, q, u, v] -> [N, c*p*q, u*v]."""
+    samples, channels, _, _, rows, columns = patches.shape
+    return patches.reshape(samples, channels * KERNEL * KERNEL, rows * columns)
 
 
 def corners(z: Array) -> tuple[Array, Array, Array, Array]:
@@ -67,17 +74,17 @@ def pool_adjoint(d_h: Array, h: Array, z: Array) -> Array:
 def weight_adjoint(patches: Array, d_z: Array, weight: Array) -> tuple[Array, Array]:
     """dL/dW and dL/db: a product for each image, then their sum."""
     d_rows = d_z.reshape(*d_z.shape[:2], -1)
-    d_weight = np.matmul(d_rows, patches.transpose(0, 2, 1)).sum(axis=0)
+    d_weight = np.matmul(d_rows, as_matrices(patches).transpose(0, 2, 1)).sum(axis=0)
     return d_weight.reshape(weight.shape), d_rows.sum(axis=(0, 2))
 
 
-def input_adjoint(d_z: Array, weight: Array, x: Array) -> Array:
-    """dL/dx: the adjoint of every patch, added where the patch was read."""
-    samples, channels, rows, columns = d_z.shape
-    d_patches = np.matmul(weight.reshape(channels, -1).T, d_z.reshape(samples, channels, -1))
-    d_patches = d_patches.reshape(samples, -1, KERNEL, KERNEL, rows, columns)
-    d_x = np.zeros_like(x)
+def input_adjoint(d_z: Array, weight: Array, patches: Array) -> Array:
+    """dL/dx: the adjoint of every patch, written over `patches`, added where the patch was read."""
+    samples, channels, _, _, rows, columns = patches.shape
+    d_rows = d_z.reshape(*d_z.shape[:2], -1)
+    np.matmul(weight.reshape(len(weight), -1).T, d_rows, out=as_matrices(patches))
+    d_x = np.zeros((samples, channels, rows + KERNEL - 1, columns + KERNEL - 1), patches.dtype)
     for p in range(KERNEL):
         for q in range(KERNEL):
-            d_x[:, :, p : p + rows, q : q + columns] += d_patches[:, :, p, q]
+            d_x[:, :, p : p + rows, q : q + columns] += patches[:, :, p, q]
     return d_x

@@ -15,10 +15,11 @@ import sympy as sp
 from sympy import Expr
 
 from codegen.lower import Storage, given
+from codegen.numpy.maxima import argument_key, window_maxima
 from codegen.numpy.names import Identifiers
-from codegen.schedule import Loop, Node, Statement
+from codegen.schedule import Loop, Node, Statement, equations_of
 from symbolic.analysis import affine, index_reads, is_equal, is_nonnegative, subscript_range
-from symbolic.program import Index, IndexName, Program, index_symbols
+from symbolic.program import Equation, Index, IndexName, Program, index_symbols, tensor_of
 
 __all__ = ["Mode", "Plan", "plan_buffers"]
 
@@ -41,6 +42,9 @@ class Plan:
     covered: dict[str, bool] = field(default_factory=dict)
     allocate_before: dict[int, list[str]] = field(default_factory=dict)
     unwritten: tuple[str, ...] = ()
+    window_maxima: Mapping[frozenset[str], tuple[Equation, Mapping[str, IndexName]]] = field(default_factory=dict)
+    implied: frozenset[str] = frozenset()
+    last_use: dict[str, int] = field(default_factory=dict)
 
     def mode(self, statement: Statement) -> Mode:
         return self.modes[id(statement)]
@@ -70,7 +74,8 @@ class _Write:
 
 
 def plan_buffers(
-    nodes: Sequence[Node], program: Program, storages: Mapping[str, Storage], codes: Mapping[str, str], names: Identifiers
+    nodes: Sequence[Node], program: Program, storages: Mapping[str, Storage], codes: Mapping[str, str], names: Identifiers,
+    returned: frozenset[str] = frozenset(),
 ) -> Plan:
     """The plan for a lowered schedule."""
     writes: dict[str, list[_Write]] = {}
@@ -90,10 +95,27 @@ def plan_buffers(
     plan = Plan(codes, names)
     for name, rows in writes.items():
         _decide(name, rows, plan, program, storages[name])
+    plan.window_maxima, plan.implied = window_maxima(program)
+    plan.last_use = _last_uses(nodes, plan, returned)
     plan.unwritten = tuple(
-        t.name for t in program.tensors if t.name not in writes and not given(t)
+        t.name for t in program.tensors if t.name not in writes and not given(t) and t.name not in plan.implied
     )
     return plan
+
+
+def _last_uses(nodes: Sequence[Node], plan: Plan, returned: frozenset[str]) -> dict[str, int]:
+    """For each tensor the last top-level position that reads or writes it; what is returned lives on."""
+    last: dict[str, int] = {}
+    for top, node in enumerate(nodes):
+        for statement in equations_of([node]):
+            equation = statement.equation
+            names = {equation.name, *(tensor_of(entry) for entry in equation.reads)}
+            maximum = plan.window_maxima.get(argument_key(equation))
+            if maximum is not None:  # its adjoint compares again
+                names |= {maximum[0].name, *(tensor_of(entry) for entry in maximum[0].reads)}
+            last.update(dict.fromkeys(names, top))
+    last.update(dict.fromkeys(returned, len(nodes)))
+    return last
 
 
 def _decide(name: str, rows: list[_Write], plan: Plan, program: Program, storage: Storage) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -11,6 +11,7 @@ import sympy as sp
 from sympy import Expr
 
 from codegen.demand import demand
+from codegen.fuse import fuse
 from codegen.hoist import hoist
 from codegen.lower import given, lower, plan_storage
 from codegen.numpy.buffers import plan_buffers
@@ -122,7 +123,7 @@ def function(unit: Unit, prepared: Prepared) -> _Function:
     """One function: door, body, result."""
     program = demand(unit.program)
     nodes, program = hoist(schedule(program), program)
-    nodes = lower(nodes, program)
+    nodes = fuse(lower(nodes, program))
     names, codes = Identifiers.of(program)
     for symbol in _index_names(nodes):
         codes.setdefault(symbol, names.fresh(symbol) if symbol not in names.taken else names.fresh(f"{symbol}_"))
@@ -132,7 +133,7 @@ def function(unit: Unit, prepared: Prepared) -> _Function:
         if storage.padded and given(storage.tensor):
             storage_codes[name] = names.fresh(f"{codes[name]}_padded")
     storages = plan_storage(nodes, program, storage_codes)
-    plan = plan_buffers(nodes, program, storages, codes, names)
+    plan = plan_buffers(nodes, program, storages, codes, names, frozenset(_returned(unit, program)))
     writer = Writer(program, storages, plan)
     for name in plan.unwritten:
         writer.allocate_zero(name)
@@ -151,6 +152,13 @@ def function(unit: Unit, prepared: Prepared) -> _Function:
         return f"{storage.code}[{', '.join(picks)}]"
 
     return _Function(*_signature(unit), tuple(door), tuple(body), tuple(_result(unit, program, array)))
+
+
+def _returned(unit: Unit, program: Program) -> Iterable[str]:
+    """The tensors that leave the function."""
+    yield from (program.loss, *program.outputs)
+    yield from (program.gradients[name] for name in unit.wrt if name in program.gradients)
+    yield from program.tangents.values()
 
 
 def _index_names(nodes: Sequence[Any]) -> list[str]:

@@ -48,6 +48,10 @@ def _erf(x):
     "_windows": '''
 def _windows(x, shape, steps):
     """A view of x whose axis k walks along axis steps[k][0] of x by steps[k][1] entries: windows may overlap. Read only."""
+    reach = [1] * x.ndim
+    for extent, (axis, step) in zip(shape, steps):
+        reach[axis] += (extent - 1) * step
+    assert all(r <= n for r, n in zip(reach, x.shape)), "a window leaves its array"
     strides = tuple(step * x.strides[axis] for axis, step in steps)
     return np.lib.stride_tricks.as_strided(x, shape, strides, writeable=False)
 ''',

@@ -15,6 +15,8 @@ from sympy import Expr, Indexed
 
 from codegen.lower import Storage, given
 from codegen.numpy.buffers import Mode, Plan
+from codegen.numpy.maxima import argument_key as _argument_key
+from codegen.numpy.maxima import is_window_maximum
 from codegen.numpy.contraction import Contractor, Patches
 from codegen.numpy.printer import NumPyPrinter, Text, integer_text
 from codegen.numpy.views import Operand, Viewer, aligned
@@ -38,7 +40,8 @@ __all__ = ["Writer"]
 
 FREE_SIZE_ESTIMATE = 32
 INDENT = "    "
-_PLAIN_CALL = re.compile(r"^(np\.\w+|_sigmoid)\(\{0\}\)$")
+_PLAIN_CALL = re.compile(r"^((?:np\.(?!where)\w+|_sigmoid)\(.*)\)$")
+"""Calls that take ``out`` as a last argument."""
 
 
 class Writer:
@@ -48,7 +51,7 @@ class Writer:
         self.program, self.storages, self.plan = program, storages, plan
         self.printer = NumPyPrinter()
         self.lines: list[str] = []
-        self.depth = 0
+        self.depth = self.top = 0
         self.loops: dict[IndexName, Index] = {}
         self.values = {size(n): v for n, v in program.sizes.items() if v is not None}
         self.arguments: dict[object, str] = {}
@@ -59,6 +62,7 @@ class Writer:
 
     def write(self, nodes: Sequence[Node]) -> list[str]:
         for k, node in enumerate(nodes):
+            self.top = k
             for name in self.plan.allocate_before.get(k, ()):
                 self._allocate(name)
             self._pad_inputs(node)
@@ -368,9 +372,32 @@ class Writer:
             return
         if mode is Mode.ASSIGN and order and self._into(equation.body, viewer, target):
             return
+        if mode is Mode.BIND and order and self._bind_in_place(equation, viewer, target):
+            return
         self._put(target, self._elementwise(equation.body, viewer, order), mode, equation, viewer)
 
-    def _into(self, body: Expr, viewer: Viewer, target: Operand) -> bool:
+    def _bind_in_place(self, equation: Equation, viewer: Viewer, target: Operand) -> bool:
+        """Give the result the array of an operand that nobody reads any more, or compute a function in its own result."""
+        code = self.storages[equation.name].code
+        for entry in operands(equation.body):
+            storage = self.storages[tensor_of(entry)]
+            dead = self.plan.last_use.get(storage.tensor.name) == self.top and not given(storage.tensor)
+            if dead and not storage.padded and not storage.tensor.is_index:
+                view = viewer.view(entry)
+                if view.text == storage.code and view.labels == target.labels:
+                    return self._into(equation.body, viewer, replace(target, text=view.text), f"{code} = ")
+        row = row_of(equation.body)
+        if row is not None and row.arity == 1 and _PLAIN_CALL.match(row.numpy) and not isinstance(
+            equation.body.args[0], Indexed
+        ):
+            inner = self._elementwise(equation.body.args[0], viewer, target.labels)
+            if set(inner.labels) == set(target.labels) and inner.fresh:
+                self.emit(f"{code} = {aligned(inner, target.labels).text}")
+                self.emit(f"{row.numpy.format(code)[:-1]}, out={code})")
+                return True
+        return False
+
+    def _into(self, body: Expr, viewer: Viewer, target: Operand, head: str = "") -> bool:
         """``np.tanh(a, out=h)``: compute straight into an existing buffer where the outermost operation allows it."""
         order = target.labels
         if self._labels(body, viewer) != frozenset(order):
@@ -378,15 +405,15 @@ class Writer:
         expr = self._with_views(body, viewer, order)
         row = row_of(expr)
         if row is not None and _PLAIN_CALL.match(row.numpy):
-            name = row.numpy.split("(")[0]
-            self.emit(f"{name}({self.printer.doprint(expr.args[0])}, out={target.text})")
+            call = self.printer.doprint(expr)
+            self.emit(f"{head}{call[:-1]}, out={target.text})")
             return True
         if expr.is_Mul or expr.is_Add:
             split = self._halves(expr)
             if split is None:
                 return False
             name, left, right = split
-            self.emit(f"{name}({left}, {right}, out={target.text})")
+            self.emit(f"{head}{name}({left}, {right}, out={target.text})")
             return True
         return False
 
@@ -461,6 +488,11 @@ class Writer:
         target = viewer.view(equation.target, writing=True)
         kept = target.labels
         over = tuple(i.symbol for i in equation.reduced)
+        if equation.reduction is Reduction.MAX and mode is Mode.BIND and self._by_offsets(equation, viewer, kept):
+            return
+        if equation.reduction is Reduction.ARGMAX and equation.name in self.plan.implied:
+            self.lines.pop()  # its comment: the adjoint finds the first maximum again, offset by offset
+            return
         order = (*kept, *over)
         body = self._elementwise(equation.body, viewer, order)
         full = aligned(body, order)
@@ -481,6 +513,92 @@ class Writer:
         else:
             value = self._argument(equation, viewer, full, kept, over, bool(tests))
         self._put(target, Operand(value, kept, True, True), mode, equation, viewer)
+
+    def _by_offsets(self, equation: Equation, viewer: Viewer, kept: tuple[IndexName, ...]) -> bool:
+        """A maximum over the few offsets of a window: one strided slice against another, no windows copied."""
+        if not is_window_maximum(equation):
+            return False
+        code = self.storages[equation.name].code
+        inner, first = self._at_offsets(equation, {i.symbol: i.lower for i in equation.reduced})
+        self.emit(f"{code} = {aligned(inner.view(first), kept).wrapped()}.copy()")
+        offsets = tuple(equation.reduced)
+        depth = self.depth
+        self._offset_loops(offsets)
+        inner, entry = self._at_offsets(equation, {})
+        self.emit(f"np.maximum({code}, {aligned(inner.view(entry), kept).text}, out={code})")
+        self.depth = depth
+        return True
+
+    def _at_offsets(self, equation: Equation, values: Mapping[IndexName, Expr]) -> tuple[Viewer, Indexed]:
+        """The window's read with its offsets as numbers or as the variables of Python loops."""
+        vector = {i.symbol: i for i in equation.free}
+        scalars = {i.symbol: i for i in equation.reduced}
+        viewer = Viewer(self.program, self.storages, vector, {**self.loops, **scalars}, self.written)
+        return viewer, equation.body.xreplace(dict(values))
+
+    def _offset_loops(self, offsets: Sequence[Index]) -> None:
+        for index in offsets:
+            lower = "" if index.lower == 0 else f"{integer_text(index.lower)}, "
+            self.emit(f"for {self.plan.code_of_index(index.symbol)} in range({lower}{integer_text(index.upper)}):")
+            self.depth += 1
+
+    def _scatter_maximum(self, equation: Equation) -> bool:
+        """The adjoint of a window maximum: at each offset, what is left goes where the entry equals the maximum.
+
+        What was handed out is taken from what is left, so that ties go to the first offset alone.
+        """
+        source = self.plan.window_maxima.get(_argument_key(equation))
+        if source is None:
+            return False
+        maximum, names = source
+        viewer = self._viewer(equation)
+        free = {i.symbol for i in maximum.free}
+        components = {names[tensor_of(r)]: r for s in equation.target.indices for r in index_reads((s,))}
+        places = next(iter(components.values())).indices
+        moved = dict(zip(maximum.target.indices, places, strict=True))
+        if not all(p in viewer.vector for p in places) or not free or len(set(places)) != len(places):
+            return False
+        storage, order = self.storages[equation.name], tuple(places)
+        value = self._elementwise(equation.body, viewer, order)
+        left = self.plan.fresh(f"{storage.code}_left")
+        full = aligned(value, order)
+        if set(value.labels) != set(order):
+            return False
+        self.emit(f"{left} = {full.wrapped()}.copy()" if not value.fresh else f"{left} = {full.text}")
+        depth = self.depth
+        self._offset_loops(maximum.reduced)
+        scalars = {i.symbol: i for i in maximum.reduced}
+        inner = Viewer(self.program, self.storages, viewer.vector, {**self.loops, **scalars}, self.written)
+        read = aligned(inner.view(maximum.body.xreplace(moved)), order).text
+        top = aligned(viewer.view(maximum.target.xreplace(moved)), order).text
+        target = inner.view(equation.target.xreplace({r: s for s, r in components.items()}))
+        if self._apart(equation, components, maximum) and target.labels == order:
+            self.emit(f"np.multiply({left}, {read} == {top}, out={target.text})")
+            self.emit(f"{left} -= {target.text}")
+            self.depth = depth
+            return True
+        share = self.plan.fresh(f"{storage.code}_share")
+        self.emit(f"{share} = {left}*({read} == {top})")
+        self.emit(f"{_place(target, adding=True)} += {aligned(Operand(share, order), target.labels).text}")
+        self.emit(f"{left} -= {share}")
+        self.depth = depth
+        return True
+
+    def _apart(self, equation: Equation, components: Mapping[IndexName, Indexed], maximum: Equation) -> bool:
+        """Whether windows do not overlap and nothing else writes the target: each entry is written once at most."""
+        if len(self.program.writers[equation.name]) != 1:
+            return False
+        offsets = {r: maximum.index(symbol).extent for symbol, r in components.items()}
+        for subscript in equation.target.indices:
+            form = affine(subscript)
+            if form is None:
+                return False
+            mine = [s for s in form.symbols if s in offsets]
+            steps = [c for s, c in form.coefficients if s not in offsets]
+            if mine and (len(mine) != 1 or len(steps) > 1 or form.coefficient(mine[0]) != 1
+                         or steps and not is_nonnegative(steps[0] - offsets[mine[0]], self.program)):
+                return False
+        return True
 
     def _argument(
         self, equation: Equation, viewer: Viewer, full: Operand, kept: tuple[IndexName, ...],
@@ -594,6 +712,8 @@ class Writer:
 
     def _scatter(self, equation: Equation, viewer: Viewer) -> None:
         """Add through index arrays: plainly where no two instances meet, else with ``np.add.at``."""
+        if self._scatter_maximum(equation):
+            return
         target = equation.target
         storage = self.storages[equation.name]
         parts, labels, masks = viewer.subscript_arrays(target)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from codegen.fuse import fuse
 from codegen.lower import lower, plan_storage
 from codegen.numpy.buffers import plan_buffers
 from codegen.numpy.names import Identifiers
@@ -90,10 +91,10 @@ def _body(program: Program, taken: set[str]) -> tuple[list[str], dict[str, str]]
     names = Identifiers({*taken, *inputs.values()})
     codes = {t.name: inputs.get(t.name) or (t.name if t.name in ("total", "scale") else names.fresh(t.name))
              for t in program.tensors}
-    nodes = lower(schedule(program), program)
+    nodes = fuse(lower(schedule(program), program))
     for equation in program.equations:
         for index in equation.indices:
             codes.setdefault(index.name, names.fresh(index.name))
     storages = plan_storage(nodes, program, codes)
-    plan = plan_buffers(nodes, program, storages, codes, names)
+    plan = plan_buffers(nodes, program, storages, codes, names, frozenset(program.outputs))
     return Writer(program, storages, plan).write(nodes), codes

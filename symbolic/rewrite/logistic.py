@@ -72,6 +72,10 @@ class _Finder:
         """``exp(z)**a * (1 + exp(z))**-n``: sigmoid(-z) for each power, sigmoid(z) where an exp(z) stands with it."""
         held = powers(expr)
         for base, exponent in held.items():
+            if isinstance(base, sigmoid) and exponent == 1:  # exp(z)*sigmoid(-z) is sigmoid(z)
+                above = [b for b, e in held.items() if e == 1 and self.exponent(b) == -base.args[0]]
+                if above:
+                    return expr / above[0] / base * sigmoid(-base.args[0])
             if not (exponent.is_Integer and exponent < 0):
                 continue
             z = self.one_plus_exp(base)
