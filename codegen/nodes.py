@@ -6,8 +6,8 @@ For each intermediate ``a`` the forward program gets an input ``e_a`` of a's sha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,10 @@ from symbolic.adjoint import active, gradient, reaching
 from symbolic.interpreter import evaluate
 from symbolic.program import Equation, Index, Names, Origin, Program, Reduction, Role, Tensor
 
-__all__ = ["check_nodes", "freeze", "frozen", "nudged"]
+__all__ = ["Row", "check_nodes", "freeze", "frozen", "nudged"]
 
 MOST = 5
 """Entries of a node that are nudged."""
-
-Row = tuple[str, tuple[int, ...], int, Any, Any, float]
 
 
 def frozen(program: Program) -> list[str]:
@@ -65,34 +63,45 @@ def nudged(program: Program, names: Sequence[str]) -> tuple[Program, dict[str, s
     return program.with_equations(equations, tensors), nudges
 
 
-def check_nodes(program: Program, wrt: Sequence[str], trial: Trial, budget: int) -> Iterator[Row]:
-    """For each intermediate between ``wrt`` and the loss: name, shape, entries nudged, derived and measured adjoints, floor.
+@dataclass(frozen=True)
+class Row:
+    """One intermediate: which of its entries (by flat position) were nudged, the derived and the measured adjoints."""
 
-    Raises nothing for a model too large for the interpreter: it yields no row. The nodes keep their order in the program.
+    name: str
+    shape: tuple[int, ...]
+    places: tuple[int, ...]
+    derived: Any
+    measured: Any
+
+
+def check_nodes(program: Program, wrt: Sequence[str], trial: Trial, budget: int) -> list[Row] | None:
+    """A row for each real intermediate between ``wrt`` and the loss, in the order of the program.
+
+    ``budget``: instances that may be visited; ``None`` where a single entry of each is beyond it.
     """
     live = active(program, wrt) & reaching(program, program.loss)
     names = [
         t.name for t in program.tensors
         if t.name in live and t.name in program.writers and not t.constant and not t.is_index and t.name != program.loss
     ]
+    visits = instances(program, trial.sizes)
+    if visits * len(names) > 3 * budget:
+        return None
     derived = gradient(program, wrt)
-    if instances(derived, trial.sizes) > budget or not names:
-        return
     adjoints = evaluate(derived, trial.values, trial.sizes, [derived.gradients[n] for n in names])
     stopped = frozen(program)
-    still = freeze(program, stopped)
-    values = {**trial.values, **evaluate(program, trial.values, trial.sizes, stopped)}
-    moved, nudges = nudged(still, names)
-    visits = max(instances(moved, trial.sizes), 1)
-    most = max(1, min(MOST, budget // (visits * len(names))))
-    zeros = {nudges[n]: np.zeros(shape_of(program.tensor(n), trial.sizes)) for n in names}
-    largest = max(float(np.max(np.abs(a), initial=0.0)) for a in adjoints.values())
+    moved, nudges = nudged(freeze(program, stopped), names)
+    most = max(1, min(MOST, budget // (max(visits, 1) * max(len(names), 1))))
+    still = {nudges[n]: np.zeros(shape_of(program.tensor(n), trial.sizes)) for n in names}
+    values = {**trial.values, **still, **evaluate(program, trial.values, trial.sizes, stopped)}
     rng = np.random.default_rng([trial.seed, 4])
+    rows = []
     for name in names:
         adjoint = adjoints[derived.gradients[name]]
-        places = np.sort(rng.choice(adjoint.size, min(most, adjoint.size), replace=False))
-        measured = [_nudge(moved, trial, {**values, **zeros}, nudges[name], int(place)) for place in places]
-        yield name, adjoint.shape, len(places), adjoint.reshape(-1)[places], np.array(measured), 1e-14 * largest + 1e-15
+        places = tuple(sorted(map(int, rng.choice(adjoint.size, min(most, adjoint.size), replace=False))))
+        measured = np.array([_nudge(moved, trial, values, nudges[name], place) for place in places])
+        rows.append(Row(name, adjoint.shape, places, adjoint.reshape(-1)[list(places)], measured))
+    return rows
 
 
 def _nudge(program: Program, trial: Trial, values: dict[str, Any], nudge: str, place: int) -> float:

@@ -87,11 +87,11 @@ def test_an_adjoint_that_nothing_writes_is_0() -> None:
     ("h[t] = sigmoid(a[t])", "(1 - h[t])*d_h[t]*h[t]"),
     ("h[t] = relu(a[t])", "gt(h[t], 0)*d_h[t]"),
     ("h[t] = exp(a[t])", "d_h[t]*h[t]"),
-    ("h[t] = 3*tanh(a[t])", "3*(1 - h[t]**2/9)*d_h[t]"),
+    ("h[t] = 3*tanh(a[t])", "(3 - h[t]**2/3)*d_h[t]"),
     ("h[t] = sqrt(a[t]**2 + 1)", "a[t]*d_h[t]/h[t]"),
     ("h[t] = 1/sqrt(a[t]**2 + 1)", "-a[t]*d_h[t]*h[t]**3"),
     ("h[t] = 1/(a[t]**2 + 1)", "-2*a[t]*d_h[t]*h[t]**2"),
-    ("h[t] = log_sigmoid(a[t])", "d_h[t]*sigmoid(-a[t])"),
+    ("h[t] = log_sigmoid(a[t])", "sigmoid(-a[t])*d_h[t]"),
 ])
 def test_stored_values_are_read(text: str, expected: str) -> None:
     p = program(f"{text}\nloss = sum(h[t]**2, over=t)", {"a": "T"}, sizes={"T": None})
@@ -119,16 +119,15 @@ def test_2_an_entry_with_two_contributions_is_not_the_value_of_one() -> None:
 
 
 def test_2_a_start_on_its_own_slice_does_not_stand_in_the_way() -> None:
-    p = program("h[0] = h0\nh[t+1] = tanh(w*h[t])\nloss = sum(h[t]**2, over=t)", {"w": "", "h0": ""}, states={"h": "T+1"},
+    p = program("h[0] = h0\nh[t+1] = tanh(w*h[t+0])\nloss = sum(h[t+0]**2, over=t)", {"w": "", "h0": ""}, states={"h": "T+1"},
                 sizes={"T": None}, ranges={"t": "T"})
-    p = replace(p, equations=tuple(e for e in p.equations))
     assert any("h[t + 1]**2" in line for line in adjoints(only(p, "reuse")))
     assert_same(gradient(p), only(p, "reuse"), {"T": 3})
 
 
 def test_2_gates_packed_in_slices_are_told_apart() -> None:
     p = program("""
-g[k] = sigmoid(a[k+0])
+g[k+0] = sigmoid(a[k+0])
 g[H+k] = tanh(a[H+k])
 loss = sum(g[i]**2*v[i], over=i)
 """, {"a": "2*H"}, {"v": "2*H"}, states={"g": "2*H"}, sizes={"H": None}, ranges={"k": "H"})
@@ -143,7 +142,7 @@ def test_a_value_under_a_guard_is_read_only_under_it() -> None:
     labels = {"len": ("", "T+1")}
     free = program(text.format(""), {"a": "T", "b": "T"}, labels=labels, sizes={"T": None})
     held = program(text.format("(t < len)*"), {"a": "T", "b": "T"}, labels=labels, sizes={"T": None})
-    assert any("y[t] += b[t]*tanh(a[t])" in line for line in lines(only(free, "reuse")))
+    assert any("y[t] += tanh(a[t])*b[t]" in line for line in lines(only(free, "reuse")))
     assert any("y[t] += b[t]*h[t]" in line for line in lines(only(held, "reuse")))
     for p in (free, held):
         assert_same(gradient(p), only(p, "reuse"), {"T": 4}, len=2)
@@ -152,7 +151,7 @@ def test_a_value_under_a_guard_is_read_only_under_it() -> None:
 def test_a_border_where_f_of_0_is_not_0_is_not_reused() -> None:
     p = program("e[t] = exp(a[t])\ny[t] = exp(a[t-1])*b[t]\nloss = sum(y[t]*e[t], over=t)", {"a": "T", "b": "T"}, sizes={"T": None})
     found = lines(only(p, "reuse"))
-    assert any("y[t] += b[t]*exp(a[t - 1])" in line for line in found)
+    assert any("y[t] += exp(a[t - 1])*b[t]" in line for line in found)
     assert_same(gradient(p), only(p, "reuse"), {"T": 3})
 
 
@@ -246,14 +245,14 @@ def test_a_state_with_a_margin_keeps_its_first_step() -> None:
 
 
 def test_6_the_image_of_the_domain_is_exact() -> None:
-    p = program("h[t+1] = w*exp(g[t-1])\nloss = sum(h[t], over=t)", {"w": "", "g": "T"}, states={"h": "T+1"}, sizes={"T": None},
+    p = program("h[t+1] = w*exp(g[t-1])\nloss = sum(h[t+0], over=t)", {"w": "", "g": "T"}, states={"h": "T+1"}, sizes={"T": None},
                 ranges={"t": "T"})
     assert_same(gradient(p), only(p, "gather"), {"T": 3})
 
 
 def test_14_a_reflection_is_solved() -> None:
     p = program("y[t] = x[T-1-t]*b[t]\nloss = sum(y[t], over=t)", {"x": "T"}, {"b": "T"}, sizes={"T": None})
-    assert "d_x[t] += b[T - t - 1]*d_y[T - t - 1]" in adjoints(only(p, "gather"))
+    assert "d_x[t] += b[-t + T - 1]*d_y[-t + T - 1]" in adjoints(only(p, "gather"))
     assert_same(gradient(p), only(p, "gather"), {"T": 3})
 
 
@@ -315,7 +314,7 @@ def test_a_common_term_at_a_border_stays_where_it_was() -> None:
     """exp(x[t-1]) is 1 at t = 0, which no entry of a staged exp(x[t]) is."""
     p = program("y[t] = exp(x[t-1])*b[t]\nz[t] = exp(x[t])*b[t]\nloss = sum(y[t]*z[t], over=t)", {"x": "T", "b": "T"}, sizes={"T": None})
     found = only(p, "common")
-    assert any("y[t] += b[t]*exp(x[t - 1])" in line for line in lines(found))
+    assert any("y[t] += exp(x[t - 1])*b[t]" in line for line in lines(found))
     assert_same(gradient(p), found, {"T": 3})
 
 

@@ -39,10 +39,8 @@ def project(x: Array, params: dict[str, Array], steps: int) -> Kept:
     """Allocates everything, in one block, and puts W x + b of all steps into the gates, for `x` [T*N, D]."""
     units = params["lstm.U"].shape[1]
     samples = len(x) // steps
-    shapes = {name: (steps, samples, units) for name in ("h", "c", "g", "tanh_c", "d_h")}
-    shapes |= {"h": (steps + 1, samples, units), "c": (steps + 1, samples, units)}
-    shapes |= {name: (steps, samples, 4 * units) for name in ("gates", "d_a")}
-    kept = Kept(**dict(zip(shapes, block(x.dtype, *shapes.values()), strict=True)))
+    packed, states, one = (steps, samples, 4 * units), (steps + 1, samples, units), (steps, samples, units)
+    kept = Kept(*block(x.dtype, packed, packed, states, states, one, one, one))
     x.dot(params["lstm.W"].T, kept.gates.reshape(-1, 4 * units))
     np.add(kept.gates, params["lstm.b"], kept.gates)
     return kept

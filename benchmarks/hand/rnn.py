@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from benchmarks.contestant import Result
@@ -14,7 +16,7 @@ def forward(h: Array, u: Array) -> None:
     """Turns [0; projected inputs] into the states [T+1, N, H], in place: h[t+1] = tanh(projected[t] + U h[t])."""
     u_t = np.ascontiguousarray(u.T)
     product = np.empty_like(h[0])
-    for before, h_t in zip(h, h[1:], strict=False):
+    for before, h_t in pairwise(h):
         before.dot(u_t, product)
         np.add(h_t, product, h_t)
         np.tanh(h_t, h_t)

@@ -47,7 +47,7 @@ class NumPyPrinter(StrPrinter):  # type: ignore[misc]
         return f"{expr.p}/{expr.q}" if expr.p > 0 else f"-{-expr.p}/{expr.q}"
 
     def _print_floor(self, expr: Any) -> str:
-        return f"({integer_text(expr)})"
+        return integer_text(expr)
 
     def _print_Pow(self, expr: Any, rational: bool = False) -> str:
         base, exponent = expr.args
@@ -193,12 +193,16 @@ class _IntegerPrinter(StrPrinter):  # type: ignore[misc]
     """Extents and subscripts as Python integer expressions."""
 
     def _print_floor(self, expr: Any) -> str:
-        above, below = sp.fraction(sp.together(expr.args[0]))
-        return f"({self._print(above)})//{below if below.is_Atom else f'({self._print(below)})'}"
+        return f"({self._quotient(expr.args[0])})"
 
     def _print_ceiling(self, expr: Any) -> str:
-        above, below = sp.fraction(sp.together(expr.args[0]))
-        return f"-(({self._print(-above)})//{below if below.is_Atom else f'({self._print(below)})'})"
+        return f"(-({self._quotient(-expr.args[0])}))"
+
+    def _quotient(self, expr: Any) -> str:
+        """``a//b``, which binds as a product does: the callers bracket it."""
+        above, below = sp.fraction(sp.together(expr))
+        parts = [self._print(part) if part.is_Atom else f"({self._print(part)})" for part in (above, below)]
+        return "//".join(parts)
 
     def _print_Max(self, expr: Any) -> str:
         return f"max({', '.join(map(self._print, expr.args))})"

@@ -26,7 +26,7 @@ import sympy as sp
 from sympy import Expr, Indexed
 
 from symbolic.functions import gt, relu, sigmoid
-from symbolic.program import Equation, IndexName, Program, Reduction, index_symbols, tensor_of
+from symbolic.program import Equation, IndexName, Program, Reduction, Role, index_symbols, tensor_of
 from symbolic.rewrite.terms import CHEAP, apply_to_body, canonical, cost, head, operands, powers, solve, substitute
 from symbolic.rewrite.values import inside, is_met, sole_writer
 
@@ -65,7 +65,8 @@ class _Table:
             scale, term = equation.body.as_coeff_Mul()
             if cost(term) < WORTH and not isinstance(term, relu):
                 continue
-            if equation.reduction is Reduction.SUM and not equation.reduced and not program.tensor(equation.name).is_index:
+            role = program.tensor(equation.name).role
+            if equation.reduction is Reduction.SUM and not equation.reduced and role not in (Role.ADJOINT, Role.TANGENT):
                 self._rank[id(equation)] = cost(term), position
                 self._store(equation, scale, term)
 
