@@ -232,7 +232,7 @@ def run(quick: bool = False, out: Path = Path("chainrule-demo")) -> int:
     print(f"   {plan.windows * plan.steps * plan.streams:,} characters in {seconds:.0f} s; held-out loss {loss:.3f} nats, "
           f"{loss / entropy:.2f} of the entropy of single characters")
     print("6. A sample:\n")
-    print("\n".join(f"     {line}" for line in sample(module, params, text, plan.sample).splitlines()))
+    print("\n".join(f"     {line}" for line in sample(module, params, text, plan.sample).strip("\n").splitlines()))
     print(f"\nDone in {time.perf_counter() - begin:.0f} s. The spec is {path}, the derivation {out / 'char_rnn.txt'} and "
           f"{out / 'char_rnn.tex'}, the module {written[0].path}.")
     return 0
@@ -241,7 +241,8 @@ def run(quick: bool = False, out: Path = Path("chainrule-demo")) -> int:
 def _import(path: Path) -> Any:
     """The module in a file, as ``import`` would load it."""
     spec = importlib.util.spec_from_file_location("chainrule_demo_char_rnn", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -66,12 +66,12 @@ def equation_text(terms: Sequence[Equation], program: Program) -> str:
         body, sign = equation.body, "+"
         if body.as_coeff_Mul()[0].is_negative and equation.reduction is Reduction.SUM:
             body, sign = -body, "-"
-        term = _term(equation, body, program, alone=len(terms) == 1)
+        term = _term(equation, body, alone=len(terms) == 1)
         shown = f"{shown} {sign} {term}" if shown else (term if sign == "+" else f"-{term}")
     return f"{text(first.target)} {'=' if whole else '+='} {shown}"
 
 
-def _term(equation: Equation, body: Any, program: Program, alone: bool) -> str:
+def _term(equation: Equation, body: Any, alone: bool) -> str:
     shown = text(body)
     guards = "".join(f"[{text(g)}] " for g in equation.guards)
     if not equation.reduced:
@@ -90,7 +90,7 @@ def ranges(indices: Iterable[Index]) -> str:
 
 def unusual(equation: Equation, program: Program) -> tuple[Index, ...]:
     """The indices whose range is not that of an axis that they subscript bare."""
-    usual = set()
+    usual: set[tuple[Any, Any]] = set()
     for entry in (equation.target, *equation.reads):
         if tensor_of(entry) in program:
             shape = program.tensor(tensor_of(entry)).shape

@@ -120,28 +120,29 @@ def check(
     seed: int = 0,
     nodes: bool = False,
     wrt: str = "params",
-    compile: Callable[..., Any] | None = None,
+    build: Callable[..., Any] | None = None,
     progress: Callable[[str], None] = lambda what: None,
 ) -> Report:
     """Generate and import the module of a model and hold its gradients against the oracles.
 
     ``sizes`` gives values to free sizes; the others get small distinct ones. ``dtype`` is the module's, by default the spec's;
-    perturbation is always in float64. ``compile(model, target=, dtype=, wrt=)`` gives a module (default: ``codegen.compile``).
+    perturbation is always in float64. ``build(model, target=, dtype=, wrt=)`` gives a module (default: ``codegen.compile``).
     Raises ChainruleError for unknown sizes, or where no random point has a finite loss.
     """
-    if compile is None:
-        from codegen import compile
+    if build is None:
+        from codegen.pipeline import compile as build
+    assert build is not None
     program, dtype, sizes = model.program(), dtype or model.dtype, sizes or {}
     progress("generate")
-    module = compile(model, target=target, dtype="float64", wrt=wrt)
+    module = build(model, target=target, dtype="float64", wrt=wrt)
     held = Held(program, module, _trial(program, module, choose_sizes(program, sizes), seed))
     progress("perturb")
     held.perturb()
     if dtype != "float64":
         progress(dtype)
-        held.single(compile(model, target=target, dtype=dtype, wrt=wrt), dtype)
+        held.single(build(model, target=target, dtype=dtype, wrt=wrt), dtype)
 
-    small, notes = _small(model, module, held, sizes, lambda m: compile(m, target=target, dtype="float64", wrt=wrt))
+    small, notes = _small(model, module, held, sizes, lambda m: build(m, target=target, dtype="float64", wrt=wrt))
     adjoints: tuple[Verdict, ...] = ()
     if small is not None:
         progress("complex step")
@@ -173,7 +174,7 @@ def _trial(program: Program, module: Any, sizes: Mapping[str, int], seed: int) -
 
 
 def _small(
-    model: Model, module: Any, held: Held, given: Mapping[str, int], compile: Callable[[Model], Any]
+    model: Model, module: Any, held: Held, given: Mapping[str, int], build: Callable[[Model], Any]
 ) -> tuple[Held | None, list[str]]:
     """The same model at sizes for the interpreter: free sizes very small, and fixed ones too where that is not enough."""
     program = model.program()
@@ -182,9 +183,9 @@ def _small(
     if visits > BUDGET and (shrunk := _shrunk(model)) is not None:
         model, program = shrunk, shrunk.program()
         sizes = choose_sizes(program, given, VERY_SMALL)
-        before, visits = visits, instances(gradient(program, list(held.gradients)), sizes)
+        visits = instances(gradient(program, list(held.gradients)), sizes)
         if visits <= BUDGET:
-            module = compile(model)
+            module = build(model)
     if visits > BUDGET:
         return None, [f"no interpreter and no complex step: they would visit {visits:,} instances"]
     shown = ", ".join(f"{name}={value}" for name, value in sizes.items())

@@ -69,8 +69,8 @@ def _check_tensors(program: Program) -> None:
             if bound is not None:
                 _check_extent(program, bound, f"tensor {tensor}")
         if tensor.role in (Role.PARAMETER, Role.INPUT) and tensor.name in program.writers:
-            margin = program.writers[tensor.name][0]
-            _fail(program, f"({margin.number}) {margin.target}: a {tensor.role} is given, no equation may write it")
+            writer = program.writers[tensor.name][0]
+            _fail(program, f"({writer.number}) {writer.target}: '{tensor.name}' is of role {tensor.role}; it is given, no equation may write it")
 
 
 def _check_extent(program: Program, extent: Any, where_: str) -> None:

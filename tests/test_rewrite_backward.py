@@ -338,7 +338,8 @@ def test_a_term_under_a_shared_guard_is_staged_under_it() -> None:
 
 
 def test_powers_of_a_staged_root_read_it() -> None:
-    p = program("v = mean(x[i]**2, over=i)\ny[i] = g[i]*x[i]/sqrt(v + 0.001)\nloss = sum(y[i]**3, over=i)", {"x": "I", "g": "I"},
+    p = program("v = mean(x[i]**2, over=i)\ny[i] = g[i]*x[i]/sqrt(v + 0.001) + b[i]\nloss = sum(y[i]**3, over=i)",
+                {"x": "I", "g": "I", "b": "I"},
                 sizes={"I": None})
     text = "\n".join(lines(differentiated(p)[1]))
     assert text.count("sqrt(") == 1

@@ -37,7 +37,7 @@ def value_and_grad(params: dict[str, Array], batch: dict[str, Array]) -> Result:
 def convolve(x: Array, weight: Array, bias: Array, patches: Array) -> Array:
     """z[n, o, u, v] = b[o] + W[o, c, p, q] x[n, c, u+p, v+q]; fills the patches [N, c, p, q, u, v]."""
     patches[...] = sliding_window_view(x, (KERNEL, KERNEL), axis=(2, 3)).transpose(0, 1, 4, 5, 2, 3)
-    z = np.matmul(weight.reshape(len(weight), -1), as_matrices(patches))
+    z: Array = np.matmul(weight.reshape(len(weight), -1), as_matrices(patches))
     z += bias[:, None]
     return z.reshape(*z.shape[:2], *patches.shape[4:])
 
@@ -59,7 +59,8 @@ def pool(z: Array) -> Array:
     h: Array = np.maximum(first, second)
     np.maximum(h, third, out=h)
     np.maximum(h, fourth, out=h)
-    return np.maximum(h, 0, out=h)
+    np.maximum(h, 0, out=h)
+    return h
 
 
 def pool_adjoint(d_h: Array, h: Array, z: Array) -> Array:
@@ -74,8 +75,8 @@ def pool_adjoint(d_h: Array, h: Array, z: Array) -> Array:
 def weight_adjoint(patches: Array, d_z: Array, weight: Array) -> tuple[Array, Array]:
     """dL/dW and dL/db: a product for each image, then their sum."""
     d_rows = d_z.reshape(*d_z.shape[:2], -1)
-    d_weight = np.matmul(d_rows, as_matrices(patches).transpose(0, 2, 1)).sum(axis=0)
-    return d_weight.reshape(weight.shape), d_rows.sum(axis=(0, 2))
+    d_weight = np.matmul(as_matrices(patches), d_rows.transpose(0, 2, 1)).sum(axis=0)
+    return np.ascontiguousarray(d_weight.T).reshape(weight.shape), d_rows.sum(axis=(0, 2))
 
 
 def input_adjoint(d_z: Array, weight: Array, patches: Array) -> Array:

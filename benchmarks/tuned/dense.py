@@ -13,9 +13,7 @@ from benchmarks.tuned.workspace import Workspace
 Array = np.ndarray
 
 
-def classifier(
-    params: dict[str, Array], layers: Sequence[str], x: Array, y: Array, workspace: Workspace
-) -> tuple[Result, Array]:
+def classifier(params: dict[str, Array], layers: Sequence[str], x: Array, y: Array, workspace: Workspace) -> tuple[Result, Array]:
     """Dense layers with ReLU between them and softmax cross-entropy, for `x` [D, N], `y` [N].
 
     Returns (loss, gradients of these layers) and the adjoint [H, N] of the first layer's pre-activation.

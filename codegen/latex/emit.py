@@ -94,8 +94,9 @@ class _Writer:
         shape = " \\times ".join(map(printer.doprint, tensor.shape)) or "1"
         about = str(tensor.role)
         if tensor.kind is Kind.INDEX:
-            below = f"{printer.doprint(tensor.low)} \\le \\cdot < {printer.doprint(tensor.below)}" if tensor.below is not None else ""
-            about += f", integers ${below}$" if below else ", integers"
+            about += ", integers"
+            if tensor.below is not None:
+                about += f" ${printer.doprint(tensor.low)} \\le \\cdot < {printer.doprint(tensor.below)}$"
         if tensor.constant:
             about += f", constant ({tensor.constant})"
         return escape(tensor.name), printer.symbols.get(tensor.name, escape(tensor.name)), shape, _text(about)
@@ -113,7 +114,8 @@ class _Writer:
         first = step.equations[0]
         odd = [i for e in step.equations for i in unusual(e, program) if i in e.free]
         where = ", ".join(
-            f"{printer.doprint(i.lower)} \\le {printer.doprint(i.symbol)} < {printer.doprint(i.upper)}" for i in dict.fromkeys(odd)
+            f"{printer.doprint(i.lower)} \\le {printer.doprint(i.symbol)} < {printer.doprint(i.upper)}"
+            for i in dict.fromkeys(odd)
         )
         head = f"{printer.doprint(first.target)} &{printer.relation(step.equations)}"
         terms = printer.terms(step.equations)

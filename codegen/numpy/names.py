@@ -11,10 +11,10 @@ from symbolic.program import Program
 __all__ = ["RESERVED", "Identifiers"]
 
 RESERVED = frozenset({
-    *keyword.kwlist, *keyword.softkwlist, "np", "params", "batch", "aux", "grads", "direction", "state", "hyper", "seed", "DTYPE",
-    "PARAMETERS", "INPUTS", "OUTPUTS", "init", "loss", "predict", "value_and_grad", "update", "jvp", "hvp", "selfcheck",
-    "range", "float", "int", "min", "max", "print", "len", "tuple", "dict", "list", "isinstance", "ValueError", "sizes", "rng",
+    *keyword.kwlist, *keyword.softkwlist, "np", "params", "batch", "aux", "grads", "direction", "DTYPE",
+    "PARAMETERS", "INPUTS", "OUTPUTS", "range", "float", "min", "max",
 })
+"""What the bodies of emitted functions say besides the model's own names."""
 
 
 class Identifiers:

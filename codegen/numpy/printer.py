@@ -70,8 +70,11 @@ class NumPyPrinter(StrPrinter):  # type: ignore[misc]
         if not expr.free_symbols and not expr.is_Rational:
             return repr(float(expr))
         base, exponent = expr.args
+        if exponent.could_extract_minus_sign():
+            below = base**-exponent
+            return f"1/{self.parenthesize(below, PRECEDENCE['Mul'] + 1)}"
         power = repr(float(exponent)) if exponent.is_Rational and not exponent.is_Integer else self._print(exponent)
-        return f"{self.parenthesize(base, PRECEDENCE['Pow'] + 1)}**{power if exponent.is_positive else f'({power})'}"
+        return f"{self.parenthesize(base, PRECEDENCE['Pow'] + 1)}**{power if exponent.is_Atom else f'({power})'}"
 
     def _print_Mul(self, expr: Any) -> str:
         """Scalars first, gathered into one factor, so that an array is multiplied once."""
@@ -96,7 +99,8 @@ class NumPyPrinter(StrPrinter):  # type: ignore[misc]
             if bottom != 1 and above:
                 parts = f"({self._plain_product([number])})*"
             else:
-                parts = f"{self._plain_product([number])}*" if above else self._plain_product([number])
+                text = self._plain_product([number])
+                parts = f"{text}*" if above else f"({text})" if bottom != 1 else text
         elif not above:
             parts = "1"
         body = parts + "*".join(texts)

@@ -21,6 +21,7 @@ from codegen.numpy.contraction import Contractor, Patches
 from codegen.numpy.printer import NumPyPrinter, Text, integer_text
 from codegen.numpy.views import Operand, Viewer, aligned
 from codegen.schedule import Loop, Node, Statement, equations_of
+from codegen.text import equation_text
 from symbolic.analysis import affine, index_reads, is_nonnegative
 from symbolic.functions import row_of
 from symbolic.program import (
@@ -180,7 +181,7 @@ class Writer:
 
     def _statement(self, statement: Statement) -> None:
         equation = statement.equation
-        self.emit(f"# {comment(equation)}")
+        self.emit(f"# {comment(equation, self.program)}")
         conditions = [self._condition(c) for c in statement.when]
         equation, scalar_guards = self._narrowed(equation)
         viewer = self._viewer(equation)
@@ -342,6 +343,10 @@ class Writer:
 
     def _scaled(self, operand: Operand, scalar: Expr, viewer: Viewer) -> str:
         marker = Text(operand.text if operand.atom else f"({operand.text})")
+        above, below = sp.fraction(scalar)
+        if not operand.labels and above == 1 and not operands(scalar):
+            bottom = integer_text(below)
+            return f"{marker.name}/({bottom})" if "*" in bottom else f"{marker.name}/{bottom}"
         return str(self.printer.doprint(sp.Mul(self._with_views(scalar, viewer, ()), marker)))
 
     def _masked(self, equation: Equation, viewer: Viewer, operand: Operand, order: tuple[IndexName, ...]) -> Operand:
@@ -373,6 +378,11 @@ class Writer:
         if mode is Mode.ASSIGN and order and self._into(equation.body, viewer, target):
             return
         if mode is Mode.BIND and order and self._bind_in_place(equation, viewer, target):
+            return
+        negative = _negated(equation.body) if mode is Mode.ADD and order else None
+        if negative is not None:
+            value = self._elementwise(negative, viewer, order)
+            self.emit(f"{_place(target, adding=True)} -= {aligned(value, order).text}")
             return
         self._put(target, self._elementwise(equation.body, viewer, order), mode, equation, viewer)
 
@@ -457,8 +467,6 @@ class Writer:
                 self.emit(f"np.matmul({product[1]}, {product[2]}, out={target.text})")
                 return
             self.emit(f"{_place(target)} = {text}")
-        elif text.startswith("-") and _is_atom(text[1:]):
-            self.emit(f"{_place(target, adding=True)} -= {text[1:]}")
         else:
             self.emit(f"{_place(target, adding=True)} += {text}")
 
@@ -723,14 +731,15 @@ class Writer:
             value = self._elementwise(equation.body, viewer, labels)
             if equation.guards:
                 value = self._masked(equation, viewer, value, labels)
-        text = aligned(value, labels).text if set(value.labels) == set(labels) else aligned(value, labels).text
+        text = aligned(value, labels).text
         if masks:
             text = f"np.where({' & '.join(masks)}, {text}, 0)"
         bare = {s for s in target.indices if s in viewer.vector}
         place = f"{storage.code}[{', '.join(parts)}]"
         if set(labels) <= bare:
-            if text.startswith("-") and _is_atom(text[1:]):
-                self.emit(f"{place} -= {text[1:]}")
+            negative = _negated(equation.body) if not (masks or equation.guards or equation.reduced) else None
+            if negative is not None:
+                self.emit(f"{place} -= {aligned(self._elementwise(negative, viewer, labels), labels).text}")
             else:
                 self.emit(f"{place} += {text}")
             return
@@ -774,6 +783,11 @@ def _statements(loop: Loop) -> list[Statement]:
     return found
 
 
+def _negated(body: Expr) -> Expr | None:
+    """The body of the opposite sign, where it is a product with a minus: what is subtracted instead of added."""
+    return -body if not body.is_Add and body.could_extract_minus_sign() else None
+
+
 def _place(target: Operand, adding: bool = False) -> str:
     """The target as the left side of an assignment: a name is filled, not bound anew."""
     return target.text if target.text.endswith("]") or adding and target.text.isidentifier() else f"{target.text}[...]"
@@ -799,16 +813,6 @@ def _is_atom(text: str) -> bool:
     return bool(text) and text[0] != "-"
 
 
-def comment(equation: Equation) -> str:
-    """The equation as it stands over its line: numbers, target, body, domain of what is summed."""
-    numbers = ", ".join(map(str, equation.numbers))
-    body = str(equation.body)
-    over = ",".join(i.name for i in equation.reduced)
-    if equation.reduction is not Reduction.SUM:
-        body = f"{equation.reduction}[{over}] {body}"
-    elif over:
-        body = f"sum[{over}] {body}"
-    guards = "".join(f" [{g}]" for g in equation.guards)
-    text = f"({numbers}) {equation.target} += {body}{guards}"
-    return re.sub(r"\s+", " ", text)
-
+def comment(equation: Equation, program: Program) -> str:
+    """The equation as the derivation prints it, with its numbers."""
+    return f"({', '.join(map(str, equation.numbers))}) {equation_text([equation], program)}"
