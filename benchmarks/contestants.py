@@ -61,6 +61,8 @@ def _chainrule(target: str, row: Row, params: Arrays, batch: Arrays) -> Contesta
         load, compile_module = symbolic.load, codegen.compile
     except (ImportError, AttributeError, SyntaxError) as error:
         raise Missing(str(error)) from error
+    if target not in importlib.import_module("codegen.pipeline").TARGETS:
+        raise Missing(f"no target {target}")
     dtype = str(next(iter(params.values())).dtype)
     model = load(row.spec if dtype == "float32" else with_dtype(row, dtype))
     module = compile_module(model, target=target)

@@ -214,7 +214,7 @@ def schema() -> None:
     """The JSON Schema of a spec, for editors."""
     import json
 
-    from symbolic.spec.schema import schema as make
+    from symbolic.spec import schema as make
 
     print(json.dumps(make(), indent=2))
 
@@ -295,9 +295,12 @@ def main() -> None:
 
 def _run(arguments: list[str]) -> int:
     try:
-        status = app(arguments, prog_name="chainrule", standalone_mode=False)
+        # Not app(): that has its own ideas of interrupts and closed pipes, and their exit statuses mean other things here.
+        command = typer.main.get_command(app)
+        with command.make_context("chainrule", arguments) as context:
+            command.invoke(context)
         sys.stdout.flush()
-        return status if isinstance(status, int) else 0
+        return 0
     except typer.Exit as leave:
         return leave.exit_code
     except _CallError as error:

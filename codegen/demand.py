@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from sympy import Expr
 
-from symbolic.analysis import affine, index_reads, is_nonnegative, subscript_range
+from symbolic.analysis import affine, at_most, index_reads, subscript_range
 from symbolic.program import Equation, Index, Program, tensor_of
 from symbolic.rewrite import promised
 
@@ -46,8 +46,8 @@ def demand(program: Program) -> Program:
 def _hull(a: tuple[Expr, Expr] | None, b: tuple[Expr, Expr] | None, program: Program) -> tuple[Expr, Expr] | None:
     if a is None or b is None:
         return None
-    least = a[0] if is_nonnegative(b[0] - a[0], program) else b[0] if is_nonnegative(a[0] - b[0], program) else None
-    most = a[1] if is_nonnegative(a[1] - b[1], program) else b[1] if is_nonnegative(b[1] - a[1], program) else None
+    least = a[0] if at_most(a[0], b[0], program) else b[0] if at_most(b[0], a[0], program) else None
+    most = a[1] if at_most(b[1], a[1], program) else b[1] if at_most(a[1], b[1], program) else None
     return None if least is None or most is None else (least, most)
 
 
@@ -62,9 +62,9 @@ def _cut(equation: Equation, boxes: list[tuple[Expr, Expr] | None], program: Pro
         if index is None:
             continue
         lower, upper = box[0] - form.constant, box[1] - form.constant + 1
-        if is_nonnegative(lower - index.lower - 1, program):
+        if at_most(index.lower + 1, lower, program):
             index = Index(symbol, lower, index.upper)
-        if is_nonnegative(index.upper - upper - 1, program):
+        if at_most(upper + 1, index.upper, program):
             index = Index(symbol, index.lower, upper)
         indices[symbol] = index
     return replace(equation, indices=tuple(indices.values()))

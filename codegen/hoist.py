@@ -14,6 +14,7 @@ import sympy as sp
 from sympy import Expr
 
 from codegen.schedule import Loop, Node, Statement, equations_of
+from symbolic.analysis import is_nonnegative
 from symbolic.program import (
     Equation,
     Index,
@@ -43,7 +44,7 @@ def hoist(nodes: Sequence[Node], program: Program) -> tuple[tuple[Node, ...], Pr
             continue
         written = frozenset(s.equation.name for s in equations_of([node]))
         staged: list[Statement] = []
-        body = tuple(_visit(child, (Index(node.symbol, node.lower, node.upper),), written, staged, tensors, names)
+        body = tuple(_visit(child, (Index(node.symbol, node.lower, node.upper),), written, staged, tensors, names, program)
                      for child in node.body)
         result += staged
         result.append(replace(node, body=body))
@@ -52,11 +53,11 @@ def hoist(nodes: Sequence[Node], program: Program) -> tuple[tuple[Node, ...], Pr
 
 def _visit(
     node: Node, loops: tuple[Index, ...], written: frozenset[str], staged: list[Statement], tensors: list[Tensor],
-    names: Names,
+    names: Names, program: Program,
 ) -> Node:
     if isinstance(node, Loop):
         inner = (*loops, Index(node.symbol, node.lower, node.upper))
-        return replace(node, body=tuple(_visit(c, inner, written, staged, tensors, names) for c in node.body))
+        return replace(node, body=tuple(_visit(c, inner, written, staged, tensors, names, program) for c in node.body))
     equation = node.equation
     if equation.reduction is not Reduction.SUM or equation.reduced or equation.guards or node.when:
         return node
@@ -68,7 +69,7 @@ def _visit(
         return node
     used = index_symbols(product)
     domain = tuple(i for i in (*loops, *equation.indices) if i.symbol in used)
-    if any(_is_varying(i) for i in domain) or not {i.symbol for i in loops} & used:
+    if any(_is_varying(i) or not is_nonnegative(i.extent, program) for i in domain) or not {i.symbol for i in loops} & used:
         return node
     name = names.fresh(f"{equation.name}_slope")
     tensor = Tensor(name, tuple(sp.expand(i.extent) for i in domain), note="a factor that is known before the loop")

@@ -15,7 +15,7 @@ import sympy as sp
 from sympy import Expr, Indexed
 
 from codegen.schedule import Loop, Node, Statement
-from symbolic.analysis import affine, index_reads, is_nonnegative, subscript_range
+from symbolic.analysis import affine, are_apart, at_most, index_reads, is_nonnegative, lies_in, subscript_range
 from symbolic.program import Equation, Index, IndexName, Program, Role, Tensor, index_symbols, is_index_read, tensor_of
 
 __all__ = ["Storage", "lower", "plan_storage", "vanishes"]
@@ -98,7 +98,7 @@ def _wholly_outside(entry: Indexed, symbol: IndexName, end: tuple[Expr, Expr], p
         if found is None:
             continue
         lower, upper = tensor.bounds(axis)
-        if is_nonnegative(lower - 1 - found[1], program) or is_nonnegative(found[0] - upper, program):
+        if are_apart(found, (lower, upper - 1), program):
             return True
     return False
 
@@ -116,36 +116,47 @@ def _clip(statement: Statement, program: Program, ranges: Ranges) -> Statement:
     narrowed = {symbol: Index(symbol, lower, upper) for symbol, lower, upper in statement.when}
     every = {**ranges, **narrowed, **{i.symbol: i for i in equation.indices}}
     when = list(statement.when)
+    guards: list[Expr] = []
     indices = {i.symbol: i for i in equation.indices}
     for axis, subscript in enumerate(equation.target.indices):
         lower, upper = tensor.bounds(axis)
         found = subscript_range(subscript, every, program)
         if found is None or index_reads((subscript,)):
             continue
-        if is_nonnegative(found[0] - lower, program) and is_nonnegative(upper - 1 - found[1], program):
+        if lies_in(found, (lower, upper), program):
             continue
         form = affine(subscript)
-        moving = [s for s, _ in form.coefficients] if form is not None else []
-        if form is None or len(moving) != 1 or abs(form.coefficients[0][1]) != 1:
-            continue  # a window: the target gets a scratch of its own
-        symbol, sign = form.coefficients[0]
-        rest = form.constant
-        low, high = (lower - rest, upper - rest) if sign == 1 else (rest - upper + 1, rest - lower + 1)
-        if symbol in indices:
-            index = indices[symbol]
-            indices[symbol] = Index(symbol, _tighter(index.lower, low, program, True),
-                                    _tighter(index.upper, high, program, False))
-        else:
-            loop = ranges[symbol]
+        if form is None:
+            continue
+        vector = [s for s in form.symbols if s in indices]
+        if not vector and len(form.symbols) == 1 and abs(form.coefficients[0][1]) == 1:
+            symbol, _ = form.coefficients[0]
+            loop, (low, high) = ranges[symbol], _solved(form, symbol, lower, upper)
             when.append((symbol, _tighter(loop.lower, low, program, True), _tighter(loop.upper, high, program, False)))
-    return replace(statement, equation=replace(equation, indices=tuple(indices.values())), when=tuple(when))
+        elif not vector:  # several loops decide together
+            guards += [g for g in (sp.Ge(subscript, lower), sp.Lt(subscript, upper)) if g is not sp.true]
+        elif len(vector) == 1:
+            index, (low, high) = indices[vector[0]], _solved(form, vector[0], lower, upper)
+            indices[vector[0]] = Index(vector[0], _tighter(index.lower, low, program, True),
+                                       _tighter(index.upper, high, program, False))
+        # Several array indices are a window: its scatter masks what leaves the target.
+    cut = replace(equation, indices=tuple(indices.values()), guards=(*equation.guards, *guards))
+    return replace(statement, equation=cut, when=tuple(when))
+
+
+def _solved(form: Affine, symbol: IndexName, lower: Expr, upper: Expr) -> tuple[Expr, Expr]:
+    """The half-open range of one symbol in which ``lower <= form < upper``."""
+    step = form.coefficient(symbol)
+    rest = form.constant + sum((c * s for s, c in form.coefficients if s != symbol), start=sp.Integer(0))
+    least, greatest = (lower - rest, upper - 1 - rest) if step > 0 else (rest - upper + 1, rest - lower)
+    return sp.ceiling(sp.expand(least / abs(step))), sp.floor(sp.expand(greatest / abs(step))) + 1
 
 
 def _tighter(a: Expr, b: Expr, program: Program, upwards: bool) -> Expr:
-    difference = sp.expand(b - a) if upwards else sp.expand(a - b)
-    if is_nonnegative(difference, program):
+    least, most = (a, b) if upwards else (b, a)
+    if at_most(least, most, program):
         return b
-    if is_nonnegative(-difference, program):
+    if at_most(most, least, program):
         return a
     return (sp.Max if upwards else sp.Min)(a, b)
 
@@ -156,8 +167,7 @@ def _inside(entry: Indexed, program: Program, ranges: Ranges) -> bool:
         found = subscript_range(subscript, ranges, program)
         if found is None:
             return False
-        lower, upper = tensor.bounds(axis)
-        if not (is_nonnegative(found[0] - lower, program) and is_nonnegative(upper - 1 - found[1], program)):
+        if not lies_in(found, tensor.bounds(axis), program):
             return False
     return True
 
@@ -194,32 +204,44 @@ def out_of_bounds(entry: Indexed, ranges: Ranges, program: Program) -> list[tupl
     """For each axis how far the read may reach before and after the bare range (0 where it stays inside, and for subscripts
     through index tensors, which are checked one by one)."""
     tensor = program.tensor(tensor_of(entry))
+    widest = {symbol: _widest(i) for symbol, i in ranges.items()}
     reach = []
+    zero = sp.Integer(0)
     for axis, subscript in enumerate(entry.indices):
-        zero = (sp.Integer(0), sp.Integer(0))
         if index_reads((subscript,)):
-            reach.append(zero)
+            reach.append((zero, zero))
             continue
         found = subscript_range(subscript, ranges, program)
-        if found is None or index_symbols(found[0] + found[1]):
-            reach.append(zero)
+        if found is None or any(map(index_symbols, found)):
+            reach.append((zero, zero))
             continue
         extent = tensor.shape[axis]
-        below, above = -found[0], found[1] - (extent - 1)
-        reach.append((_positive_part(below, program), _positive_part(above, program)))
+        below, above = found[0], extent - 1
+        before = zero if at_most(zero, below, program) else _positive_part(-below, program)
+        after = zero if at_most(found[1], above, program) else _positive_part(found[1] - above, program)
+        reach.append((before, after))
     return reach
 
 
+def _widest(index: Index) -> Index:
+    """A range cut at a loop value (``k < min(K, T - t)``) without that cut."""
+
+    def loose(bound: Expr, kind: type) -> Expr:
+        fixed = [part for part in bound.args if not index_symbols(part)] if isinstance(bound, kind) else []
+        return kind(*fixed) if fixed else bound
+
+    return Index(index.symbol, loose(index.lower, sp.Max), loose(index.upper, sp.Min))
+
+
 def _positive_part(expr: Expr, program: Program) -> Expr:
-    if is_nonnegative(-expr, program):
-        return sp.Integer(0)
+    """``max(0, expr)`` for what is not proved to be at most 0."""
     return expr if is_nonnegative(expr, program) else sp.Max(0, expr)
 
 
 def _larger(a: Expr, b: Expr, program: Program) -> Expr:
-    if is_nonnegative(a - b, program):
+    if at_most(b, a, program):
         return a
-    if is_nonnegative(b - a, program):
+    if at_most(a, b, program):
         return sp.expand(b)
     return sp.Max(a, b)
 

@@ -121,7 +121,7 @@ class Held:
         self.notes: list[str] = []
         self.found: dict[str, list[Comparison]] = {name: [] for name in self.gradients}
         self.counts: dict[str, tuple[int, int]] = dict.fromkeys(self.gradients, (0, 0))
-        largest = max((float(np.max(np.abs(g), initial=0.0)) for g in self.gradients.values()), default=0.0)
+        largest = max((float(np.max(np.abs(g[np.isfinite(g)]), initial=0.0)) for g in self.gradients.values()), default=0.0)
         self.floor = ZERO * largest + 1e-15
 
     def perturb(self) -> None:
@@ -206,10 +206,12 @@ class Held:
             return
         entries = sum(label.startswith("[") for label, _ in probes)
         self.counts[name] = max(self.counts[name], (entries, len(probes) - entries))
-        largest, typical = float(np.max(np.abs(gradient))), float(np.sqrt(np.sum(gradient**2) / gradient.size))
+        finite = np.where(np.isfinite(gradient), gradient, 0.0)
+        largest, typical = float(np.max(np.abs(finite))), float(np.sqrt(np.mean(finite**2)))
         rows, kinks = [], 0
         for label, direction in probes:
-            got, want = float(np.sum(gradient * direction)), measure(name, direction)
+            moved = direction != 0
+            got, want = float(np.sum(gradient[moved] * direction[moved])), measure(name, direction)
             if want.kink:
                 kinks += 1
                 continue
@@ -227,7 +229,8 @@ class Held:
 
 def compare(oracle: str, got: Array, want: Array, floor: float, name: Callable[[str], str]) -> Comparison:
     """The comparison of two arrays at the entry where they differ most."""
-    off = np.where(np.isnan(got - want), np.inf, np.abs(got - want))
+    with np.errstate(invalid="ignore"):
+        off = np.where(np.isnan(got - want), np.inf, np.abs(got - want))
     worst = np.unravel_index(int(np.argmax(off)), off.shape)
     note = f"{name(_at(worst))}: {got[worst]:.9g}, {oracle} {want[worst]:.9g}"
     return Comparison(oracle, float(off[worst]), float(np.max(np.abs(want))), floor, note=note)

@@ -118,6 +118,6 @@ def _rule(program: Program, sizes: Mapping[str, int]) -> dict[Any, Any]:
 
     from symbolic.program import size
 
-    rule: dict[Any, Any] = {symbol: sp.Integer(value) for symbol, value in program.fixed.items()}
+    rule: dict[Any, Any] = dict(program.fixed)
     rule.update({size(name): sp.Integer(value) for name, value in sizes.items()})
     return rule

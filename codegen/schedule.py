@@ -10,13 +10,13 @@ product before it, the weight gradient of all steps one product after it.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import sympy as sp
 from sympy import Expr, Indexed
 
-from symbolic.analysis import affine, index_reads, is_nonnegative, subscript_range
+from symbolic.analysis import affine, are_apart, index_reads, is_nonnegative, subscript_range
 from symbolic.errors import ScheduleError
 from symbolic.program import Equation, Index, IndexName, Names, Program, index_symbols, tensor_of
 
@@ -104,9 +104,9 @@ def _may_meet(target: Indexed, writer: Equation, entry: Indexed, reader: Equatio
     ranges_r = {i.symbol: i for i in reader.indices}
     for a, b in zip(target.indices, entry.indices, strict=True):
         first, second = subscript_range(a, ranges_w, program), subscript_range(b, ranges_r, program)
-        if first is None or second is None or index_symbols(first[0] + second[0] + first[1] + second[1]):
+        if first is None or second is None or any(map(index_symbols, (*first, *second))):
             continue
-        if is_nonnegative(second[0] - first[1] - 1, program) or is_nonnegative(first[0] - second[1] - 1, program):
+        if are_apart(first, second, program):
             return False
     return True
 
@@ -231,20 +231,18 @@ def _loop(
     first = equations[component[0]]
     for index in first.indices:
         for direction in (1, -1):
-            timing = _timings(component, equations, edges, index.symbol, direction, program)
-            if timing is None:
-                continue
-            found = _shifts(component, equations, edges, timing, program)
-            if found is None:
-                continue
-            shifts, left = found
-            if len(left) == len(edges):
-                continue  # this axis carries nothing
-            timing = {k: replace(t, shift=shifts[k]) for k, t in timing.items()}
-            try:
-                return _build_loop(component, equations, nodes, left, timing, program, names, loops, direction)
-            except ScheduleError:
-                continue
+            for timing in _timings(component, equations, edges, _Timing(index.symbol, direction)):
+                found = _shifts(component, equations, edges, timing, program)
+                if found is None:
+                    continue
+                shifts, left = found
+                if len(left) == len(edges):
+                    continue  # this axis carries nothing
+                timing = {k: replace(t, shift=shifts[k]) for k, t in timing.items()}
+                try:
+                    return _build_loop(component, equations, nodes, left, timing, program, names, loops, direction)
+                except ScheduleError:
+                    continue
     shown = "\n  ".join(str(equations[k]) for k in component)
     raise ScheduleError(
         f"{program.name}: these equations depend on each other in a cycle that no loop order can compute:\n  {shown}\n"
@@ -252,34 +250,52 @@ def _loop(
     )
 
 
+CHOICES = 32
+"""Ways of giving each equation of a component its loop index that are tried; all but a handful of programs have one."""
+
+
 def _timings(
-    component: list[int], equations: Sequence[Equation], edges: Sequence[_Edge], start: IndexName, direction: int,
-    program: Program,
-) -> dict[int, _Timing] | None:
-    """Spread the choice of a loop index from the first equation over the component, along reads and writes."""
-    timing = {component[0]: _Timing(start, direction)}
-    pending = list(edges)
-    while len(timing) < len(component):
-        progress = False
-        for edge in pending:
-            for known, other, subs_known, subs_other in (
-                (edge.writer, edge.reader, edge.target.indices, edge.entry.indices),
-                (edge.reader, edge.writer, edge.entry.indices, edge.target.indices),
-            ):
-                if known not in timing or other in timing:
-                    continue
-                match = _match(timing[known], subs_known, subs_other, equations[other])
-                if match is not None:
-                    timing[other] = match
-                    progress = True
-        if not progress:
-            return None
-    return timing
+    component: list[int], equations: Sequence[Equation], edges: Sequence[_Edge], start: _Timing
+) -> Iterator[dict[int, _Timing]]:
+    """Spread the choice of a loop index from the first equation over the component, along reads and writes.
+
+    ``h[t+k] += w[k]*g[t]`` may step with t or with k: each is tried in turn.
+    """
+    waiting: list[dict[int, _Timing]] = [{component[0]: start}]
+    for _ in range(CHOICES):
+        if not waiting:
+            return
+        timing = waiting.pop()
+        while len(timing) < len(component):
+            options = _next_choice(timing, equations, edges)
+            if not options:
+                break
+            waiting += [{**timing, **option} for option in reversed(options[1:])]
+            timing = {**timing, **options[0]}
+        else:
+            yield timing
 
 
-def _match(
+def _next_choice(
+    timing: Mapping[int, _Timing], equations: Sequence[Equation], edges: Sequence[_Edge]
+) -> list[dict[int, _Timing]]:
+    """For the first equation without a timing that an edge joins to one with: every timing that the edge allows."""
+    for edge in edges:
+        for known, other, subs_known, subs_other in (
+            (edge.writer, edge.reader, edge.target.indices, edge.entry.indices),
+            (edge.reader, edge.writer, edge.entry.indices, edge.target.indices),
+        ):
+            if known in timing and other not in timing:
+                found = _matches(timing[known], subs_known, subs_other, equations[other])
+                if found:
+                    return [{other: match} for match in found]
+    return []
+
+
+def _matches(
     known: _Timing, subscripts: Sequence[Expr], others: Sequence[Expr], equation: Equation
-) -> _Timing | None:
+) -> list[_Timing]:
+    found: dict[_Timing, None] = {}
     for a, b in zip(subscripts, others, strict=True):
         first, second = affine(a), affine(b)
         if first is None or second is None:
@@ -289,8 +305,8 @@ def _match(
             continue
         for symbol, factor in second.coefficients:
             if isinstance(symbol, IndexName) and abs(factor) == 1 and any(i.symbol == symbol for i in equation.indices):
-                return _Timing(symbol, int(coefficient * known.sign * factor))
-    return None
+                found.setdefault(_Timing(symbol, int(coefficient * known.sign * factor)))
+    return list(found)
 
 
 def _shifts(
@@ -328,37 +344,53 @@ def _distance(
     w, r = timing[edge.writer], timing[edge.reader]
     best: int | None = None
     for a, b in zip(edge.target.indices, edge.entry.indices, strict=True):
-        form = affine(a)
-        if form is None or abs(form.coefficient(w.symbol)) != 1:
-            continue
-        # position = c * tau_w + rest, so the time of the write is sign * tau_w = sign * c * (position - rest)
-        coefficient = form.coefficient(w.symbol)
-        rest = a - coefficient * w.symbol
-        marked = {s: sp.Dummy(str(s), integer=True) for s in index_symbols(rest)}
-        distance = sp.expand(r.sign * r.symbol - w.sign * coefficient * (b - rest.xreplace(marked)))
-        ranges = {i.symbol: i for i in reader.indices}
-        ranges.update({marked[i.symbol]: Index(marked[i.symbol], i.lower, i.upper)
-                       for i in writer.indices if i.symbol in marked})
-        found = _least(distance, ranges, reader, program)
-        if found is not None and (best is None or found > best):
-            best = found
+        for mine, other, own, its, known, sign in (
+            (w, r, a, b, (writer, reader), 1),  # the time of the write, in terms of the read's indices
+            (r, w, b, a, (reader, writer), -1),  # and the other way round, for a target such as h[prev[t]]
+        ):
+            form = affine(own)
+            if form is None or affine(its) is None or abs(form.coefficient(mine.symbol)) != 1:
+                continue
+            # position = c * tau + rest, so that time is sign * tau = sign * c * (position - rest)
+            coefficient = form.coefficient(mine.symbol)
+            rest = own - coefficient * mine.symbol
+            if rest.has(Indexed):
+                continue
+            solved, asked = known
+            marked = {s: sp.Dummy(str(s), integer=True) for s in index_symbols(rest)}
+            distance = sp.expand(
+                sign * (other.sign * other.symbol - mine.sign * coefficient * (its - rest.xreplace(marked)))
+            )
+            ranges = {i.symbol: i for i in asked.indices}
+            ranges.update({marked[i.symbol]: Index(marked[i.symbol], i.lower, i.upper)
+                           for i in solved.indices if i.symbol in marked})
+            found = _least(distance, ranges, asked, program)
+            if found is not None and (best is None or found > best):
+                best = found
     return best
 
 
-def _least(distance: Expr, ranges: Mapping[IndexName, Index], reader: Equation, program: Program) -> int | None:
+def _least(distance: Expr, ranges: Mapping[IndexName, Index], equation: Equation, program: Program) -> int | None:
+    """A proved lower bound of an expression in the indices of one equation; its guards may prove it."""
     if distance.is_Integer:
         return int(distance)
-    for guard in reader.guards:
+    proofs = []
+    for guard in equation.guards:
         slack = _slack(guard)
         if slack is not None:
             rest = sp.expand(distance - slack)
-            if rest.is_Integer:
-                return int(rest)
+            proofs.append(int(rest) if rest.is_Integer else _least_of_range(rest, ranges, program))
+    proofs.append(_least_of_range(distance, ranges, program))
+    return max((p for p in proofs if p is not None), default=None)
+
+
+def _least_of_range(distance: Expr, ranges: Mapping[IndexName, Index], program: Program) -> int | None:
     for symbol, index in ranges.items():
         if isinstance(symbol, sp.Dummy):
-            distance = _bound(distance, symbol, index, program)
-            if distance is None:
+            bounded = _bound(distance, symbol, index, program)
+            if bounded is None:
                 return None
+            distance = bounded
     found = subscript_range(distance, ranges, program)
     if found is None:
         return None
@@ -396,6 +428,13 @@ def _build_loop(
 ) -> Loop:
     lead = timing[component[0]]
     variable = lead.symbol if lead.symbol not in loops else names.index(str(lead.symbol))
+    # An equation may have the loop's name on another of its indices (attention reads h[k] for k < t, its adjoint steps with k).
+    equations = list(equations)
+    apart: dict[int, dict[IndexName, IndexName]] = {}
+    for k in component:
+        if timing[k].symbol != variable and any(i.symbol == variable for i in equations[k].indices):
+            apart[k] = {variable: names.index(str(variable))}
+            equations[k] = equations[k].renamed(apart[k])
     ranges = {}
     for k in component:
         index = equations[k].index(timing[k].symbol)
@@ -423,7 +462,7 @@ def _build_loop(
     place = {k: n for n, k in enumerate(component)}
     inner_edges = [
         _Edge(place[e.writer], place[e.reader], inner_equations[place[e.writer]].target,
-              e.entry.xreplace({timing[e.reader].symbol: timing[e.reader].sign * direction * variable + timing[e.reader].shift}))
+              e.entry.xreplace(apart.get(e.reader, {})).xreplace({timing[e.reader].symbol: timing[e.reader].sign * direction * variable + timing[e.reader].shift}))
         for e in left
     ]
     body = _order(inner_equations, inner_nodes, inner_edges, program, names, (*loops, variable))

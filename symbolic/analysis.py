@@ -13,10 +13,11 @@ from functools import lru_cache
 import sympy as sp
 from sympy import Expr, Indexed
 
-from symbolic.program import Equation, Index, IndexName, Program, Size, index_symbols, is_index_read, size, tensor_of
+from symbolic.program import Equation, Index, IndexName, Program, index_symbols, is_index_read, tensor_of
 
 __all__ = [
-    "Affine", "affine", "in_bounds", "interval", "is_equal", "is_nonnegative", "is_positive", "subscript_range",
+    "Affine", "affine", "are_apart", "at_most", "in_bounds", "interval", "is_equal", "is_nonnegative", "is_positive", "lies_in",
+    "subscript_range",
 ]
 
 
@@ -73,6 +74,8 @@ def subscript_range(
     if form is None:
         return None
     least = greatest = form.constant
+    if not form.coefficients:
+        return least, greatest
     for symbol, coefficient in form.coefficients:
         if isinstance(symbol, Indexed):
             tensor = program.tensor(tensor_of(symbol))
@@ -80,10 +83,12 @@ def subscript_range(
                 return None
             low, high = tensor.low, tensor.below - 1
         elif symbol in ranges:
-            low, high = ranges[symbol].lower, ranges[symbol].upper - 1
+            low, high = ranges[symbol].lower, ranges[symbol].last
         else:
             low = high = symbol
-        if is_nonnegative(coefficient, program):
+        if coefficient == 1:
+            least, greatest = (least + low, greatest + high) if least or greatest else (low, high)
+        elif is_nonnegative(coefficient, program):
             least, greatest = least + coefficient * low, greatest + coefficient * high
         elif is_nonnegative(-coefficient, program):
             least, greatest = least + coefficient * high, greatest + coefficient * low
@@ -103,16 +108,20 @@ def in_bounds(entry: Indexed, equation: Equation, program: Program) -> bool:
         found = subscript_range(subscript, ranges, program)
         if found is None:
             return False
-        lower, upper = tensor.bounds(axis)
-        if not (is_nonnegative(found[0] - lower, program) and is_nonnegative(upper - 1 - found[1], program)):
+        if not lies_in(found, tensor.bounds(axis), program):
             return False
     return all(in_bounds(inner, equation, program) for inner in index_reads(entry.indices))
 
 
 def index_reads(parts: Iterable[Expr]) -> tuple[Indexed, ...]:
     """The index reads that stand in subscripts, ordered."""
-    found = {r for part in parts for r in sp.sympify(part).atoms(Indexed) if is_index_read(r)}
-    return tuple(sorted(found, key=sp.default_sort_key))
+    found = {r for part in parts for r in _index_reads(part)}
+    return tuple(sorted(found, key=sp.default_sort_key)) if len(found) > 1 else tuple(found)
+
+
+@lru_cache(maxsize=65536)
+def _index_reads(part: Expr) -> frozenset[Indexed]:
+    return frozenset(r for r in sp.sympify(part).atoms(Indexed) if is_index_read(r))
 
 
 def guarded_ranges(equation: Equation) -> dict[IndexName, Index]:
@@ -127,7 +136,26 @@ def is_equal(a: Expr, b: Expr, program: Program) -> bool:
     difference = sp.expand(a - b)
     if difference == 0:
         return True
-    return bool(program.sizes) and difference.xreplace(_integers(program)) == 0
+    return bool(program.sizes) and difference.xreplace(program.fixed) == 0
+
+
+def at_most(a: Expr, b: Expr, program: Program) -> bool:
+    """Whether ``a <= b`` is proved."""
+    if a is b:
+        return True
+    if a.is_Integer and b.is_Integer:
+        return bool(a <= b)
+    return is_nonnegative(b - a, program)
+
+
+def lies_in(interval: tuple[Expr, Expr], bounds: tuple[Expr, Expr], program: Program) -> bool:
+    """Whether an inclusive interval is proved to lie in the half-open range ``bounds``."""
+    return at_most(bounds[0], interval[0], program) and at_most(interval[1], bounds[1] - 1, program)
+
+
+def are_apart(first: tuple[Expr, Expr], second: tuple[Expr, Expr], program: Program) -> bool:
+    """Whether two inclusive intervals are proved to have no number in common."""
+    return at_most(first[1] + 1, second[0], program) or at_most(second[1] + 1, first[0], program)
 
 
 def is_positive(expr: Expr, program: Program) -> bool:
@@ -144,12 +172,7 @@ def is_nonnegative(expr: Expr, program: Program) -> bool:
         return True
     if index_symbols(expr):
         return False
-    fixed = _integers(program)
-    return bool(fixed) and _proved(expr.xreplace(fixed))
-
-
-def _integers(program: Program) -> dict[Size, Expr]:
-    return {size(name): sp.Integer(value) for name, value in program.sizes.items() if value is not None}
+    return bool(program.fixed) and _proved(expr.xreplace(program.fixed))
 
 
 @lru_cache(maxsize=65536)

@@ -1,8 +1,8 @@
 """The checker of the IR: what every Program must satisfy, after the parser and after every pass.
 
-It refuses what has no meaning (an undeclared index, an unknown tensor, a relation inside a body, two kinds of reduction in one
-target) and what zero extension would hide (a bare subscript that leaves its axis, a quotient by a read that may be
-out of bounds). A fault names the equation and says what was expected. The laws are in docs/ir.md.
+It refuses what has no meaning (an undeclared index, an unknown tensor, a relation inside a body, two kinds of
+reduction in one target) and what zero extension would hide (a bare subscript that leaves its axis, a quotient by a
+read that may be out of bounds). A fault names the equation and says what was expected. The laws are in docs/ir.md.
 """
 
 from __future__ import annotations
@@ -57,8 +57,11 @@ def _check_tensors(program: Program) -> None:
             _fail(program, f"two tensors are named '{tensor.name}'")
         seen.add(tensor.name)
         if len(tensor.margin) != tensor.rank or any(min(pair) < 0 for pair in tensor.margin):
-            _fail(program, f"tensor {tensor}: expected a margin (before, after) of at least 0 for each of {tensor.rank} axes, found "
-                           f"{tensor.margin}")
+            _fail(
+                program,
+                f"tensor {tensor}: expected a margin (before, after) of at least 0 for each of {tensor.rank} axes, found "
+                f"{tensor.margin}",
+            )
         for extent in tensor.shape:
             _check_extent(program, extent, f"tensor {tensor}")
             if extent.is_number and not extent.is_nonnegative:
@@ -70,7 +73,11 @@ def _check_tensors(program: Program) -> None:
                 _check_extent(program, bound, f"tensor {tensor}")
         if tensor.role in (Role.PARAMETER, Role.INPUT) and tensor.name in program.writers:
             writer = program.writers[tensor.name][0]
-            _fail(program, f"({writer.number}) {writer.target}: '{tensor.name}' is of role {tensor.role}; it is given, no equation may write it")
+            _fail(
+                program,
+                f"({writer.number}) {writer.target}: '{tensor.name}' is of role {tensor.role}; "
+                "it is given, no equation may write it",
+            )
 
 
 def _check_extent(program: Program, extent: Any, where_: str) -> None:
@@ -179,8 +186,10 @@ class _Checker:
                 lower, upper = tensor.bounds(axis)
                 over = ranges[part]
                 if not (self.at_most(lower, over.lower) and self.at_most(over.upper, upper)):
-                    self.fail(f"index '{part}' runs over {over.lower}..{over.upper - 1} and stands bare in {entry}, whose axis "
-                              f"{axis} is {lower}..{upper - 1}; only composite subscripts may leave their bounds")
+                    self.fail(
+                        f"index '{part}' runs over {over.lower}..{over.upper - 1} and stands bare in {entry}, whose axis "
+                        f"{axis} is {lower}..{upper - 1}; only composite subscripts may leave their bounds"
+                    )
 
     def at_most(self, a: Expr, b: Expr) -> bool:
         return is_equal(a, b, self.program) or is_nonnegative(b - a, self.program)
@@ -256,7 +265,7 @@ def _check_cycles(program: Program) -> None:
             following = rest.pop()
             if state.get(following) == 1:
                 names = [n for n, _ in path]
-                cycle = [*names[names.index(following):], following]
+                cycle = [*names[names.index(following) :], following]
                 equation = needs[name][following]
                 _fail(program, f"a cyclic definition: {' <- '.join(reversed(cycle))} with no shift on any axis\n    {equation}")
             if following in needs and following not in state:

@@ -53,7 +53,7 @@ def cost(program: Program, itemsize: int = 4, equations: Iterable[Equation] | No
     ``itemsize``: bytes of a real number; an index counts eight.
     """
     chosen = program.equations if equations is None else tuple(equations)
-    rule = {symbol: sp.Integer(value) for symbol, value in program.fixed.items()}
+    rule = program.fixed
     flops: dict[Expr, int] = {}
     traffic: dict[Expr, int] = {}
     written: set[str] = set()

@@ -66,11 +66,13 @@ class Size(sp.Symbol):  # type: ignore[misc]
     __slots__ = ()
 
 
+@lru_cache(maxsize=65536)
 def index(name: str) -> IndexName:
     """The index symbol of this name."""
     return IndexName(name, integer=True)
 
 
+@lru_cache(maxsize=65536)
 def size(name: str) -> Size:
     """The size symbol of this name."""
     return Size(name, integer=True, positive=True)
@@ -150,7 +152,7 @@ class Tensor:
     def bounds(self, axis: int) -> tuple[Expr, Expr]:
         """The half-open range ``[lower, upper)`` of subscripts in bounds on an axis."""
         before, after = self.margin[axis]
-        return sp.Integer(-before), self.shape[axis] + after
+        return sp.Integer(-before), self.shape[axis] + after if after else self.shape[axis]
 
     def __getitem__(self, subscripts: Any) -> Indexed:
         parts = subscripts if isinstance(subscripts, tuple) else (subscripts,)
@@ -195,6 +197,7 @@ def read(name: str, subscripts: Sequence[Expr] = (), integer: bool = False) -> I
     return Indexed(base, *map(sp.sympify, subscripts)) if subscripts else Scalar(base)
 
 
+@lru_cache(maxsize=65536)
 def tensor_of(entry: Indexed) -> str:
     """The name of the tensor that a read or a target belongs to."""
     return str(entry.base.label.name)
@@ -244,6 +247,7 @@ def _sort_key(expr: Any) -> Any:
     return sp.default_sort_key(expr)
 
 
+@lru_cache(maxsize=65536)
 def index_symbols(expr: Any) -> frozenset[IndexName]:
     """The iteration indices that occur in an expression."""
     return frozenset(expr.atoms(IndexName))
@@ -265,6 +269,11 @@ class Index:
     @property
     def extent(self) -> Expr:
         return self.upper - self.lower
+
+    @cached_property
+    def last(self) -> Expr:
+        """The greatest value."""
+        return self.upper - 1
 
     @property
     def name(self) -> str:
@@ -436,10 +445,10 @@ class Program:
     def inputs(self) -> tuple[Tensor, ...]:
         return self.of_role(Role.INPUT)
 
-    @property
-    def fixed(self) -> dict[Size, int]:
+    @cached_property
+    def fixed(self) -> Mapping[Size, Expr]:
         """The sizes that have a value, as a substitution."""
-        return {size(name): value for name, value in self.sizes.items() if value is not None}
+        return MappingProxyType({size(n): sp.Integer(value) for n, value in self.sizes.items() if value is not None})
 
     def with_equations(self, equations: Iterable[Equation], tensors: Iterable[Tensor] | None = None) -> Program:
         """The program with other equations and, where given, other tensors."""

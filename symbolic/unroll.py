@@ -3,9 +3,9 @@
     a[t,n,i] = U[i,j]*h[t-1,n,j], h[t,n,i] = tanh(a[t,n,i])    becomes, for two steps,
     h[0,n,i] = tanh(a[0,n,i]),  a[1,n,i] = U[i,j]*h[0,n,j],  h[1,n,i] = tanh(a[1,n,i])
 
-The size of the time axis becomes a number and every index that runs over it takes its values one by one, so that the composite
-function of a derivation stands there in full, and code without a loop. Tensors keep their names; entries have constant
-time subscripts. Rolled and unrolled agree in every value and gradient.
+The size of the time axis becomes a number and every index that runs over it takes its values one by one, so that the
+composite function of a derivation stands there in full, and code without a loop. Tensors keep their names; entries
+have constant time subscripts. Rolled and unrolled agree in every value and gradient.
 """
 
 from __future__ import annotations
@@ -45,8 +45,10 @@ def unroll(program: Program, steps: int, axis: str = "auto") -> Program:
     time = _time(program, axis)
     fixed = program.sizes.get(time.name)
     if fixed is not None and fixed != steps:
-        raise ProgramError(f"{program.name}: the spec fixes {time.name} = {fixed}, so {fixed} steps can be unrolled, not {steps}; "
-                           f"ask for {fixed}, or leave {time.name} free")
+        raise ProgramError(
+            f"{program.name}: the spec fixes {time.name} = {fixed}, so {fixed} steps can be unrolled, not {steps}; "
+            f"ask for {fixed}, or leave {time.name} free"
+        )
     here = {time: sp.Integer(steps)}
     tensors = tuple(_with_extent(tensor, here) for tensor in program.tensors)
     shaped = replace(program, tensors=tensors, equations=(), sizes={**program.sizes, time.name: steps})
@@ -104,12 +106,15 @@ def _time(program: Program, axis: str) -> Size:
     names = [str(s.name) for s in found]
     if axis != "auto":
         if axis not in program.sizes:
-            raise ProgramError(f"{program.name}: no size '{axis}' to unroll{nearest(axis, program.sizes)}; known: "
-                               f"{', '.join(program.sizes)}")
+            raise ProgramError(
+                f"{program.name}: no size '{axis}' to unroll{nearest(axis, program.sizes)}; known: {', '.join(program.sizes)}"
+            )
         return size(axis)
     if not found:
-        raise ProgramError(f"{program.name}: nothing to unroll: expected a recurrence, a tensor that is read at another step than "
-                           "it is written (h[t-1] where h[t] is computed) along an axis whose extent is a named size; found none")
+        raise ProgramError(
+            f"{program.name}: nothing to unroll: expected a recurrence, a tensor that is read at another step than "
+            "it is written (h[t-1] where h[t] is computed) along an axis whose extent is a named size; found none"
+        )
     if len(found) > 1:
         raise ProgramError(f"{program.name}: expected one recurrent axis to unroll, found {', '.join(names)}; name one")
     return found[0]
@@ -117,7 +122,10 @@ def _time(program: Program, axis: str) -> Size:
 
 def _graph(program: Program) -> dict[str, tuple[str, ...]]:
     return _adjacency(
-        (name, tensor_of(e)) for name, rows in program.writers.items() for equation in rows for e in equation.reads
+        (name, tensor_of(e))
+        for name, rows in program.writers.items()
+        for equation in rows
+        for e in equation.reads
         if tensor_of(e) in program.writers
     )
 
@@ -160,7 +168,7 @@ def _components(graph: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
             if work:
                 low[work[-1][0]] = min(low[work[-1][0]], low[name])
             if low[name] == order[name]:
-                members = []
+                members: list[str] = []
                 while not members or members[-1] != name:
                     members.append(stack.pop())
                     on_stack.discard(members[-1])
@@ -173,8 +181,12 @@ def _components(graph: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
 
 
 def _with_extent(tensor: Tensor, here: Mapping[Size, Expr]) -> Tensor:
-    return replace(tensor, shape=tuple(e.xreplace(here) for e in tensor.shape), low=sp.sympify(tensor.low).xreplace(here),
-                   below=None if tensor.below is None else sp.sympify(tensor.below).xreplace(here))
+    return replace(
+        tensor,
+        shape=tuple(e.xreplace(here) for e in tensor.shape),
+        low=sp.sympify(tensor.low).xreplace(here),
+        below=None if tensor.below is None else sp.sympify(tensor.below).xreplace(here),
+    )
 
 
 def _over_time(equation: Equation, time: Size) -> tuple[Index, ...]:
@@ -189,9 +201,7 @@ def _blocks(equations: Iterable[Equation], time: Size) -> Iterator[list[Equation
         yield list(block)
 
 
-def _instances(
-    equation: Equation, time: Size, here: Mapping[Size, Expr], shaped: Program
-) -> Iterator[tuple[int, Equation]]:
+def _instances(equation: Equation, time: Size, here: Mapping[Size, Expr], shaped: Program) -> Iterator[tuple[int, Equation]]:
     """The equation at each step, with the step of its target (that of its first index for a sum over time)."""
     moving = _over_time(equation, time)
     ranges = [range(*(int(b.xreplace(here)) for b in (i.lower, i.upper))) for i in moving]
@@ -220,11 +230,13 @@ def _may_write(equation: Equation, shaped: Program) -> bool:
 
 
 def _without_zeros(equation: Equation, shaped: Program) -> Equation:
-    """Reads outside the time axis are 0; they stay as they are only where the body would not be finite (a guard decides there)."""
-    zeros = {e: sp.Integer(0) for e in equation.reads if not shaped.tensor(tensor_of(e)).is_index
-             and _outside(e.indices, shaped.tensor(tensor_of(e)))}
+    """Reads outside the time axis are 0; they stay as they are only where the body would not be finite."""
+    zeros = {
+        e: sp.Integer(0)
+        for e in equation.reads
+        if not shaped.tensor(tensor_of(e)).is_index and _outside(e.indices, shaped.tensor(tensor_of(e)))
+    }
     if not zeros:
         return equation
     body = equation.body.xreplace(zeros)
     return equation if body.has(sp.zoo, sp.nan, sp.oo) else replace(equation, body=body)
-

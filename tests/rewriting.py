@@ -40,12 +40,21 @@ def program(
     tensors = {n: Tensor(n, shape(s), Role.PARAMETER) for n, s in (parameters or {}).items()}
     tensors |= {n: Tensor(n, shape(s), Role.INPUT) for n, s in (inputs or {}).items()}
     for n, (s, below) in (labels or {}).items():
-        tensors[n] = Tensor(n, shape(s), Role.INPUT, Kind.INDEX, below=parse_extent(below, known),
-                            ignore=(ignore or {}).get(n), low=(low or {}).get(n, 0))
+        tensors[n] = Tensor(
+            n,
+            shape(s),
+            Role.INPUT,
+            Kind.INDEX,
+            below=parse_extent(below, known),
+            ignore=(ignore or {}).get(n),
+            low=(low or {}).get(n, 0),
+        )
     for n, s in (states or {}).items():
         spec, margin = s if isinstance(s, tuple) else (s, ())
         tensors[n] = Tensor(n, shape(spec), margin=margin)
-    parsed = parse(text, Scope("", tensors, known, {k: shape(v)[0] if isinstance(v, str) else v for k, v in (ranges or {}).items()}))
+    parsed = parse(
+        text, Scope("", tensors, known, {k: shape(v)[0] if isinstance(v, str) else v for k, v in (ranges or {}).items()})
+    )
     made = (*tensors.values(), *parsed.tensors)
     loss = "loss" if any(t.name == "loss" for t in made) else ""
     return Program("test", made, parsed.equations, dict(sizes or {}), loss, tuple(outputs))
@@ -81,8 +90,9 @@ def gradients_of(p: Program, values: Mapping[str, Any], sizes: Mapping[str, int]
     return {"loss": found[p.loss], **{name: found[adjoint] for name, adjoint in names.items()}}
 
 
-def assert_same(p: Program, q: Program, sizes: Mapping[str, int], wrt: Iterable[str] | None = None, seed: int = 0,
-                **given: Any) -> None:
+def assert_same(
+    p: Program, q: Program, sizes: Mapping[str, int], wrt: Iterable[str] | None = None, seed: int = 0, **given: Any
+) -> None:
     """Loss and gradients of two programs agree under the interpreter."""
     wrt = [t.name for t in p.parameters] if wrt is None else list(wrt)
     values = values_for(p, sizes, seed, **given)

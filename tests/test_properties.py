@@ -196,12 +196,20 @@ READERS = (
 
 
 @settings(RANDOM, max_examples=50)
-@given(st.lists(st.sampled_from(range(len(READERS))), min_size=1, max_size=3, unique=True),
-       st.sampled_from(["", "(n <= t)*", "(n < ln2[t])*"]), st.booleans(), st.integers(0, 3))
+@given(
+    st.lists(st.sampled_from(range(len(READERS))), min_size=1, max_size=3, unique=True),
+    st.sampled_from(["", "(n <= t)*", "(n < ln2[t])*"]),
+    st.booleans(),
+    st.integers(0, 3),
+)
 def test_softmax_like_programs_keep_their_values(chosen: list[int], guard: str, inline: bool, seed: int) -> None:
     """Whatever reads exponentials and their sums: where the rewrite fires, and where it must not, values stay."""
-    text = ["z[t,n] = a[t]*b[t,n] + c[n]", "p[t,n] = e[t,n]/s[t]", f"e[t,n] = {guard}exp(z[t,n])",
-            f"s[t] = sum({guard}exp(z[t,n]), over=n)" if inline else "s[t] = sum(e[t,n], over=n)"]
+    text = [
+        "z[t,n] = a[t]*b[t,n] + c[n]",
+        "p[t,n] = e[t,n]/s[t]",
+        f"e[t,n] = {guard}exp(z[t,n])",
+        f"s[t] = sum({guard}exp(z[t,n]), over=n)" if inline else "s[t] = sum(e[t,n], over=n)",
+    ]
     losses = ["loss = sum(p[t,n]*b[t,n], over=(t,n))"]
     states = {"z": "T,N", "p": "T,N", "e": "T,N", "s": "T"}
     for k in chosen:

@@ -25,24 +25,27 @@ def forward(p: Program, disabled: tuple[str, ...] = ()) -> Program:
 # ---- logistic ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("written", "recognised"), [
-    ("1/(1 + exp(-z[n]))", "sigmoid(z[n])"),
-    ("exp(z[n])/(1 + exp(z[n]))", "sigmoid(z[n])"),
-    ("exp(-z[n])/(exp(-z[n]) + 1)", "sigmoid(-z[n])"),
-    ("1/(1 + exp(z[n]))", "sigmoid(-z[n])"),
-    ("1/(1 + exp(-z[n]))**2", "sigmoid(z[n])**2"),
-    ("x[n]/(1 + exp(-2*z[n]))", "sigmoid(2*z[n])*x[n]"),
-    ("log(1 + exp(z[n]))", "softplus(z[n])"),
-    ("log1p(exp(z[n]))", "softplus(z[n])"),
-    ("log(sigmoid(z[n]))", "log_sigmoid(z[n])"),
-    ("log(1/(1 + exp(-z[n])))", "log_sigmoid(z[n])"),
-    ("log(1 - sigmoid(z[n]))", "log_sigmoid(-z[n])"),
-    ("tanh(log(1 - sigmoid(z[n])))", "tanh(log_sigmoid(-z[n]))"),
-    ("1 - sigmoid(z[n])*x[n]", None),
-    ("log(2 + exp(z[n]))", None),
-    ("1/(2 + exp(-z[n]))", None),
-    ("log(1 + exp(z[n]) + x[n])", None),
-])
+@pytest.mark.parametrize(
+    ("written", "recognised"),
+    [
+        ("1/(1 + exp(-z[n]))", "sigmoid(z[n])"),
+        ("exp(z[n])/(1 + exp(z[n]))", "sigmoid(z[n])"),
+        ("exp(-z[n])/(exp(-z[n]) + 1)", "sigmoid(-z[n])"),
+        ("1/(1 + exp(z[n]))", "sigmoid(-z[n])"),
+        ("1/(1 + exp(-z[n]))**2", "sigmoid(z[n])**2"),
+        ("x[n]/(1 + exp(-2*z[n]))", "sigmoid(2*z[n])*x[n]"),
+        ("log(1 + exp(z[n]))", "softplus(z[n])"),
+        ("log1p(exp(z[n]))", "softplus(z[n])"),
+        ("log(sigmoid(z[n]))", "log_sigmoid(z[n])"),
+        ("log(1/(1 + exp(-z[n])))", "log_sigmoid(z[n])"),
+        ("log(1 - sigmoid(z[n]))", "log_sigmoid(-z[n])"),
+        ("tanh(log(1 - sigmoid(z[n])))", "tanh(log_sigmoid(-z[n]))"),
+        ("1 - sigmoid(z[n])*x[n]", None),
+        ("log(2 + exp(z[n]))", None),
+        ("1/(2 + exp(-z[n]))", None),
+        ("log(1 + exp(z[n]) + x[n])", None),
+    ],
+)
 def test_logistic_functions_are_recognised(written: str, recognised: str | None) -> None:
     p = program(f"loss = sum(({written})**1, over=n)", {"z": "N"}, {"x": "N"}, sizes={"N": None})
     found = forward(p)
@@ -54,10 +57,16 @@ def test_logistic_functions_are_recognised(written: str, recognised: str | None)
 
 
 def test_binary_cross_entropy_is_found_through_a_staged_probability() -> None:
-    p = program("""
+    p = program(
+        """
 p[n] = 1/(1 + exp(-z[n]))
 loss = -mean(y[n]*log(p[n]) + (1 - y[n])*log(1 - p[n]), over=n)
-""", {"z": "N"}, {"y": "N"}, sizes={"N": None}, outputs=["p"])
+""",
+        {"z": "N"},
+        {"y": "N"},
+        sizes={"N": None},
+        outputs=["p"],
+    )
     plain, rewritten = differentiated(p)
     assert "(2) loss[] += -((1 - y[n])*log_sigmoid(-z[n]) + log_sigmoid(z[n])*y[n])/N" in lines(rewritten)
     assert any(line.endswith("d_z[n] += (p[n] - y[n])/N") for line in lines(rewritten))
@@ -66,8 +75,12 @@ loss = -mean(y[n]*log(p[n]) + (1 - y[n])*log(1 - p[n]), over=n)
 
 @pytest.mark.parametrize("z", [800.0, -800.0])
 def test_binary_cross_entropy_is_finite_for_extreme_logits(z: float) -> None:
-    p = program("p[n] = sigmoid(z[n])\nl[n] = -y[n]*log(p[n]) - (1 - y[n])*log(1 - p[n])\nloss = sum(l[n], over=n)",
-                {"z": "N"}, {"y": "N"}, sizes={"N": None})
+    p = program(
+        "p[n] = sigmoid(z[n])\nl[n] = -y[n]*log(p[n]) - (1 - y[n])*log(1 - p[n])\nloss = sum(l[n], over=n)",
+        {"z": "N"},
+        {"y": "N"},
+        sizes={"N": None},
+    )
     values = {"z": np.array([z, z]), "y": np.array([0.0, 1.0])}
     found = gradients_of(differentiated(p)[1], values, {"N": 2}, ["z"])
     assert found["loss"] == 800
@@ -105,8 +118,13 @@ def test_a_guarded_sigmoid_is_seen_through_only_under_its_guard() -> None:
 
 def test_an_ignored_label_keeps_a_probability_out_of_a_logarithm() -> None:
     """Where y is ignored p[n,y] is 0 and log(1 - p) is 0; only a guard makes the two forms the same."""
-    p = program("p[n,k] = sigmoid(z[n,k])\nloss = sum(log(1 - p[n,y[n]]), over=n)", {"z": "N,K"}, labels={"y": ("N", "K")},
-                ignore={"y": -1}, sizes={"N": None, "K": None})
+    p = program(
+        "p[n,k] = sigmoid(z[n,k])\nloss = sum(log(1 - p[n,y[n]]), over=n)",
+        {"z": "N,K"},
+        labels={"y": ("N", "K")},
+        ignore={"y": -1},
+        sizes={"N": None, "K": None},
+    )
     assert "log(1 - p[n, y[n]])" in lines(forward(p))[1]
     assert_same(gradient(p), gradient(forward(p)), {"N": 3, "K": 2}, y=np.array([0, -1, 1]))
 
@@ -124,8 +142,13 @@ CROSS_ENTROPY = {
 
 
 def cross_entropy(form: str) -> Program:
-    return program(CROSS_ENTROPY[form] + "\nloss = mean(l[n], over=n)", {"z": "N,K"}, labels={"y": ("N", "K")},
-                   sizes={"N": None, "K": None}, ranges={"k": "K"})
+    return program(
+        CROSS_ENTROPY[form] + "\nloss = mean(l[n], over=n)",
+        {"z": "N,K"},
+        labels={"y": ("N", "K")},
+        sizes={"N": None, "K": None},
+        ranges={"k": "K"},
+    )
 
 
 @pytest.mark.parametrize("form", CROSS_ENTROPY)
@@ -199,29 +222,41 @@ loss = sum(o[t,d]**2, over=(t,d))
     assert all(np.all(np.isfinite(x)) for x in gradients_of(rewritten, values, {"T": 3, "D": 2}, "qkv").values())
 
 
-@pytest.mark.parametrize("reader", [
-    "l = s + 1",
-    "l = log(s + 1)",
-    "l = sum(e[k]**2, over=k)/s",
-    "l = e[0]",
-    "l = tanh(s)",
-    "l = s**2/e[0]",
-    "l = log(s)*s",
-])
+@pytest.mark.parametrize(
+    "reader",
+    [
+        "l = s + 1",
+        "l = log(s + 1)",
+        "l = sum(e[k]**2, over=k)/s",
+        "l = e[0]",
+        "l = tanh(s)",
+        "l = s**2/e[0]",
+        "l = log(s)*s",
+    ],
+)
 def test_a_reader_that_is_not_invariant_forbids_the_shift(reader: str) -> None:
-    p = program(f"e[k] = exp(z[k])\ns = sum(e[k], over=k)\np[k] = e[k]/s\n{reader}\nloss = l + sum(p[k]**2, over=k)", {"z": "K"},
-                sizes={"K": None})
+    p = program(
+        f"e[k] = exp(z[k])\ns = sum(e[k], over=k)\np[k] = e[k]/s\n{reader}\nloss = l + sum(p[k]**2, over=k)",
+        {"z": "K"},
+        sizes={"K": None},
+    )
     assert not any("max over" in line for line in lines(forward(p)))
     assert_same(*differentiated(p), {"K": 3})
 
 
-@pytest.mark.parametrize(("name", "text"), [
-    ("the sum has a guard that e has not", "e[k] = exp(z[k])\ns = sum((k < 2)*e[k], over=k)\nl = log(s) + sum(e[k]/s, over=k)"),
-    ("a promised exponential", "e[k] = exp(z[k])\ns = sum(e[k], over=k)\nl = log(s)"),
-    ("a maximum subtracted already", "m = max(z[k], over=k)\ns = sum(exp(z[k] - m), over=k)\nl = log(s) + m"),
-    ("sums along two axes", "e[k] = exp(z[k])\ns = sum(e[k], over=k)\nr = sum(e[k]*z[k], over=k)\nl = log(s) + tanh(r)"),
-    ("nothing varies over the sum", "s = sum(exp(y)*z[k], over=k)\nl = log(s)\ny = z[0]"),
-])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (
+            "the sum has a guard that e has not",
+            "e[k] = exp(z[k])\ns = sum((k < 2)*e[k], over=k)\nl = log(s) + sum(e[k]/s, over=k)",
+        ),
+        ("a promised exponential", "e[k] = exp(z[k])\ns = sum(e[k], over=k)\nl = log(s)"),
+        ("a maximum subtracted already", "m = max(z[k], over=k)\ns = sum(exp(z[k] - m), over=k)\nl = log(s) + m"),
+        ("sums along two axes", "e[k] = exp(z[k])\ns = sum(e[k], over=k)\nr = sum(e[k]*z[k], over=k)\nl = log(s) + tanh(r)"),
+        ("nothing varies over the sum", "s = sum(exp(y)*z[k], over=k)\nl = log(s)\ny = z[0]"),
+    ],
+)
 def test_sums_of_exponentials_that_stay_as_they_are(name: str, text: str) -> None:
     p = program(f"{text}\nloss = l", {"z": "K"}, sizes={"K": None}, outputs=["e"] if "promised" in name else ())
     before = [line for line in lines(p) if "max over" in line]
@@ -229,10 +264,16 @@ def test_sums_of_exponentials_that_stay_as_they_are(name: str, text: str) -> Non
 
 
 def test_a_weighted_sum_of_exponentials_in_a_recurrence() -> None:
-    p = program("""
+    p = program(
+        """
 a[t,i] = log(sum(w[j,i]*exp(a[t-1,j] + x[t,j]), over=j))
 loss = sum(a[t,i], over=(t,i))
-""".replace("a[t-1,j]", "tanh(a[t-1,j])"), {"w": "H,H"}, {"x": "T,H"}, states={"a": "T,H"}, sizes={"T": None, "H": None})
+""".replace("a[t-1,j]", "tanh(a[t-1,j])"),
+        {"w": "H,H"},
+        {"x": "T,H"},
+        states={"a": "T,H"},
+        sizes={"T": None, "H": None},
+    )
     assert any("max over (j)" in line for line in lines(forward(p)))
     values = values_for(p, {"T": 3, "H": 2})
     values["w"] = np.abs(values["w"])
@@ -240,8 +281,12 @@ loss = sum(a[t,i], over=(t,i))
 
 
 def test_a_prediction_that_is_promised_stays_and_is_stable() -> None:
-    p = program("e[n,k] = exp(z[n,k])\ns[n] = sum(e[n,k], over=k)\np[n,k] = e[n,k]/s[n]\n", inputs={"z": "N,K"}, outputs=["p"],
-                sizes={"N": None, "K": None})
+    p = program(
+        "e[n,k] = exp(z[n,k])\ns[n] = sum(e[n,k], over=k)\np[n,k] = e[n,k]/s[n]\n",
+        inputs={"z": "N,K"},
+        outputs=["p"],
+        sizes={"N": None, "K": None},
+    )
     found = apply(forward(p), "backward")[0]
     result = evaluate(found, {"z": np.array([[1e4, 0.0]])}, {"N": 1, "K": 2}, ["p"])["p"]
     np.testing.assert_array_equal(result, [[1, 0]])
@@ -256,8 +301,11 @@ def test_the_log_of_another_softmax_term_is_left_alone() -> None:
 
 def test_a_guarded_probability_is_not_seen_through_without_its_guard() -> None:
     """Where the guard is false p is 0; a logarithm of z - log(s) there would be another value."""
-    p = program("e[k] = exp(z[k])\ns = sum(e[k], over=k)\np[k] = (k < 2)*(e[k]/s)\nq[k] = log(p[k])*1\nloss = sum((k < 2)*q[k], over=k)",
-                {"z": "K"}, sizes={"K": None})
+    p = program(
+        "e[k] = exp(z[k])\ns = sum(e[k], over=k)\np[k] = (k < 2)*(e[k]/s)\nq[k] = log(p[k])*1\nloss = sum((k < 2)*q[k], over=k)",
+        {"z": "K"},
+        sizes={"K": None},
+    )
     assert any("log(p[k])" in line for line in lines(forward(p)))
 
 
@@ -265,8 +313,14 @@ def test_a_guarded_probability_is_not_seen_through_without_its_guard() -> None:
 
 
 def one_hot(text: str, **more: Any) -> Program:
-    return program(text, {"W": "H,V"}, labels={"x": ("T", "V")}, sizes={"T": None, "H": None, "V": None},
-                   states={"o": "T,V", "a": "T,H"}, **more)
+    return program(
+        text,
+        {"W": "H,V"},
+        labels={"x": ("T", "V")},
+        sizes={"T": None, "H": None, "V": None},
+        states={"o": "T,V", "a": "T,H"},
+        **more,
+    )
 
 
 def test_a_one_hot_product_is_a_row_of_the_matrix() -> None:
@@ -290,9 +344,16 @@ def test_a_product_with_a_shifted_one_hot_reads_the_shifted_label() -> None:
 
 
 def test_an_ignored_class_has_no_row() -> None:
-    p = program("o[t,v] = (v == x[t])*1\na[t,i] = W[i,v]*o[t,v]\nb[t] = sum(exp(c[v])*o[t,v], over=v)\nloss = sum(a[t,i]**2, over=(t,i)) + "
-                "sum(b[t], over=t)", {"W": "H,V", "c": "V"}, labels={"x": ("T", "V")}, ignore={"x": -1}, states={"o": "T,V"},
-                sizes={"T": None, "H": None, "V": None})
+    p = program(
+        "o[t,v] = (v == x[t])*1\na[t,i] = W[i,v]*o[t,v]\nb[t] = sum(exp(c[v])*o[t,v], over=v)\n"
+        "loss = sum(a[t,i]**2, over=(t,i)) + "
+        "sum(b[t], over=t)",
+        {"W": "H,V", "c": "V"},
+        labels={"x": ("T", "V")},
+        ignore={"x": -1},
+        states={"o": "T,V"},
+        sizes={"T": None, "H": None, "V": None},
+    )
     found = lines(forward(p))
     assert "(2) a[t, i] += W[i, x[t]]" in found  # 0 where x is nowhere, as the sum is
     assert any("exp(c[v])" in line for line in found)  # exp(0) = 1 would not be
@@ -300,8 +361,13 @@ def test_an_ignored_class_has_no_row() -> None:
 
 
 def test_a_sum_over_a_part_of_the_axis_is_not_specialised_beyond_it() -> None:
-    p = program("a[t] = (v == x[t])*W[v+0]\nloss = sum(a[t]**2, over=t)", {"W": "V"}, labels={"x": ("T", "V")},
-                sizes={"T": None, "V": 4}, ranges={"v": 2})
+    p = program(
+        "a[t] = (v == x[t])*W[v+0]\nloss = sum(a[t]**2, over=t)",
+        {"W": "V"},
+        labels={"x": ("T", "V")},
+        sizes={"T": None, "V": 4},
+        ranges={"v": 2},
+    )
     assert "[v = x[t]]" in lines(forward(p))[0].replace("Eq(v, x[t])", "v = x[t]")
     assert_same(*differentiated(p), {"T": 4}, x=np.array([0, 1, 2, 3]))
 

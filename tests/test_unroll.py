@@ -18,46 +18,78 @@ SIZES = {"T": None, "N": None, "H": None, "D": None}
 INPUTS = {"x": "T,N,D"}
 
 TEXTS = {
-    "rnn": ("""
+    "rnn": (
+        """
 a[t,n,i] = W[i,k]*x[t,n,k] + U[i,j]*h[t-1,n,j]
 h[t,n,i] = tanh(a[t,n,i])
 loss = mean(h[t,n,i]**2, over=(t,n,i))
-""", {"W": "H,D", "U": "H,H"}, {"h": "T,N,H"}),
-    "packed gates": ("""
+""",
+        {"W": "H,D", "U": "H,H"},
+        {"h": "T,N,H"},
+    ),
+    "packed gates": (
+        """
 a[t,n,g] = W[g,k]*x[t,n,k] + U[g,j]*h[t-1,n,j]
 f[t,n,i] = sigmoid(a[t,n,i+0])
 c[t,n,i] = f[t,n,i]*c[t-1,n,i] + tanh(a[t,n,H+i])
 h[t,n,i] = tanh(c[t,n,i])
 loss = sum(h[T-1,n,i]**2, over=(n,i))
-""", {"W": "2*H,D", "U": "2*H,H"}, {"h": "T,N,H", "c": "T,N,H", "f": "T,N,H"}),
-    "two lags": ("""
+""",
+        {"W": "2*H,D", "U": "2*H,H"},
+        {"h": "T,N,H", "c": "T,N,H", "f": "T,N,H"},
+    ),
+    "two lags": (
+        """
 h[t,n,i] = tanh(W[i,0]*x[t,n,0] + b[i]*h[t-1,n,i] - h[t-2,n,i])
 loss = sum(h[t,n,i]**2, over=(t,n,i))
-""", {"W": "H,D", "b": "H"}, {"h": "T,N,H"}),
-    "a given start": ("""
+""",
+        {"W": "H,D", "b": "H"},
+        {"h": "T,N,H"},
+    ),
+    "a given start": (
+        """
 h[-1,n,i] = h0[i]
 h[t,n,i] = tanh(h[t-1,n,i] + W[i,0]*x[t,n,0])
 loss = sum(h[t,n,i]**2, over=(t,n,i))
-""", {"W": "H,D", "h0": "H"}, {"h": ("T,N,H", ((1, 0), (0, 0), (0, 0)))}),
-    "both directions": ("""
+""",
+        {"W": "H,D", "h0": "H"},
+        {"h": ("T,N,H", ((1, 0), (0, 0), (0, 0)))},
+    ),
+    "both directions": (
+        """
 f[t,n,i] = tanh(W[i,0]*x[t,n,0] + b[i]*f[t-1,n,i])
 r[t,n,i] = tanh(W[i,0]*x[t,n,0] + b[i]*r[t+1,n,i])
 loss = sum(f[t,n,i]*r[t,n,i], over=(t,n,i))
-""", {"W": "H,D", "b": "H"}, {"f": "T,N,H", "r": "T,N,H"}),
-    "a reversed input": ("""
+""",
+        {"W": "H,D", "b": "H"},
+        {"f": "T,N,H", "r": "T,N,H"},
+    ),
+    "a reversed input": (
+        """
 h[t,n,i] = tanh(W[i,0]*x[T-1-t,n,0] + b[i]*h[t-1,n,i])
 loss = mean(h[t,n,i], over=(t,n,i))
-""", {"W": "H,D", "b": "H"}, {"h": "T,N,H"}),
-    "the time index shifted forward": ("""
+""",
+        {"W": "H,D", "b": "H"},
+        {"h": "T,N,H"},
+    ),
+    "the time index shifted forward": (
+        """
 h[0,n,i] = h0[i]
 h[t+1,n,i] = sigmoid(b[i]*h[t+0,n,i] + W[i,0]*x[t,n,0])
 loss = sum(h[T,n,i]**2, over=(n,i))
-""", {"W": "H,D", "b": "H", "h0": "H"}, {"h": "T+1,N,H"}),
-    "a maximum over the steps": ("""
+""",
+        {"W": "H,D", "b": "H", "h0": "H"},
+        {"h": "T+1,N,H"},
+    ),
+    "a maximum over the steps": (
+        """
 h[t,n,i] = tanh(W[i,0]*x[t,n,0] + b[i]*h[t-1,n,i])
 m[n,i] = max(h[t,n,i], over=t)
 loss = sum(m[n,i]**2, over=(n,i))
-""", {"W": "H,D", "b": "H"}, {"h": "T,N,H"}),
+""",
+        {"W": "H,D", "b": "H"},
+        {"h": "T,N,H"},
+    ),
 }
 
 
@@ -95,8 +127,14 @@ def test_the_nested_composite_form() -> None:
 
 
 def test_lengths_stay_guards() -> None:
-    p = program("h[t,n] = (t < len[n])*tanh(w*h[t-1,n] + x[t,n])\nloss = sum(h[t,n]**2, over=(t,n)) + sum(h[len[n]-1,n], over=n)",
-                {"w": ""}, {"x": "T,N"}, labels={"len": ("N", "T+1")}, states={"h": "T,N"}, sizes={"T": None, "N": None})
+    p = program(
+        "h[t,n] = (t < len[n])*tanh(w*h[t-1,n] + x[t,n])\nloss = sum(h[t,n]**2, over=(t,n)) + sum(h[len[n]-1,n], over=n)",
+        {"w": ""},
+        {"x": "T,N"},
+        labels={"len": ("N", "T+1")},
+        states={"h": "T,N"},
+        sizes={"T": None, "N": None},
+    )
     values = values_for(p, {"T": 3, "N": 3}, len=np.array([1, 3, 2]))
     straight = check(unroll(p, 3))
     assert straight.tensor("len").below == 4
@@ -106,12 +144,20 @@ def test_lengths_stay_guards() -> None:
 
 
 def test_guards_that_a_step_decides_are_gone() -> None:
-    p = program("h[t] = (t > 0)*tanh(w*h[t-1]) + (t == 0)*x[0]\nloss = h[T-1]", {"w": ""}, {"x": "T"}, states={"h": "T"}, sizes={"T": None})
+    p = program(
+        "h[t] = (t > 0)*tanh(w*h[t-1]) + (t == 0)*x[0]\nloss = h[T-1]",
+        {"w": ""},
+        {"x": "T"},
+        states={"h": "T"},
+        sizes={"T": None},
+    )
     assert lines(unroll(p, 2)) == ["(1) h[0] += x[0]", "(2) h[1] += tanh(h[0]*w[])", "(3) loss[] += h[1]"]
 
 
 def test_a_border_that_is_not_0_keeps_its_value() -> None:
-    p = program("h[t] = exp(-h[t-1])*w\nloss = sum(h[t], over=t)", {"w": ""}, states={"h": "T"}, sizes={"T": None}, ranges={"t": "T"})
+    p = program(
+        "h[t] = exp(-h[t-1])*w\nloss = sum(h[t], over=t)", {"w": ""}, states={"h": "T"}, sizes={"T": None}, ranges={"t": "T"}
+    )
     assert lines(unroll(p, 2))[0] == "(1) h[0] += w[]"
     assert evaluate(unroll(p, 2), {"w": 2.0}, {}, ["h"])["h"][0] == 2
 
@@ -141,8 +187,12 @@ def test_a_program_without_a_recurrence_is_refused() -> None:
 
 
 def test_a_recurrence_over_two_axes_asks_for_one() -> None:
-    p = program("u[s,t] = tanh(u[s-1,t] + u[s,t-1] + x[s,t])\nloss = sum(u[s,t], over=(s,t))", {"x": "S,T"}, states={"u": "S,T"},
-                sizes={"S": None, "T": None})
+    p = program(
+        "u[s,t] = tanh(u[s-1,t] + u[s,t-1] + x[s,t])\nloss = sum(u[s,t], over=(s,t))",
+        {"x": "S,T"},
+        states={"u": "S,T"},
+        sizes={"S": None, "T": None},
+    )
     with pytest.raises(ProgramError, match="expected one recurrent axis to unroll, found S, T; name one"):
         unroll(p, 2)
     straight = unroll(p, 2, "S")

@@ -36,11 +36,14 @@ class Kept:
 
 
 def project(x: Array, params: dict[str, Array], steps: int) -> Kept:
-    """Allocates everything, in one block, and puts W x + b of all steps into the gates, for `x` [T*N, D]."""
+    """Allocates everything and puts W x + b of all steps into the gates, for `x` [T*N, D].
+
+    In two blocks: at the sizes of `lstm_lm` one would exceed the 32 MB above which glibc never keeps memory.
+    """
     units = params["lstm.U"].shape[1]
     samples = len(x) // steps
     packed, states, one = (steps, samples, 4 * units), (steps + 1, samples, units), (steps, samples, units)
-    kept = Kept(*block(x.dtype, packed, packed, states, states, one, one, one))
+    kept = Kept(*block(x.dtype, packed, packed, states), *block(x.dtype, states, one, one, one))
     x.dot(params["lstm.W"].T, kept.gates.reshape(-1, 4 * units))
     np.add(kept.gates, params["lstm.b"], kept.gates)
     return kept

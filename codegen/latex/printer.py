@@ -173,7 +173,7 @@ class DerivationPrinter(LatexPrinter):  # type: ignore[misc]
         return found
 
     def _term(self, equation: Equation, body: Any, alone: bool) -> str:
-        shown = self._print(body)
+        shown = str(self._print(body))
         guards = "".join(rf"\left[{self._print(g)}\right]\," for g in equation.guards)
         if body.is_Add and (equation.reduced or guards or not alone):
             shown = rf"\left({shown}\right)"

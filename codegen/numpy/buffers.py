@@ -7,7 +7,7 @@ cover the tensor it starts as zeros.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -18,8 +18,8 @@ from codegen.lower import Storage, given
 from codegen.numpy.maxima import argument_key, window_maxima
 from codegen.numpy.names import Identifiers
 from codegen.schedule import Loop, Node, Statement, equations_of
-from symbolic.analysis import affine, index_reads, is_equal, is_nonnegative, subscript_range
-from symbolic.program import Equation, Index, IndexName, Program, index_symbols, tensor_of
+from symbolic.analysis import affine, are_apart, index_reads, is_equal, is_nonnegative, subscript_range
+from symbolic.program import Equation, Index, IndexName, Program, index_symbols, reads, tensor_of
 
 __all__ = ["Mode", "Plan", "plan_buffers"]
 
@@ -121,7 +121,7 @@ def _last_uses(nodes: Sequence[Node], plan: Plan, returned: frozenset[str]) -> d
 def _decide(name: str, rows: list[_Write], plan: Plan, program: Program, storage: Storage) -> None:
     first = rows[0]
     if not first.loops and not first.statement.when and not storage.padded and _fills(first, storage, program) \
-            and not _scalar_guard(first):
+            and _always(first, program):
         plan.modes[id(first.statement)] = Mode.BIND
         for other in rows[1:]:
             plan.modes[id(other.statement)] = Mode.ADD
@@ -167,9 +167,50 @@ def _is_mixed_radix(row: _Write, subscript: Expr, program: Program) -> bool:
     return True
 
 
-def _scalar_guard(row: _Write) -> bool:
-    vector = {i.symbol for i in row.statement.equation.indices}
-    return any(not index_symbols(g) & vector for g in row.statement.equation.guards)
+def _always(row: _Write, program: Program) -> bool:
+    """Whether the statement stores every entry of its domain: no guard keeps it from running or narrows a range, and no range
+    may be empty."""
+    equation = row.statement.equation
+    vector = {i.symbol for i in equation.indices}
+    loops = {i.symbol: i for i in row.loops}
+    return not any(not index_symbols(g) & vector or narrows(g, vector) for g in equation.guards) and not may_be_empty(
+        equation, loops, program
+    )
+
+
+def may_be_empty(equation: Equation, loops: Mapping[IndexName, Index], program: Program) -> list[tuple[Index, int]]:
+    """The indices of an array statement whose range may be too short for the slices over it, each with the least extent that
+    they need: 0 for a plain slice, 1 where a step or a direction computes its end (``x[T-2::-1]`` is no empty slice at T=1)."""
+    plain: dict[IndexName, bool] = {}
+    for entry in (equation.target, *equation.reads):
+        for subscript in entry.indices:
+            form = affine(subscript)
+            symbols = [s for s in index_symbols(subscript) if s not in loops]
+            for symbol in symbols:
+                fine = form is not None and len(symbols) == 1 and form.coefficient(symbol) == 1
+                plain[symbol] = plain.get(symbol, True) and fine
+    found = []
+    for index in equation.indices:
+        least = 0 if plain.get(index.symbol, True) else 1
+        extent = subscript_range(sp.expand(index.extent), loops, program)
+        if extent is None or not is_nonnegative(extent[0] - least, program):
+            found.append((index, least))
+    return found
+
+
+def narrows(guard: Expr, vector: Container[IndexName]) -> bool:
+    """Whether a guard bounds one index of an array statement by what is a number there: it then narrows a slice."""
+    moving = {s for s in index_symbols(guard) if s in vector}
+    if len(moving) != 1 or reads(guard) or not isinstance(guard, sp.Lt | sp.Le | sp.Gt | sp.Ge):
+        return False
+    form = affine(slack_of(guard))
+    return form is not None and abs(form.coefficient(*moving)) == 1
+
+
+def slack_of(guard: Expr) -> Expr:
+    """What is at least 0 where an inequality holds."""
+    return sp.expand({sp.Lt: guard.rhs - guard.lhs - 1, sp.Le: guard.rhs - guard.lhs,
+                      sp.Gt: guard.lhs - guard.rhs - 1, sp.Ge: guard.lhs - guard.rhs}[type(guard)])
 
 
 def _fills(row: _Write, storage: Storage, program: Program) -> bool:
@@ -189,9 +230,13 @@ def _fills(row: _Write, storage: Storage, program: Program) -> bool:
 
 
 def _once_each(row: _Write) -> bool:
-    """Whether no two iterations of the loops round it write the same entry."""
-    carried = {s for subscript in row.statement.equation.target.indices for s in index_symbols(subscript)}
-    return all(index.symbol in carried for index in row.loops)
+    """Whether no two iterations of the loops round it write the same entry: each loop has an axis of its own."""
+    alone = set()
+    for subscript in row.statement.equation.target.indices:
+        form = affine(subscript)
+        if form is not None and len(form.symbols) == 1:
+            alone.update(form.symbols)
+    return all(index.symbol in alone for index in row.loops)
 
 
 def _later(row: _Write, other: _Write, program: Program) -> bool:
@@ -219,14 +264,14 @@ def _disjoint(row: _Write, other: _Write, program: Program) -> bool:
         first, second = subscript_range(a, row.ranges, program), subscript_range(b, other.ranges, program)
         if first is None or second is None:
             continue
-        if is_nonnegative(second[0] - first[1] - 1, program) or is_nonnegative(first[0] - second[1] - 1, program):
+        if are_apart(first, second, program):
             return True
     return False
 
 
 def _covers(rows: Sequence[_Write], storage: Storage, program: Program) -> bool:
     """Whether the assigned regions cover the tensor: one does, or they tile one axis and fill the others."""
-    usable = [r for r in rows if not r.statement.when and not _scalar_guard(r)]
+    usable = [r for r in rows if not r.statement.when and _always(r, program)]
     boxes = [_box(r, program) for r in usable]
     boxes = [b for b in boxes if b is not None]
     rank = storage.tensor.rank

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -127,12 +127,10 @@ def function(unit: Unit, prepared: Prepared) -> _Function:
     names, codes = Identifiers.of(program)
     for symbol in _index_names(nodes):
         codes.setdefault(symbol, names.fresh(symbol) if symbol not in names.taken else names.fresh(f"{symbol}_"))
-    storage_codes = dict(codes)
     storages = plan_storage(nodes, program, codes)
     for name, storage in storages.items():
         if storage.padded and given(storage.tensor):
-            storage_codes[name] = names.fresh(f"{codes[name]}_padded")
-    storages = plan_storage(nodes, program, storage_codes)
+            storages[name] = replace(storage, code=names.fresh(f"{codes[name]}_padded"))
     plan = plan_buffers(nodes, program, storages, codes, names, frozenset(_returned(unit, program)))
     writer = Writer(program, storages, plan)
     for name in plan.unwritten:
@@ -147,8 +145,10 @@ def function(unit: Unit, prepared: Prepared) -> _Function:
             return f"np.asarray({storage.code}, DTYPE)" if name != program.loss else storage.code
         if not storage.padded:
             return storage.code
-        picks = [f"{integer_text(a)}:{integer_text(a + n)}"
-                 for a, n in zip(storage.before, storage.tensor.shape, strict=True)]
+        picks = [f"{integer_text(a) if a != 0 else ''}:{integer_text(sp.expand(a + n)) if b != 0 else ''}"
+                 for a, n, b in zip(storage.before, storage.tensor.shape, storage.after, strict=True)]
+        while picks[-1] == ":":
+            picks.pop()
         return f"{storage.code}[{', '.join(picks)}]"
 
     return _Function(*_signature(unit), tuple(door), tuple(body), tuple(_result(unit, program, array)))

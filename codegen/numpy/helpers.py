@@ -67,12 +67,17 @@ def _first_maximum(x):
 ''',
     "_add_rows": '''
 def _add_rows(target, at, rows):
-    """target[at[i]] += rows[i]; rows with one target are brought together first and added in one run."""
-    at = at.reshape(-1)
+    """target[at[i]] += rows[i]; rows of one target are brought together and added in one run, by a product where it is small."""
+    at, rows = at.reshape(-1), rows.reshape(at.size, -1)
+    if len(target) * at.size <= 1_000_000:
+        hot = np.zeros((len(target), at.size), rows.dtype)
+        hot[at, np.arange(at.size)] = 1
+        target += (hot @ rows).reshape(target.shape)
+        return
     order = at.argsort(kind="stable")
     at = at[order]
     first = np.flatnonzero(np.concatenate(([True], at[1:] != at[:-1])))
-    target[at[first]] += np.add.reduceat(rows.reshape(order.size, -1)[order], first).reshape(-1, *target.shape[1:])
+    target[at[first]] += np.add.reduceat(rows[order], first).reshape(-1, *target.shape[1:])
 ''',
     "_in_range": '''
 def _in_range(array, low, below):

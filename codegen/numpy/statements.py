@@ -14,11 +14,12 @@ import sympy as sp
 from sympy import Expr, Indexed
 
 from codegen.lower import Storage, given
-from codegen.numpy.buffers import Mode, Plan
+from codegen.numpy.buffers import Mode, Plan, may_be_empty, narrows, slack_of
 from codegen.numpy.maxima import argument_key as _argument_key
 from codegen.numpy.maxima import is_window_maximum
 from codegen.numpy.contraction import Contractor, Patches
 from codegen.numpy.printer import NumPyPrinter, Text, integer_text
+from codegen.numpy.steps import iterate, loop_range
 from codegen.numpy.views import Operand, Viewer, aligned
 from codegen.schedule import Loop, Node, Statement, equations_of
 from codegen.text import equation_text
@@ -79,14 +80,7 @@ class Writer:
         if isinstance(node, Statement):
             self._statement(node)
             return
-        start, stop = integer_text(node.lower), integer_text(node.upper)
         code = self.plan.codes[str(node.symbol)]
-        if node.descending:
-            last = integer_text(sp.expand(node.lower - 1))
-            steps = f"range({integer_text(sp.expand(node.upper - 1))}, {last}, -1)"
-        else:
-            steps = f"range({stop})" if start == "0" else f"range({start}, {stop})"
-        head = f"{INDENT * self.depth}for {code} in {steps}:"
         outer, self.lines = self.lines, []
         if not self.loops:
             self.written, self.fixed = frozenset(s.equation.name for s in equations_of([node])), {}
@@ -95,48 +89,24 @@ class Writer:
         for child in node.body:
             self._node(child)
         del self.loops[node.symbol]
-        body = self._name_views(self.lines, code)
         self.depth -= 1
+        if any(isinstance(child, Loop) for child in node.body):
+            body = [f"{INDENT * self.depth}for {code} in {loop_range(node)}:", *self.lines]
+        else:
+            by_code = {storage.code: storage for storage in self.storages.values()}
+            body = iterate(self.lines, node, code, INDENT * self.depth, by_code, self.program, self.plan.fresh)
         self.lines = outer
         if not self.loops:
             for text, name in self.fixed.items():
                 self.emit(f"{name} = np.ascontiguousarray({text})")
             self.written, self.fixed = frozenset(), {}
-        self.lines += [head, *body]
+        self.lines += body
 
     def _fix(self, text: str) -> str:
         """A name for what stays the same in every step, computed before the loop."""
         if text not in self.fixed:
             self.fixed[text] = self.plan.fresh(text.replace(".T", "_T"))
         return self.fixed[text]
-
-    def _name_views(self, body: list[str], code: str) -> list[str]:
-        """Name each step's view that a loop body uses more than once: ``h_t = h[t + 1]``."""
-        pad = INDENT * self.depth
-        pattern = re.compile(rf"(?<![\w.])(\w+)\[({code}(?: [+-] \w+)?)\](?!\s=\s)")
-        counts: dict[tuple[str, str], int] = {}
-        for line in body:
-            if line.lstrip().startswith("#") or not line.startswith(pad) or line.startswith(pad + " "):
-                continue
-            for found in pattern.finditer(line):
-                key = (found[1], found[2])
-                # An augmented assignment to a subscript reads and writes it.
-                counts[key] = counts.get(key, 0) + (2 if re.match(r"\s[+-]=\s", line[found.end():]) else 1)
-        chosen: dict[tuple[str, str], str] = {}
-        for (array, at), count in counts.items():
-            if count < 2:
-                continue
-            wanted = f"{array}_{code}" + at[len(code):].replace(" + ", "_p").replace(" - ", "_m")
-            chosen[array, at] = self.plan.fresh(wanted)
-        if not chosen:
-            return body
-        lines = [f"{pad}{name} = {array}[{at}]" for (array, at), name in chosen.items()]
-        for line in body:
-            if line.lstrip().startswith("#"):
-                lines.append(line)
-            else:
-                lines.append(pattern.sub(lambda m: chosen.get((m[1], m[2]), m[0]), line))
-        return lines
 
     def _allocate(self, name: str) -> None:
         storage = self.storages[name]
@@ -186,6 +156,9 @@ class Writer:
         equation, scalar_guards = self._narrowed(equation)
         viewer = self._viewer(equation)
         conditions += [self._relation(g, viewer, ()) for g in scalar_guards]
+        # A subscript such as 2:T-1 means something else where T is too small for it.
+        conditions += [f"{integer_text(i.lower)} < {integer_text(i.upper)}"
+                       for i, _ in may_be_empty(equation, self.loops, self.program)]
         depth = self.depth
         if conditions:
             self.emit(f"if {' and '.join(conditions)}:")
@@ -225,7 +198,7 @@ class Writer:
             if not moving and not any(index_symbols(r) & set(vector) for r in reads(guard)):
                 scalars.append(guard)
                 continue
-            narrowed = self._bound(guard, vector) if len(moving) == 1 and not reads(guard) else None
+            narrowed = self._bound(guard, vector) if narrows(guard, vector) else None
             if narrowed is None:
                 kept.append(guard)
             else:
@@ -234,16 +207,12 @@ class Writer:
             return equation, []
         return replace(equation, guards=tuple(kept), indices=tuple(vector.values())), scalars
 
-    def _bound(self, guard: Expr, vector: Mapping[IndexName, Index]) -> Index | None:
+    def _bound(self, guard: Expr, vector: Mapping[IndexName, Index]) -> Index:
         """The index range that ``k < t + 1`` or ``k >= 2`` leaves."""
         (symbol,) = (s for s in index_symbols(guard) if s in vector)
-        if isinstance(guard, sp.Eq | sp.Ne):
-            return None
-        slack = {sp.Lt: guard.rhs - guard.lhs - 1, sp.Le: guard.rhs - guard.lhs,
-                 sp.Gt: guard.lhs - guard.rhs - 1, sp.Ge: guard.lhs - guard.rhs}[type(guard)]
-        form = affine(sp.expand(slack))
-        if form is None or abs(form.coefficient(symbol)) != 1:
-            return None
+        slack = slack_of(guard)
+        form = affine(slack)
+        assert form is not None
         rest = sp.expand(slack - form.coefficient(symbol) * symbol)
         index = vector[symbol]
         if form.coefficient(symbol) == 1:  # symbol >= -rest

@@ -14,7 +14,7 @@ from sympy import Expr, Indexed
 
 from codegen.lower import Storage
 from codegen.numpy.printer import integer_text
-from symbolic.analysis import affine, index_reads, is_equal, is_nonnegative, subscript_range
+from symbolic.analysis import affine, index_reads, is_equal, is_nonnegative, lies_in, subscript_range
 from symbolic.errors import ScheduleError
 from symbolic.program import Index, IndexName, Program, index_symbols, is_index_read, tensor_of
 
@@ -338,9 +338,7 @@ class Viewer:
         tests = []
         found = subscript_range(subscript, self.ranges, self.program)
         lower, upper = tensor.bounds(axis)
-        proved = found is not None and (
-            is_nonnegative(found[0] - lower, self.program) and is_nonnegative(upper - 1 - found[1], self.program)
-        )
+        proved = found is not None and lies_in(found, (lower, upper), self.program)
         order = labels if labels is not None else tuple(self.vector)
         for inner in index_reads((subscript,)):
             source = self.program.tensor(tensor_of(inner))

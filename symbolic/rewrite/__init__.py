@@ -1,7 +1,8 @@
 """Rewrites: named rules in two ordered phases, each a pure function ``Program -> Program`` with a law.
 
-``forward`` runs before the adjoint: it recognises structure in the model's equations, never the names of layers, and writes the
-stable form. ``backward`` runs on a program with adjoints. Values never change; the interpreter is the judge.
+``forward`` runs before the adjoint: it recognises structure in the model's equations, never the names of layers, and
+writes the stable form. ``backward`` runs on a program with adjoints. Values never change; the interpreter is the
+judge.
 """
 
 from __future__ import annotations
@@ -52,9 +53,7 @@ class Step:
         return "\n".join(lines)
 
 
-_REUSE = Rule(
-    "reuse", "backward", "a term that is the value of a stored entry, which one instance writes, is read", reuse_values
-)
+_REUSE = Rule("reuse", "backward", "a term that is the value of a stored entry, which one instance writes, is read", reuse_values)
 
 RULES: tuple[Rule, ...] = (
     Rule("logistic", "forward", "1/(1+exp(-z)) = sigmoid(z), log(1+exp(z)) = softplus(z)", recognise_logistic),
@@ -66,7 +65,9 @@ RULES: tuple[Rule, ...] = (
     Rule("cancel", "backward", "a sum of few products is multiplied out where terms cancel", cancel),
     Rule("inline", "backward", "an adjoint made by one equation and read by one stands in its reader", inline),
     Rule("gather", "backward", "a shifted or reflected target is renamed to its bare index over the exact image", gather),
-    Rule("common", "backward", "a costly term of several equations is computed once, where it is proved to be theirs", share_terms),
+    Rule(
+        "common", "backward", "a costly term of several equations is computed once, where it is proved to be theirs", share_terms
+    ),
     _REUSE,  # powers of what was staged just now: (v + eps)**(-3/2) beside (v + eps)**(-1/2)
     Rule("contractions", "backward", "a factor free of the reduced indices may stand outside the sum", share_contractions),
     Rule("duplicates", "backward", "two sums over one domain are one sum", merge_duplicates),

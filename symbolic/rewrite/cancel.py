@@ -1,8 +1,8 @@
 """Cancel: a sum of few products is multiplied out where that leaves less to compute.
 
-Requires: nothing; it looks at adjoint equations. Ensures: ``(1 - p)*y - (1 - y)*p`` of a binary cross entropy reads ``y - p``. Law:
-distribution. Only sums whose products give at most eight terms are tried, and kept only where they cost less, so the work
-is bounded. Cost: linear.
+Requires: nothing; it looks at adjoint equations. Ensures: ``(1 - p)*y - (1 - y)*p`` of a binary cross entropy reads
+``y - p``. Law: distribution. Only sums whose products give at most eight terms are tried, and kept only where they
+cost less, so the work is bounded. Cost: linear.
 
 >>> from symbolic.program import *
 >>> N, n = size("N"), index("n")

@@ -1,10 +1,11 @@
 """Common terms (law 18): what several equations compute is computed once, in a tensor of its own.
 
-Requires: nothing; best after ``gather``, which brings adjoints to their bare indices. Ensures: a function application or a power that
-costs as much as a transcendental function and stands in two equations or more, modulo index names and offsets, is staged:
-``tanh(c[t])`` of an LSTM's output and of its adjoint become ``tanh_c[t]``. Law: one equation, the base, computes the term over its
-own domain and guards; another reads it only where its instances are proved to be among them, so nothing is evaluated that was
-not, and a border where f(0) is not 0 stays as it was (law 4). Cost: linear in the number of terms.
+Requires: nothing; best after ``gather``, which brings adjoints to their bare indices. Ensures: a function application
+or a power that costs as much as a transcendental function and stands in two equations or more, modulo index names and
+offsets, is staged: ``tanh(c[t])`` of an LSTM's output and of its adjoint become ``tanh_c[t]``. Law: one equation, the
+base, computes the term over its own domain and guards; another reads it only where its instances are proved to be
+among them, so nothing is evaluated that was not, and a border where f(0) is not 0 stays as it was (law 4). Cost:
+linear in the number of terms.
 
 >>> from symbolic.program import *
 >>> import sympy as sp
@@ -22,6 +23,7 @@ not, and a border where f(0) is not 0 stays as it was (law 4). Cost: linear in t
 from __future__ import annotations
 
 from collections.abc import Iterator
+
 from sympy import Expr, Indexed
 
 from symbolic.functions import row_of

@@ -1,9 +1,10 @@
 """Constants: a tensor that holds one number everywhere is that number.
 
-Requires: an equation that alone writes its tensor, reads nothing, has no guard and no index in its body (``d_loss += 1``,
-``d_l[t,n] += 1/(N*T)``), or an adjoint that nothing writes, which is 0. Ensures: each read of it that is proved in bounds stands as the number. Law: the writer covers the tensor
-and is its only one, so every entry in bounds is the body; indices that are summed and do not occur multiply it by their
-extents. Cost: linear in the equations that are changed.
+Requires: an equation that alone writes its tensor, reads nothing, has no guard and no index in its body (``d_loss +=
+1``, ``d_l[t,n] += 1/(N*T)``), or an adjoint that nothing writes, which is 0. Ensures: each read of it that is proved
+in bounds stands as the number. Law: the writer covers the tensor and is its only one, so every entry in bounds is the
+body; indices that are summed and do not occur multiply it by their extents. Cost: linear in the equations that are
+changed.
 
 >>> from symbolic.program import *
 >>> N, n = size("N"), index("n")

@@ -1,9 +1,9 @@
 """Shared contractions (law 18): a sum of products that several equations compute is computed once.
 
-Requires: nothing; best after ``gather``. Ensures: where two sums reduce the same product and differ only in factors that are
-free of the reduced indices, the sum is staged: ``d_r[t,j] += U[i,j]*d_a[t,i]*h[t-1,j]`` and ``d_h[t-1,j] += U[i,j]*d_a[t,i]*r[t,j]`` of a GRU
-that resets before the product read one ``d_a_U[t,j]``. Law: a factor free of the reduced indices may stand outside the sum; the
-base and its readers as for common terms. Cost: linear.
+Requires: nothing; best after ``gather``. Ensures: where two sums reduce the same product and differ only in factors
+that are free of the reduced indices, the sum is staged: ``d_r[t,j] += U[i,j]*d_a[t,i]*h[t-1,j]`` and ``d_h[t-1,j] +=
+U[i,j]*d_a[t,i]*r[t,j]`` of a GRU that resets before the product read one ``d_a_U[t,j]``. Law: a factor free of the
+reduced indices may stand outside the sum; the base and its readers as for common terms. Cost: linear.
 
 >>> from symbolic.program import *
 >>> H = size("H"); i, j = index("i"), index("j")

@@ -1,8 +1,9 @@
 """Dead equations: what reaches no promised value is dropped, and an equation written twice becomes one.
 
-Requires: ``keep``, the tensors whose values are promised. Ensures: every remaining equation reaches one of them, and every
-promised tensor keeps all its equations. Law: a value depends on nothing but what it reads. Two sums with the same target, domain
-and guards are one with the sum of their bodies; here only where the bodies are the same term up to a number. Cost: linear.
+Requires: ``keep``, the tensors whose values are promised. Ensures: every remaining equation reaches one of them, and
+every promised tensor keeps all its equations. Law: a value depends on nothing but what it reads. Two sums with the
+same target, domain and guards are one with the sum of their bodies; here only where the bodies are the same term up
+to a number. Cost: linear.
 
 >>> from symbolic.program import *
 >>> a, b = Tensor("a"), Tensor("b")
@@ -35,7 +36,8 @@ def drop_dead(program: Program, keep: frozenset[str]) -> Program:
                     frontier.append(name)
     equations = tuple(e for e in program.equations if e.name in live)
     return replace(
-        program, equations=equations,
+        program,
+        equations=equations,
         gradients={k: v for k, v in program.gradients.items() if v in live},
         tangents={k: v for k, v in program.tangents.items() if v in live or program.tensor(v).role is Role.INPUT},
     ).pruned()

@@ -1,10 +1,10 @@
 """Gather: an adjoint that is scattered to ``t-1`` is written at ``t``, reading its sources at ``t+1``.
 
-Requires: an adjoint equation with a target subscript ``i + c`` or ``c - i`` (c an integer or a size expression for the
-reflection ``T-1-t``), its index in no other target subscript. Ensures: the subscript is bare, the domain is the exact image of
-the old one, clipped to the tensor's bounds (a write outside them does not happen, law 2), so the volume never grows (law 14).
-Slices ``H+k``, strided windows and subscripts read from index tensors stay scatters: they are as good, or better. Law: a
-renaming of the index by a bijection. Cost: linear.
+Requires: an adjoint equation with a target subscript ``i + c`` or ``c - i`` (c an integer or a size expression for
+the reflection ``T-1-t``), its index in no other target subscript. Ensures: the subscript is bare, the domain is the
+exact image of the old one, clipped to the tensor's bounds (a write outside them does not happen, law 2), so the
+volume never grows (law 14). Slices ``H+k``, strided windows and subscripts read from index tensors stay scatters:
+they are as good, or better. Law: a renaming of the index by a bijection. Cost: linear.
 
 >>> from symbolic.program import *
 >>> T, t = size("T"), index("t")

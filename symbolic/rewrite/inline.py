@@ -1,10 +1,10 @@
 """Inline: an adjoint that one equation makes and one equation reads stands in its reader.
 
-Requires: a tensor made by differentiation, not promised, with one writer (pointwise) and one reader that has the same instances
-and reads it once, as a factor. Ensures: the reader holds the writer's body, the tensor is gone: ``d_i = d_c*g`` and
-``d_a += d_i*i*(1 - i)`` become ``d_a += d_c*g*i*(1 - i)``. Law: the read is proved to meet the writer's one instance, so it is the
-body; a guard of the writer moves into the reader's domain, which is exact because the reader is 0 where the read is. No
-value is computed twice. Cost: linear.
+Requires: a tensor made by differentiation, not promised, with one writer (pointwise) and one reader that has the same
+instances and reads it once, as a factor. Ensures: the reader holds the writer's body, the tensor is gone: ``d_i =
+d_c*g`` and ``d_a += d_i*i*(1 - i)`` become ``d_a += d_c*g*i*(1 - i)``. Law: the read is proved to meet the writer's
+one instance, so it is the body; a guard of the writer moves into the reader's domain, which is exact because the
+reader is 0 where the read is. No value is computed twice. Cost: linear.
 
 >>> from symbolic.program import *
 >>> N, n = size("N"), index("n")

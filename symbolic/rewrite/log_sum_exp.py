@@ -1,16 +1,17 @@
 """Stable log-sum-exp and softmax (law 16): exponentials that are summed are taken relative to their maximum.
 
-Requires: a tensor ``s`` that sums exponentials ``e = exp(z)``, inline or staged, such that every reader of ``e`` and ``s`` is
-invariant under a common factor (``e/s``, ``e**2/s**2``, ``exp(z)/s``), or takes ``log(s)``; sums of ``e`` times anything, divided by
-``s`` again, count too. Ensures: no exponential exceeds 1 and one of them is 1, so nothing overflows and no sum is 0:
+Requires: a tensor ``s`` that sums exponentials ``e = exp(z)``, inline or staged, such that every reader of ``e`` and
+``s`` is invariant under a common factor (``e/s``, ``e**2/s**2``, ``exp(z)/s``), or takes ``log(s)``; sums of ``e``
+times anything, divided by ``s`` again, count too. Ensures: no exponential exceeds 1 and one of them is 1, so nothing
+overflows and no sum is 0:
 
     m = max(z)  (over the indices and guards of the sum, constant for differentiation)
     e = exp(z - m),  s = sum(e),  log(s) becomes log(s) + m
 
-Law: with f = exp(-m), e and s are multiplied by f; a term of degree 0 in them keeps its value and log(f*s) = log(s) - m. The value
-does not depend on m at all, so m is a constant. Where one reader is not invariant, an entry of ``e`` is in no
-sum, or the exponent has had a maximum subtracted already, nothing is changed. It recognises structure: a user's own
-log(sum(exp(z))) becomes stable too. Cost: linear.
+Law: with f = exp(-m), e and s are multiplied by f; a term of degree 0 in them keeps its value and log(f*s) = log(s) -
+m. The value does not depend on m at all, so m is a constant. Where one reader is not invariant, an entry of ``e`` is
+in no sum, or the exponent has had a maximum subtracted already, nothing is changed. It recognises structure: a user's
+own log(sum(exp(z))) becomes stable too. Cost: linear.
 
 >>> from symbolic.program import *
 >>> import sympy as sp
@@ -57,7 +58,7 @@ __all__ = ["stabilise_sums"]
 NAME = "log_sum_exp"
 
 
-class _NotInvariant(Exception):
+class _NotInvariantError(Exception):
     """The value would depend on the shift."""
 
 
@@ -71,7 +72,7 @@ def stabilise_sums(program: Program, keep: frozenset[str]) -> Program:
             continue
         try:
             program = _Group(program, keep, name, names).rewritten()
-        except _NotInvariant:
+        except _NotInvariantError:
             continue
     return program
 
@@ -106,15 +107,15 @@ class _Group:
     # ---- finding ---------------------------------------------------------------------------------------------------
 
     def _summand(self, equation: Equation) -> _Summand:
-        """The exponential of a summand. Raises _NotInvariant where there is none, or it is shifted already."""
+        """The exponential of a summand. Raises _NotInvariantError where there is none, or it is shifted already."""
         if not all(part in (i.symbol for i in equation.indices) for part in equation.target.indices):
-            raise _NotInvariant
+            raise _NotInvariantError
         for base, power in powers(equation.body).items():
             if isinstance(base, sp.exp) and power == 1:
                 return self._unshifted(_Summand(equation, equation.body / base, base.args[0], guards=equation.guards))
             if isinstance(base, Indexed) and power == 1 and (found := self._staged(base, equation)) is not None:
                 return self._unshifted(found)
-        raise _NotInvariant
+        raise _NotInvariantError
 
     def _staged(self, entry: Indexed, reader: Equation) -> _Summand | None:
         """The exponential behind a staged ``e``: every entry of e that exists must be in the sum."""
@@ -143,19 +144,19 @@ class _Group:
         return is_equal(lower, other_lower, self.program) and is_equal(upper, other_upper, self.program)
 
     def _unshifted(self, summand: _Summand) -> _Summand:
-        """Raises _NotInvariant where a maximum is subtracted already, or the exponent does not vary over the sum."""
+        """Raises _NotInvariantError where a maximum is subtracted already, or the exponent does not vary over the sum."""
         for entry in operands(summand.exponent):
             writers = self.program.writers.get(tensor_of(entry), ())
             if any(writer.reduction is Reduction.MAX for writer in writers):
-                raise _NotInvariant
+                raise _NotInvariantError
         if not any(i.symbol in index_symbols(summand.exponent) for i in summand.equation.reduced):
-            raise _NotInvariant
+            raise _NotInvariantError
         return summand
 
     # ---- proving and rewriting -------------------------------------------------------------------------------------
 
     def rewritten(self) -> Program:
-        """The program with the maximum subtracted. Raises _NotInvariant where a reader forbids it."""
+        """The program with the maximum subtracted. Raises _NotInvariantError where a reader forbids it."""
         self.scaled[self.s.name] = tuple(range(self.s.rank))
         waiting = [self.s.name]
         for summand in self.summands:
@@ -168,7 +169,7 @@ class _Group:
                 continue
             seen.add(name)
             if name in self.keep:
-                raise _NotInvariant
+                raise _NotInvariantError
             for reader in self.program.readers.get(name, ()):
                 if id(reader) in self.changed or any(reader is s.equation and s.staged is not None for s in self.summands):
                     continue
@@ -191,10 +192,10 @@ class _Group:
         places = []
         for part in here:
             if part not in entry.indices:
-                raise _NotInvariant
+                raise _NotInvariantError
             places.append(entry.indices.index(part))
         if self.scaled.setdefault(name, tuple(places)) != tuple(places):
-            raise _NotInvariant
+            raise _NotInvariantError
         exponential = next(b for b in powers(writer.body) if isinstance(b, sp.exp))
         shifted = sp.exp(exponential.args[0] - self.max.at([writer.target.indices[p] for p in places]))
         self.changed[id(writer)] = (apply_to_body(writer, writer.body / exponential * shifted, NAME),)
@@ -209,7 +210,7 @@ class _Group:
             if degree:
                 grown.append(self._grow(part, degree, at))
                 if body != part.body:
-                    raise _NotInvariant
+                    raise _NotInvariantError
                 rows.append(part)
                 continue
             if body == part.body:
@@ -230,13 +231,13 @@ class _Group:
         """The target of a reader of degree 1 is itself multiplied by the factor."""
         tensor = self.program.tensor(reader.name)
         if degree != 1 or reader.reduction is not Reduction.SUM or reader.name in self.keep or tensor.constant:
-            raise _NotInvariant
+            raise _NotInvariantError
         subscripts = reader.target.indices
         if not all(part in subscripts and isinstance(part, IndexName) for part in at):
-            raise _NotInvariant
+            raise _NotInvariantError
         places = tuple(subscripts.index(part) for part in at)
         if self.scaled.setdefault(reader.name, places) != places:
-            raise _NotInvariant
+            raise _NotInvariantError
         return reader.name
 
     def _all_writers_scaled(self) -> None:
@@ -247,7 +248,7 @@ class _Group:
                     continue
                 _, degree, at = self._scale(writer.body)
                 if degree != 1 or tuple(writer.target.indices[p] for p in self.scaled[name]) != at:
-                    raise _NotInvariant
+                    raise _NotInvariantError
 
     def _scale(self, expr: Expr) -> tuple[Expr, Expr, tuple[Expr, ...]]:
         """``(expr in terms of the shifted tensors, its degree in the factor, the subscripts of the factor)``."""
@@ -262,8 +263,11 @@ class _Group:
         parts = [self._scale(part) for part in expr.args]
         at = self._one([place for _, degree, place in parts if degree])
         degrees = [degree for _, degree, _ in parts]
-        made = expr.func(*(part for part, _, _ in parts)) if any(p[0] is not a for p, a in zip(parts, expr.args, strict=True)) \
+        made = (
+            expr.func(*(part for part, _, _ in parts))
+            if any(p[0] is not a for p, a in zip(parts, expr.args, strict=True))
             else expr
+        )
         if expr.is_Mul:
             total = sum(degrees, sp.Integer(0))
             if total == -1 and (exponential := next((a for a in made.args if isinstance(a, sp.exp)), None)) is not None:
@@ -271,26 +275,26 @@ class _Group:
             return made, total, at if total else nothing
         if expr.is_Add:
             if len(set(degrees)) > 1:
-                raise _NotInvariant
+                raise _NotInvariantError
             return made, degrees[0], at if degrees[0] else nothing
         if expr.is_Pow and not degrees[1] and expr.exp.is_number:
             return made, degrees[0] * expr.exp, at
         if isinstance(expr, where) and not degrees[0]:
             branches = {d for d, part in zip(degrees[1:], expr.args[1:], strict=True) if part != 0}
             if len(branches) > 1:
-                raise _NotInvariant
+                raise _NotInvariantError
             (degree,) = branches or {sp.Integer(0)}
             return made, degree, at if degree else nothing
         if isinstance(expr, sp.log) and degrees[0]:
             return made + degrees[0] * self.max.at(at), sp.Integer(0), nothing
         if any(degrees):
-            raise _NotInvariant
+            raise _NotInvariantError
         return made, sp.Integer(0), nothing
 
     def _one(self, places: Iterable[tuple[Expr, ...]]) -> tuple[Expr, ...]:
         found = list(dict.fromkeys(places))
         if len(found) > 1:
-            raise _NotInvariant
+            raise _NotInvariantError
         return found[0] if found else ()
 
     # ---- the new program -------------------------------------------------------------------------------------------
@@ -301,9 +305,18 @@ class _Group:
         maxima = []
         for summand in self.summands:
             equation = summand.equation
-            origin = Origin(NAME, equation.numbers, text=equation.origin.text, where=equation.origin.where)
-            maxima.append(replace(equation, target=final.at(equation.target.indices), body=summand.exponent,
-                                  guards=summand.guards, reduction=Reduction.MAX, numbers=(number,), origin=origin))
+            origin = Origin(NAME, (summand.staged or equation).numbers, text=equation.origin.text, where=equation.origin.where)
+            maxima.append(
+                replace(
+                    equation,
+                    target=final.at(equation.target.indices),
+                    body=summand.exponent,
+                    guards=summand.guards,
+                    reduction=Reduction.MAX,
+                    numbers=(number,),
+                    origin=origin,
+                )
+            )
         first = {id(s.staged or s.equation) for s in self.summands} | {id(s.equation) for s in self.summands}
         rows: list[Equation] = []
         for equation in self.program.equations:

@@ -1,9 +1,9 @@
 """Logarithm of a softmax: ``log(exp(z)/s)`` is ``z - log(s)``, also through tensors that stage the parts.
 
-Requires: nothing. Ensures: a logarithm of a product of exponentials and of sums of exponentials is the sum of its parts, where the
-quotient could be 0 in floating point and its logarithm infinite. Law: log(a*b) = log(a) + log(b) for a, b > 0; an
-exponential is positive, and so is a sum of exponentials. Where nothing is reduced the parts become contributions of their own.
-Cost: linear.
+Requires: nothing. Ensures: a logarithm of a product of exponentials and of sums of exponentials is the sum of its
+parts, where the quotient could be 0 in floating point and its logarithm infinite. Law: log(a*b) = log(a) + log(b) for
+a, b > 0; an exponential is positive, and so is a sum of exponentials. Where nothing is reduced the parts become
+contributions of their own. Cost: linear.
 
 >>> from symbolic.program import *
 >>> import sympy as sp

@@ -1,4 +1,5 @@
-"""Logistic functions by structure: what is a sigmoid, a softplus or the logarithm of a sigmoid is called so, and so computed safely.
+"""Logistic functions by structure: what is a sigmoid, a softplus or the logarithm of a sigmoid is called so, and so
+computed safely.
 
 Requires: nothing. Ensures: the same values wherever the old ones were finite. Laws, for every real z:
 
@@ -6,8 +7,8 @@ Requires: nothing. Ensures: the same values wherever the old ones were finite. L
     log(sigmoid(z)) = log_sigmoid(z)                           log(1 - sigmoid(z)) = log_sigmoid(-z)
     log(max2(p, c)) = max2(log(p), log(c)) for c > 0
 
-Each is found through tensors that stage a part of it (``p = sigmoid(z)`` read by a loss: binary cross entropy), where the read is
-proved to meet the one instance that defines it; ``p`` stays for its other readers. Cost: linear.
+Each is found through tensors that stage a part of it (``p = sigmoid(z)`` read by a loss: binary cross entropy), where
+the read is proved to meet the one instance that defines it; ``p`` stays for its other readers. Cost: linear.
 
 >>> from symbolic.program import *
 >>> import sympy as sp

@@ -1,10 +1,12 @@
-"""Reuse of stored values: where a term is the value of an entry that some equation holds already, the entry is read instead.
+"""Reuse of stored values: where a term is the value of an entry that some equation holds already, the entry is read
+instead.
 
-Requires: nothing. Ensures: the same values; ``1 - tanh(a)**2`` reads ``1 - h**2`` where ``h = tanh(a)``, ``sigmoid(a)*(1 -
-sigmoid(a))`` reads ``s*(1 - s)``, ``-e/s**2`` reads ``-p/s`` where ``p = e/s``, ``(v + eps)**(-3/2)`` reads ``r**3``, and ``gt(a, 0)`` reads
-``gt(h, 0)`` where ``h = relu(a)``, so that ``a`` need not be kept. Law (17): the equation is the only writer of that entry, it has
-an instance there for every instance of the reader, and the reader's guards imply its own. Never a cycle: the entry
-depends on nothing that the term did not read, and stored equations are ordered. Terms are compared modulo index names and offsets, factors modulo powers. Cost:
+Requires: nothing. Ensures: the same values; ``1 - tanh(a)**2`` reads ``1 - h**2`` where ``h = tanh(a)``,
+``sigmoid(a)*(1 - sigmoid(a))`` reads ``s*(1 - s)``, ``-e/s**2`` reads ``-p/s`` where ``p = e/s``, ``(v +
+eps)**(-3/2)`` reads ``r**3``, and ``gt(a, 0)`` reads ``gt(h, 0)`` where ``h = relu(a)``, so that ``a`` need not be
+kept. Law (17): the equation is the only writer of that entry, it has an instance there for every instance of the
+reader, and the reader's guards imply its own. Never a cycle: the entry depends on nothing that the term did not read,
+and stored equations are ordered. Terms are compared modulo index names and offsets, factors modulo powers. Cost:
 linear; a table of the terms that are worth it.
 
 >>> from symbolic.program import *
@@ -27,14 +29,13 @@ from sympy import Expr, Indexed
 
 from symbolic.functions import gt, relu, sigmoid
 from symbolic.program import Equation, IndexName, Program, Reduction, Role, index_symbols, tensor_of
-from symbolic.rewrite.terms import CHEAP, apply_to_body, canonical, cost, head, operands, powers, solve, substitute
+from symbolic.rewrite.terms import apply_to_body, canonical, cost, head, is_dear, operands, powers, solve, substitute
 from symbolic.rewrite.values import inside, is_met, sole_writer
 
 __all__ = ["reuse_values"]
 
 NAME = "reuse"
-WORTH = 4
-"""A division or more: reading a product again costs as much as computing it."""
+DERIVED = (Role.ADJOINT, Role.TANGENT)
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,17 @@ def reuse_values(program: Program, keep: frozenset[str]) -> Program:
     return program.with_equations(table.rewritten(equation) for equation in program.equations)
 
 
+def _scaled(body: Expr) -> tuple[Expr, Expr]:
+    """``(scale, term)``: the factors that are numbers and sizes, and the rest."""
+    scale, term = body.as_independent(Indexed, IndexName, as_Add=False)
+    return scale, term
+
+
+def _has_slope(term: Expr) -> bool:
+    """Whether a product has more than plain reads: an adjoint's (1 - g**2)*d_g, that others of its equation share."""
+    return bool(term.is_Mul) and any(cost(factor) for factor in term.args)
+
+
 class _Table:
     """What is stored, by the head of its term, and by one tensor that it reads for products and powers."""
 
@@ -62,11 +74,11 @@ class _Table:
         self._sole: dict[int, bool] = {}
         self._rank: dict[int, tuple[int, int]] = {}
         for position, equation in enumerate(program.equations):
-            scale, term = equation.body.as_coeff_Mul()
-            if cost(term) < WORTH and not isinstance(term, relu):
+            scale, term = _scaled(equation.body)
+            tensor = program.tensor(equation.name)
+            if equation.reduction is not Reduction.SUM or equation.reduced or tensor.is_index:
                 continue
-            role = program.tensor(equation.name).role
-            if equation.reduction is Reduction.SUM and not equation.reduced and role not in (Role.ADJOINT, Role.TANGENT):
+            if is_dear(term) or isinstance(term, relu) or (tensor.role in DERIVED and _has_slope(term)):
                 self._rank[id(equation)] = cost(term), position
                 self._store(equation, scale, term)
 
@@ -83,9 +95,7 @@ class _Table:
             self._add(_Stored(equation, term, target / scale))
         if term.is_Mul or term.is_Pow:
             pattern = next((e for e in operands(term) if solve(e.indices, e.indices, symbols) is not None), None)
-            if pattern is not None and any(
-                cost(b) >= CHEAP or not (e.is_Integer and e > 0) for b, e in powers(term).items()
-            ):
+            if pattern is not None:
                 self.products.setdefault(tensor_of(pattern), []).append((_Stored(equation, term, target / scale), pattern))
 
     def _add(self, stored: _Stored) -> None:
@@ -132,12 +142,16 @@ class _Table:
         Of two equations that store the same term (or a square root and its inverse) one reads the other, never both: a stored
         equation reads only those of lower rank.
         """
+        derived = self.program.tensor(writer.name).role in DERIVED
+        if derived and self.program.tensor(reader.name).role not in DERIVED:
+            return False  # the forward program stands without its adjoint
         if id(reader) in self._rank and self._rank[id(reader)] <= self._rank[id(writer)]:
             return False
         if id(writer) not in self._sole:
             self._sole[id(writer)] = sole_writer(writer, self.program)
         return (
-            self._sole[id(writer)] and inside(values, writer, reader, self.program)
+            self._sole[id(writer)]
+            and inside(values, writer, reader, self.program)
             and is_met(substitute(writer.target, values), reader, self.program)
         )
 

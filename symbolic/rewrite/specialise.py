@@ -1,9 +1,10 @@
 """Specialise: a sum over an index that a guard fixes is the one term, so a one-hot product is a row of the matrix.
 
-Requires: a product term that sums over ``v``, and either a guard ``v == x[t,n]`` of its own, or a factor ``o[t,n,v]`` whose only equation
-is ``o[t,n,v] += c`` under the guard ``v == x[t,n]``. Ensures: ``v`` is gone, ``W[i,v]*o[t,n,v]`` reads ``W[i, x[t,n]]``. Law: the sum has one
-instance at most; where x is nowhere, or outside the range of v, it has none, and the new term is 0 too: a
-factor read at the bare ``v`` is then outside its tensor (law 8). Cost: linear.
+Requires: a product term that sums over ``v``, and either a guard ``v == x[t,n]`` of its own, or a factor ``o[t,n,v]``
+whose only equation is ``o[t,n,x[t,n]] += c`` or ``o[t,n,v] += c`` under the guard ``v == x[t,n]``. Ensures: ``v`` is
+gone, ``W[i,v]*o[t,n,v]`` reads ``W[i, x[t,n]]``. Law: the sum has one instance at most; where x is nowhere, or
+outside the range of v, it has none, and the new term is 0 too: a factor read at the bare ``v`` is then outside its
+tensor (law 8). Cost: linear.
 
 >>> from symbolic.program import *
 >>> import sympy as sp
@@ -26,8 +27,8 @@ import sympy as sp
 from sympy import Expr, Indexed
 from sympy.core.relational import Relational
 
-from symbolic.analysis import affine, is_equal, is_nonnegative, subscript_range
-from symbolic.program import Equation, IndexName, Program, Reduction, index_symbols, tensor_of
+from symbolic.analysis import affine, index_reads, is_equal, is_nonnegative, subscript_range
+from symbolic.program import Equation, Index, IndexName, Program, Reduction, index, index_symbols, tensor_of
 from symbolic.rewrite.terms import is_pointwise, operands, powers, renumbered, solve, substitute
 from symbolic.rewrite.values import inside, is_met, is_somewhere, ranges_of
 
@@ -38,7 +39,11 @@ NAME = "specialise"
 
 def specialise(program: Program, keep: frozenset[str]) -> Program:
     """The program without sums over indices that an equality fixes."""
-    deltas = {name: rows[0] for name, rows in program.writers.items() if len(rows) == 1 and _is_delta(rows[0])}
+    deltas = {}
+    for name, writers in program.writers.items():
+        delta = _delta(writers[0], program) if len(writers) == 1 else None
+        if delta is not None:
+            deltas[name] = delta
     rows = []
     for equation in program.equations:
         opened = _opened(equation, deltas, program)
@@ -46,12 +51,23 @@ def specialise(program: Program, keep: frozenset[str]) -> Program:
     return program.with_equations(rows)
 
 
-def _is_delta(equation: Equation) -> bool:
-    """``o[..., v] += c`` under an equality."""
-    return (
-        is_pointwise(equation) and not operands(equation.body)
-        and any(isinstance(guard, sp.Eq) for guard in equation.guards)
-    )
+def _delta(equation: Equation, program: Program) -> Equation | None:
+    """``o[..., v] += c`` under an equality that fixes v; a write at ``x[...]`` is one at v under ``v == x[...]``."""
+    if operands(equation.body) or equation.reduction is not Reduction.SUM:
+        return None
+    tensor, indices, guards = program.tensor(equation.name), list(equation.indices), list(equation.guards)
+    subscripts = list(equation.target.indices)
+    taken = {i.symbol for i in indices}
+    for axis, part in enumerate(subscripts):
+        if not index_reads((part,)):
+            continue
+        symbol = next(s for s in map(index, (f"v_{k}" for k in range(axis, axis + len(taken) + 1))) if s not in taken)
+        taken.add(symbol)
+        subscripts[axis] = symbol
+        indices.append(Index(symbol, *tensor.bounds(axis)))
+        guards.append(sp.Eq(symbol, part))
+    made = replace(equation, target=tensor.at(subscripts), indices=tuple(indices), guards=tuple(guards))
+    return made if any(isinstance(guard, sp.Eq) for guard in guards) and is_pointwise(made) else None
 
 
 def _opened(equation: Equation, deltas: dict[str, Equation], program: Program) -> Equation:
@@ -88,8 +104,10 @@ def _without(equation: Equation, guard: Relational, program: Program) -> Equatio
             continue
         others = tuple(g for g in equation.guards if g is not guard)
         smaller = replace(equation, indices=tuple(i for i in equation.indices if i is not over))
-        if not (_always_inside(value, over.lower, over.upper, smaller, program)
-                or _vanishes(equation, symbol, over.lower, over.upper, program)):
+        if not (
+            _always_inside(value, over.lower, over.upper, smaller, program)
+            or _vanishes(equation, symbol, over.lower, over.upper, program)
+        ):
             continue
         rule = {symbol: value}
         guards = tuple(g for g in (substitute(other, rule) for other in others) if g is not sp.true)

@@ -42,8 +42,8 @@ class Use:
 def staged(
     uses: Sequence[Use], rows: Sequence[Equation], program: Program, names: Names, number: int, rule: str, wanted: str
 ) -> tuple[Tensor, Equation, tuple[tuple[Use, Indexed], ...]] | None:
-    """A tensor for the common term of ``uses``, the equation that computes it, and the uses that it serves, each with the entry to
-    read; ``None`` where it would serve fewer than two equations.
+    """A tensor for the common term of ``uses``, the equation that computes it, and the uses that it serves, each with the
+    entry to read; ``None`` where it would serve fewer than two equations.
 
     The equation computes the term where one use, the base, computes it: over its domain and under those of its guards that
     the others share; a use is served if all its instances are proved to be among them (law 4).
@@ -59,8 +59,12 @@ def staged(
         if len({use.row for use in served}) < 2 or (best is not None and len(served) <= len(best[2])):
             continue
         derived = any(program.tensor(tensor_of(e)).role in DERIVED for e in operands(equation.body))
-        tensor = Tensor(wanted, tuple(axis.extent for axis in axes), Role.ADJOINT if derived else Role.INTERMEDIATE,
-                        margin=tuple(axis.margin for axis in axes))
+        tensor = Tensor(
+            wanted,
+            tuple(axis.extent for axis in axes),
+            Role.ADJOINT if derived else Role.INTERMEDIATE,
+            margin=tuple(axis.margin for axis in axes),
+        )
         best = tensor, replace(equation, numbers=(number,), origin=Origin(rule, source.numbers)), served
         if len(served) == len(uses):
             break
@@ -71,8 +75,9 @@ def staged(
     # The axes in the order in which the first use names its indices: [t,n,j], not [j,t,n].
     symbols = [i.symbol for i in rows[served[0].row].indices]
     order = sorted(range(rank), key=lambda k: _first(served[0].places[k], symbols))
-    tensor = Tensor(names.fresh(wanted), tuple(tensor.shape[k] for k in order), tensor.role,
-                    margin=tuple(tensor.margin[k] for k in order))
+    tensor = Tensor(
+        names.fresh(wanted), tuple(tensor.shape[k] for k in order), tensor.role, margin=tuple(tensor.margin[k] for k in order)
+    )
     indices = tuple(equation.indices[k] for k in order)
     equation = replace(equation, target=tensor.at([i.symbol for i in indices]), indices=indices + equation.indices[rank:])
     return tensor, equation, tuple((use, tensor.at([use.places[k] for k in order])) for use in served)

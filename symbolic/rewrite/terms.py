@@ -1,7 +1,7 @@
 """What the rewrite rules share: walking and comparing terms, and what they cost.
 
-Two terms are compared modulo the names of their indices and integer offsets: ``tanh(c[t+1,n,i])`` and ``tanh(c[s,m,j])`` have
-one canonical form, ``tanh(c[_0,_1,_2])``, and differ in what stands for ``_0, _1, _2``.
+Two terms are compared modulo the names of their indices and integer offsets: ``tanh(c[t+1,n,i])`` and
+``tanh(c[s,m,j])`` have one canonical form, ``tanh(c[_0,_1,_2])``, and differ in what stands for ``_0, _1, _2``.
 """
 
 from __future__ import annotations
@@ -15,12 +15,25 @@ import sympy as sp
 from sympy import Expr, Indexed
 
 from symbolic.analysis import affine
-from symbolic.functions import row_of
+from symbolic.cost import operations
 from symbolic.program import Equation, IndexName, Reduction, index, index_symbols, reads, tensor_of
 
 __all__ = [
-    "Canonical", "apply_to_body", "bottom_up", "canonical", "cost", "head", "is_pointwise", "occurrences", "operands", "powers",
-    "renumbered", "solve", "split_terms", "substitute",
+    "Canonical",
+    "apply_to_body",
+    "bottom_up",
+    "canonical",
+    "cost",
+    "head",
+    "is_dear",
+    "is_pointwise",
+    "occurrences",
+    "operands",
+    "powers",
+    "renumbered",
+    "solve",
+    "split_terms",
+    "substitute",
 ]
 
 CHEAP = 8
@@ -81,18 +94,13 @@ def powers(expr: Expr) -> dict[Expr, Expr]:
 
 @lru_cache(maxsize=65536)
 def cost(expr: Expr) -> int:
-    """Floating point operations of one evaluation, by the table of functions; a division counts four, a general power eight."""
-    if isinstance(expr, Indexed) or not expr.args:
-        return 0
-    below = sum(cost(part) for part in expr.args)
-    if expr.is_Add or expr.is_Mul:
-        return below + sum(1 for part in expr.args if part != -1) - 1
-    if expr.is_Pow:
-        if expr.exp.is_Integer:
-            return below + (4 if expr.exp < 0 else 0) + min(abs(int(expr.exp)) - 1, 6)
-        return below + 8
-    row = row_of(expr)
-    return below + (row.cost if row is not None else 0)
+    """Floating point operations of one evaluation, by the table of functions."""
+    return operations(expr)
+
+
+def is_dear(term: Expr) -> bool:
+    """Whether a term is worth reading from where it is stored: it calls a function, divides or takes a root."""
+    return any(cost(base) >= CHEAP or not (power.is_Integer and power > 0) for base, power in powers(term).items())
 
 
 def substitute(expr: Any, rule: Mapping[Any, Any]) -> Any:
@@ -100,8 +108,12 @@ def substitute(expr: Any, rule: Mapping[Any, Any]) -> Any:
     expr = expr.xreplace(rule)
     if all(value.is_Symbol for value in rule.values()):
         return expr
-    rough = {entry: entry.func(entry.base, *map(tidy, entry.indices)) for entry in expr.atoms(Indexed) if entry.indices
-             if any(_is_rough(part) for part in entry.indices)}
+    rough = {
+        entry: entry.func(entry.base, *map(tidy, entry.indices))
+        for entry in expr.atoms(Indexed)
+        if entry.indices
+        if any(_is_rough(part) for part in entry.indices)
+    }
     return expr.xreplace(rough) if rough else expr
 
 
@@ -125,8 +137,7 @@ def tidy(part: Expr) -> Expr:
 # ---- indices -----------------------------------------------------------------------------------------------------------
 
 
-def solve(pattern: tuple[Expr, ...], subscripts: tuple[Expr, ...], symbols: frozenset[IndexName]
-          ) -> dict[IndexName, Expr] | None:
+def solve(pattern: tuple[Expr, ...], subscripts: tuple[Expr, ...], symbols: frozenset[IndexName]) -> dict[IndexName, Expr] | None:
     """Values of ``symbols`` that make ``pattern`` equal to ``subscripts``, or ``None``.
 
     Each symbol must stand alone in some subscript with coefficient +1 or -1; subscripts that hold none must be the same.

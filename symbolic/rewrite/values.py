@@ -1,7 +1,8 @@
-"""What an entry is worth: seeing through a read to the expression that defines it, and the reverse, where that is proved.
+"""What an entry is worth: seeing through a read to the expression that defines it, and the reverse, where that is
+proved.
 
-Both directions need the law of reuse (law 17): over the reader's domain and under its guards, the instance is there and no other
-equation writes the entry.
+Both directions need the law of reuse (law 17): over the reader's domain and under its guards, the instance is there
+and no other equation writes the entry.
 """
 
 from __future__ import annotations
@@ -25,10 +26,8 @@ def ranges_of(equation: Equation) -> dict[IndexName, Index]:
 
 
 def is_met(entry: Indexed, reader: Equation, program: Program) -> bool:
-    """Whether the read is proved to meet an entry for every instance: in bounds, and through no index read that may be nowhere."""
-    return in_bounds(entry, reader, program) and all(
-        is_somewhere(inner, reader, program) for inner in index_reads(entry.indices)
-    )
+    """Whether the read is proved to meet an entry for every instance: in bounds, through no index read that may be nowhere."""
+    return in_bounds(entry, reader, program) and all(is_somewhere(inner, reader, program) for inner in index_reads(entry.indices))
 
 
 def is_somewhere(entry: Indexed, reader: Equation, program: Program) -> bool:

@@ -1,0 +1,415 @@
+"""The command line: what each command prints, its exit status, and that nothing is written where something is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codegen import cli
+from symbolic import ChainruleError, MachineError
+from tests.conftest import ROOT, Run
+
+COMMANDS = ("generate", "derive", "check", "show", "layers", "schema", "demo")
+SMALL = """\
+name: {name}
+dtype: float64
+inputs: {{x: [N, D], t: [N]}}
+sizes: {{D: 3}}
+layers:
+  - name: out
+    type: equations
+    parameters: {{w: [D]}}
+    equations: |
+      a[n] = w[k]*x[n,k]
+      y[n] = tanh(a[n])
+    output: y
+loss: {{type: mse, prediction: out, target: t}}
+"""
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL.format(name="small"), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Run the command in this process: (status, output, errors)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = cli._run([str(a) for a in arguments])
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return run
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+# ---- help ------------------------------------------------------------------------------------------------------------
+
+
+def test_help_lists_every_command(call: Any) -> None:
+    status, out, _ = call("--help")
+    assert status == 0
+    assert [c for c in COMMANDS if c not in out] == []
+    assert "compare" not in out
+    assert "analyze" not in out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_each_command_has_an_example(call: Any, command: str) -> None:
+    status, out, _ = call(command, "--help")
+    assert status == 0
+    assert re.search(rf"Example: chainrule {command}\b", out)
+
+
+def test_no_command_shows_help(call: Any) -> None:
+    status, out, err = call()
+    assert status == 2
+    assert "Usage: chainrule" in out + err
+
+
+def test_help_is_fast_and_imports_no_sympy(chainrule: Run) -> None:
+    # The bar is 0.4 s on a quiet machine; what makes it hold is that nothing heavy is imported.
+    heavy = "{'sympy', 'numpy', 'pydantic', 'jinja2'}"
+    script = f"import sys, codegen.cli as c; c._run(['--help']); print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_version(call: Any) -> None:
+    status, out, _ = call("--version")
+    assert status == 0
+    assert out.startswith("chainrule")
+
+
+@pytest.mark.parametrize("arguments", [["compare", "a.yaml", "b.py"], ["generate"], ["check", "--size"], ["show", "--nope"]])
+def test_wrong_calls_have_status_2_and_no_traceback(call: Any, arguments: list[str]) -> None:
+    status, _, err = call(*arguments)
+    assert status == 2
+    assert re.search(r"^(Error|Usage): ", err, re.MULTILINE)
+    assert "Traceback" not in err
+
+
+# ---- generate --------------------------------------------------------------------------------------------------------
+
+
+def test_generate_prints_path_lines_and_cost(call: Any, small: Path, tmp_path: Path) -> None:
+    status, out, err = call("generate", small, "--out", "made")
+    assert (status, err) == (0, "")
+    assert re.fullmatch(r"made/small\.py  \d+ lines  .*N.* FLOPs, .*N.* bytes\n", out.replace(os.sep, "/"))
+    assert files_in(tmp_path / "made") == ["__init__.py", "small.py"]
+    text = (tmp_path / "made" / "small.py").read_text(encoding="utf-8")
+    assert int(out.split()[1]) == text.count("\n")
+
+
+def test_generated_file_is_what_the_python_interface_writes(call: Any, small: Path, tmp_path: Path) -> None:
+    import codegen
+    import symbolic
+
+    assert call("generate", small, "--out", "a")[0] == 0
+    codegen.generate(symbolic.load(small), out=tmp_path / "b")
+    assert (tmp_path / "a" / "small.py").read_bytes() == (tmp_path / "b" / "small.py").read_bytes()
+
+
+def test_generate_several_specs_and_targets(call: Any, small: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text(SMALL.format(name="other"), encoding="utf-8")
+    status, out, _ = call("generate", small, other, "--target", "numpy", "--target", "latex", "--out", "made")
+    assert status == 0
+    assert len(out.splitlines()) == 4
+    assert files_in(tmp_path / "made") == ["__init__.py", "other.py", "other.tex", "small.py", "small.tex"]
+
+
+def test_generate_dtype_and_wrt(call: Any, small: Path, tmp_path: Path) -> None:
+    assert call("generate", small, "--dtype", "float32", "--wrt", "all", "--out", "made")[0] == 0
+    text = (tmp_path / "made" / "small.py").read_text(encoding="utf-8")
+    assert "float32" in text
+    assert '"x": ' in text
+
+
+def test_an_existing_init_is_kept(call: Any, small: Path, tmp_path: Path) -> None:
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "__init__.py").write_text("mine = 1\n", encoding="utf-8")
+    assert call("generate", small, "--out", "made")[0] == 0
+    assert (tmp_path / "made" / "__init__.py").read_text(encoding="utf-8") == "mine = 1\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--target", "c"], r"chainrule: --target c: expected numpy or latex, found 'c'\n"),
+        (["--target", "numpi"], r"chainrule: --target numpi: expected .*, found 'numpi'; did you mean 'numpy'\?\n"),
+        (["--dtype", "float16"], r"chainrule: --dtype float16: expected float32 or float64, found 'float16'; .*\n"),
+        (["--wrt", "out.W"], r"chainrule: .*'out\.W'.*did you mean 'out\.w'\?.*\n"),
+        (["--wrt", ""], r"chainrule: .*\n"),
+    ],
+)
+def test_generate_refuses_and_writes_nothing(
+    call: Any, small: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    status, out, err = call("generate", small, "--out", "made", *arguments)
+    assert (status, out) == (2, "")
+    assert re.fullmatch(message, err)
+    assert not (tmp_path / "made").exists()
+
+
+def test_two_models_of_one_name_are_refused_before_anything_is_written(call: Any, small: Path, tmp_path: Path) -> None:
+    twin = tmp_path / "twin.yaml"
+    twin.write_text(SMALL.format(name="small"), encoding="utf-8")
+    status, out, err = call("generate", small, twin, "--out", "made")
+    assert (status, out) == (2, "")
+    assert re.fullmatch(r"chainrule: .*twin\.yaml: expected models of different names, found 'small' here and in .*\n", err)
+    assert not (tmp_path / "made").exists()
+
+
+def test_one_wrong_spec_stops_all(call: Any, small: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(SMALL.format(name="bad").replace("type: mse", "type: msee"), encoding="utf-8")
+    status, out, err = call("generate", small, bad, "--out", "made")
+    assert (status, out) == (2, "")
+    assert re.match(r"chainrule: .*bad\.yaml:13:\d+: loss.*msee.*did you mean 'mse'", err)
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("name", ["missing.yaml", ".", "empty.yaml", "list.yaml", "binary.yaml"])
+def test_files_that_are_no_specs(call: Any, tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty.yaml").write_bytes(b"")
+    (tmp_path / "list.yaml").write_bytes(b"- 1\n")
+    (tmp_path / "binary.yaml").write_bytes(bytes(range(256)))
+    for command in ("generate", "derive", "check", "show"):
+        status, out, err = call(command, tmp_path / name)
+        assert (status, out) == (2, "")
+        assert re.match(r"chainrule: .*:\d+:\d+: expected .*, found .*\n", err)
+        assert "Traceback" not in err
+
+
+def test_output_folder_is_a_file(call: Any, small: Path, tmp_path: Path) -> None:
+    (tmp_path / "made").write_text("mine", encoding="utf-8")
+    status, _, err = call("generate", small, "--out", "made")
+    assert status == 2
+    assert re.match(r"chainrule: made.small\.py: expected a place for a file, found: .*; name another folder", err)
+    assert (tmp_path / "made").read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.skipif(getattr(os, "geteuid", lambda: 0)() == 0, reason="the superuser is refused nothing")
+def test_output_folder_is_refused(call: Any, small: Path, tmp_path: Path) -> None:
+    (tmp_path / "made").mkdir(mode=0o500)
+    status, _, err = call("generate", small, "--out", "made")
+    assert status == 3
+    assert re.match(r"chainrule: made.small\.py: cannot be written: permission denied", err)
+
+
+def test_a_full_disk_leaves_nothing(call: Any, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import errno
+
+    from codegen import files
+
+    whole = files._write_beside
+
+    def fails_at_the_second(path: Path, text: str) -> Path:
+        if path.name == "__init__.py":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return whole(path, text)
+
+    monkeypatch.setattr(files, "_write_beside", fails_at_the_second)
+    status, out, err = call("generate", small, "--out", "deep/made")
+    assert (status, out) == (3, "")
+    assert re.match(r"chainrule: .*__init__\.py: cannot be written: no space left on device", err)
+    assert files_in(tmp_path) == ["small.yaml"]
+    assert not (tmp_path / "deep").exists()
+
+
+# ---- derive, show, layers, schema --------------------------------------------------------------------------------------
+
+
+def test_derive_to_the_screen_and_to_a_file(call: Any, small: Path, tmp_path: Path) -> None:
+    status, out, _ = call("derive", small)
+    assert status == 0
+    assert "dL/dout.w" in out
+    status, shown, _ = call("derive", small, "-o", "deep/small.txt")
+    assert (status, shown) == (0, "")
+    assert (tmp_path / "deep" / "small.txt").read_text(encoding="utf-8") == out
+
+
+def test_derive_latex(call: Any, small: Path) -> None:
+    status, out, _ = call("derive", small, "--format", "latex", "--adjoint", "bar")
+    assert status == 0
+    assert out.startswith("\\documentclass")
+    assert "\\bar{y}" in out
+
+
+@pytest.mark.parametrize("arguments", [["--format", "html"], ["--adjoint", "dot"], ["--notation", "matrix"], ["--wrt", "nobody"]])
+def test_derive_refuses(call: Any, small: Path, arguments: list[str]) -> None:
+    status, out, err = call("derive", small, *arguments)
+    assert (status, out) == (2, "")
+    assert arguments[-1] in err or "--notation" in err
+
+
+def test_show(call: Any, small: Path) -> None:
+    status, out, err = call("show", small)
+    assert (status, err) == (0, "")
+    assert "parameters: 3 entries, 24 bytes" in out
+    assert re.search(r"forward: \S*\*N.* FLOPs", out)
+    assert "(1) out.a[n] = sum_k out.w[k]*x[n,k]" in out
+    status, out, _ = call("show", small, "--size", "N=10")
+    assert re.search(r"\nforward: \d+ FLOPs", out)
+
+
+@pytest.mark.parametrize("size", ["N", "N=", "N=0", "N=x", "M=3", "D=4", "N=1e3", "=3", "N=-1"])
+def test_wrong_sizes(call: Any, small: Path, size: str) -> None:
+    for command in ("show", "check"):
+        status, out, err = call(command, small, "--size", size)
+        assert (status, out) == (2, "")
+        assert err.startswith(f"chainrule: --size {size}: expected ") or "the spec fixes D = 3" in err
+
+
+def test_a_size_given_twice(call: Any, small: Path) -> None:
+    status, _, err = call("show", small, "--size", "N=3", "--size", "N=4")
+    assert status == 2
+    assert "expected each size once, found 'N' again" in err
+
+
+def test_layers_lists_the_catalogue(call: Any) -> None:
+    status, out, _ = call("layers")
+    assert status == 0
+    for name in ("lstm", "conv2d", "softmax_cross_entropy", "adagrad", "global_norm", "orthogonal"):
+        assert name in out
+
+
+def _catalogue() -> list[str]:
+    from codegen.catalogue import _others
+    from symbolic.layers import SUMMARIES
+
+    return [*SUMMARIES, *(name for table in _others().values() for name in table)]
+
+
+@pytest.mark.parametrize("name", _catalogue())
+def test_each_entry_shows_its_equations(call: Any, name: str) -> None:
+    status, out, err = call("layers", name)
+    assert (status, err) == (0, "")
+    assert out.startswith(f"{name}: ")
+    assert re.search(r"\[.*\] *(\+?=) |loss = |return ", out)
+
+
+def test_unknown_entry(call: Any) -> None:
+    status, _, err = call("layers", "lstn")
+    assert status == 2
+    assert "found 'lstn'; did you mean 'lstm'?" in err
+
+
+def test_schema_is_json(call: Any) -> None:
+    status, out, _ = call("schema")
+    assert status == 0
+    assert json.loads(out)["type"] == "object"
+
+
+# ---- check -------------------------------------------------------------------------------------------------------------
+
+
+def test_check_prints_a_table(call: Any, small: Path) -> None:
+    status, out, _ = call("check", small, "--nodes", "--size", "N=4")
+    assert status == 0
+    assert re.search(r"small: numpy, float64, D=3, N=4, seed 0, loss \d", out)
+    assert re.search(r"out\.w +\[3\] +3 entries +1\d\.\d +1\d\.\d +1\d\.\d +OK", out)
+    assert re.search(r"out\.y +\[2\]|out\.y +\[4\]", out)
+    assert re.search(r"perturbing every entry takes 6 forward passes; backpropagation takes the time of \d", out)
+    assert out.rstrip().splitlines()[-1].startswith("OK: ")
+
+
+def test_check_json(call: Any, small: Path) -> None:
+    status, out, _ = call("check", small, "--json")
+    assert status == 0
+    report = json.loads(out)
+    assert report["verdict"] == "OK"
+    assert report["parameters"][0]["name"] == "out.w"
+    assert report["costs"]["ratio"] > 0
+
+
+def test_check_has_status_1_where_a_gradient_is_wrong(call: Any, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from codegen import pipeline
+
+    whole = pipeline.compile
+
+    def spoilt(model: Any, **options: Any) -> Any:
+        module = whole(model, **options)
+        inner = module.value_and_grad
+
+        def value_and_grad(params: Any, batch: Any, aux: bool = False) -> Any:
+            loss, grads = inner(params, batch)
+            return loss, {name: 1.001 * g for name, g in grads.items()}
+
+        module.value_and_grad = value_and_grad
+        return module
+
+    monkeypatch.setattr(pipeline, "compile", spoilt)
+    status, out, _ = call("check", small)
+    assert status == 1
+    assert re.search(r"out\.w .*WRONG  out\.w\[\d\]: ", out)
+
+
+# ---- the process -------------------------------------------------------------------------------------------------------
+
+
+def test_exit_statuses_of_errors(call: Any, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def raising(error: BaseException) -> None:
+        def stages(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr("codegen.pipeline.stages", stages)
+
+    raising(ChainruleError("two"))
+    assert call("derive", small) == (2, "", "chainrule: two\n")
+    raising(MachineError("three"))
+    assert call("derive", small) == (3, "", "chainrule: three\n")
+    raising(KeyboardInterrupt())
+    assert call("derive", small) == (130, "", "chainrule: interrupted\n")
+    raising(ZeroDivisionError("ours"))
+    status, _, err = call("derive", small)
+    assert status == cli.BUG
+    assert "ZeroDivisionError: ours" in err
+    assert "this is a bug in Chainrule" in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes")
+def test_a_closed_pipe_is_no_error(specs: Path) -> None:
+    command = f"{sys.executable} -m codegen.cli derive {specs / 'lstm_lm.yaml'} | head -n 1"
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "lstm_lm: the gradient, derived\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_interrupted_from_outside(specs: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "codegen.cli", "check", str(specs / "lstm_lm.yaml")]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        time.sleep(2.5)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "chainrule: interrupted\n")
+
+
+def test_generate_as_a_process_outside_the_checkout(chainrule: Run, tmp_path: Path) -> None:
+    shutil.copy(ROOT / "specs" / "scalar.yaml", tmp_path / "scalar.yaml")
+    done = chainrule("generate", "scalar.yaml")
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = subprocess.run([sys.executable, "-c", "from generated import scalar; print(sorted(scalar.PARAMETERS))"], cwd=tmp_path,
+                           capture_output=True, text=True, check=True)
+    assert shown.stdout == "['x', 'y', 'z']\n"
