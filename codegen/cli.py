@@ -123,8 +123,9 @@ def _render(model: Model, target: str, options: Options) -> tuple[dict[str, str]
         return {f"{model.name}.tex": emit(derivation_of(stages(model, options)))}, ""
     from symbolic.cost import cost
 
+    done = stages(model, options)
     itemsize = 8 if (options.dtype or model.dtype) == "float64" else 4
-    return render(model, target, options), str(cost(stages(model, options).optimised, itemsize))
+    return render(model, target, options, done), str(cost(done.optimised, itemsize))
 
 
 @app.command(epilog="Example: chainrule derive specs/lstm_lm.yaml --wrt lstm.U --format latex -o lstm.tex")

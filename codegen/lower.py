@@ -10,12 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import sympy as sp
 from sympy import Expr, Indexed
 
 from codegen.schedule import Loop, Node, Statement
-from symbolic.analysis import affine, are_apart, at_most, index_reads, is_nonnegative, lies_in, subscript_range
+from symbolic.analysis import (
+    Affine,
+    affine,
+    are_apart,
+    at_most,
+    index_reads,
+    is_nonnegative,
+    lies_in,
+    subscript_range,
+)
 from symbolic.program import Equation, Index, IndexName, Program, Role, Tensor, index_symbols, is_index_read, tensor_of
 
 __all__ = ["Storage", "lower", "plan_storage", "vanishes"]
@@ -32,7 +42,7 @@ class Storage:
     before: tuple[Expr, ...]
     after: tuple[Expr, ...]
 
-    @property
+    @cached_property
     def extents(self) -> tuple[Expr, ...]:
         return tuple(n + a + b for n, a, b in zip(self.tensor.shape, self.before, self.after, strict=True))
 

@@ -118,8 +118,13 @@ def names_of(program: Program, wrt: str | tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-def render(model: Model, target: str = "numpy", options: Options | None = None) -> dict[str, str]:
-    """The text of every file of a target, by file name. Raises SpecError for an unknown target or dtype."""
+def render(
+    model: Model, target: str = "numpy", options: Options | None = None, done: Stages | None = None
+) -> dict[str, str]:
+    """The text of every file of a target, by file name; ``done``: its stages, where the caller has them already.
+
+    Raises SpecError for an unknown target or dtype.
+    """
     options = options or Options()
     if target not in TARGETS:
         raise SpecError(f"unknown target '{target}'{nearest(target, TARGETS)}; known: {', '.join(TARGETS)}")
@@ -128,7 +133,7 @@ def render(model: Model, target: str = "numpy", options: Options | None = None) 
         raise SpecError(f"unknown dtype '{dtype}'{nearest(dtype, DTYPES)}; known: {', '.join(DTYPES)}")
     from codegen.numpy.emit import Prepared, Unit, emit
 
-    done = stages(model, options)
+    done = done or stages(model, options)
     units = [Unit("value_and_grad", done.optimised, done.wrt), Unit("loss", done.loss), Unit("predict", done.predict)]
     if done.jvp is not None:
         units.append(Unit("jvp", done.jvp, done.wrt, {n: done.jvp.tangents[n] for n in done.wrt}))

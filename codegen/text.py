@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import sympy as sp
@@ -49,6 +50,7 @@ class TextPrinter(StrPrinter):  # type: ignore[misc]
 _PRINTER = TextPrinter()
 
 
+@lru_cache(maxsize=65536)
 def text(expr: Any) -> str:
     """An expression as text."""
     return str(_PRINTER.doprint(expr))

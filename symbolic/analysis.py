@@ -184,14 +184,27 @@ def _proved(expr: Expr) -> bool:
     if index_symbols(expr):
         return False
     if expr.has(sp.Max) or expr.has(sp.Min):
-        # Of the extremes only a maximum with a part that is proved is decided here.
-        return isinstance(expr, sp.Max) and any(_proved(part) for part in expr.args)
+        return _proved_of_parts(expr)
     if expr.has(sp.floor) or expr.has(sp.ceiling):
         return _proved_rounded(expr)
     if not expr.is_polynomial(*expr.free_symbols):
         return False
     shifted = sp.expand(expr.xreplace({s: s + 1 for s in expr.free_symbols}))
     return all(term.as_coeff_Mul()[0] >= 0 for term in sp.Add.make_args(shifted))
+
+
+def _proved_of_parts(expr: Expr) -> bool:
+    """``c*min(a, b) + r >= 0``, c > 0, needs both ``c*a + r >= 0`` and ``c*b + r >= 0``; one is enough where c < 0; a maximum is
+    the other way round."""
+    atom = min(expr.atoms(sp.Max, sp.Min), key=sp.default_sort_key)
+    marker = sp.Dummy("extreme")
+    replaced = sp.expand(expr.xreplace({atom: marker}))
+    coefficient = replaced.coeff(marker)
+    rest = replaced - coefficient * marker
+    if not coefficient.is_number or rest.has(marker):
+        return False
+    every = (coefficient > 0) == isinstance(atom, sp.Min)
+    return (all if every else any)(_proved(sp.expand(rest + coefficient * part)) for part in atom.args)
 
 
 def _proved_rounded(expr: Expr) -> bool:

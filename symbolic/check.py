@@ -14,7 +14,7 @@ import sympy as sp
 from sympy import Expr, Indexed
 from sympy.core.relational import Relational
 
-from symbolic.analysis import affine, in_bounds, index_reads, is_equal, is_nonnegative
+from symbolic.analysis import affine, at_most, in_bounds, index_reads
 from symbolic.errors import ProgramError, nearest
 from symbolic.functions import row_of, where
 from symbolic.program import (
@@ -29,7 +29,7 @@ from symbolic.program import (
     tensor_of,
 )
 
-__all__ = ["check"]
+__all__ = ["check", "plain_cycle"]
 
 
 def check(program: Program) -> Program:
@@ -185,14 +185,11 @@ class _Checker:
                     continue
                 lower, upper = tensor.bounds(axis)
                 over = ranges[part]
-                if not (self.at_most(lower, over.lower) and self.at_most(over.upper, upper)):
+                if not (at_most(lower, over.lower, self.program) and at_most(over.upper, upper, self.program)):
                     self.fail(
                         f"index '{part}' runs over {over.lower}..{over.upper - 1} and stands bare in {entry}, whose axis "
                         f"{axis} is {lower}..{upper - 1}; only composite subscripts may leave their bounds"
                     )
-
-    def at_most(self, a: Expr, b: Expr) -> bool:
-        return is_equal(a, b, self.program) or is_nonnegative(b - a, self.program)
 
     def borders(self) -> None:
         """Law 5: a body that is not finite where a read is out of bounds, and so 0, needs a guard."""
@@ -242,35 +239,43 @@ def _known(program: Program, name: str, what: str) -> Any:
 
 
 def _check_cycles(program: Program) -> None:
-    """No entry depends on itself: here where entry [0,...,0] needs entry [0,...,0] of every tensor of a cycle; cycles with
-    shifts are the scheduler's to judge."""
+    """No entry depends on itself, as far as a cycle without shifts shows it; cycles with shifts are the scheduler's to judge."""
+    found = plain_cycle(program.equations)
+    if found is not None:
+        names, equation = found
+        _fail(program, f"a cyclic definition: {' <- '.join(names)} with no shift on any axis\n    {equation}")
+
+
+def plain_cycle(equations: Iterable[Equation]) -> tuple[list[str], Equation] | None:
+    """Tensors that need each other with no shift on any axis, the first repeated at the end, and the equation of the first.
+
+    Law: where every subscript is bare (or 0), every index starts at 0 and no guard holds instances off, entry [0,...,0]
+    reads entry [0,...,0]; a cycle of such reads has no value.
+    """
     needs: dict[str, dict[str, Equation]] = {}
-    for equation in program.equations:
+    for equation in equations:
         if equation.guards or any(i.lower != 0 for i in equation.indices) or not _at_origin(equation.target.indices):
             continue
         for entry in equation.reads:
-            if tensor_of(entry) in program.writers and _at_origin(entry.indices):
+            if _at_origin(entry.indices):
                 needs.setdefault(equation.name, {}).setdefault(tensor_of(entry), equation)
-    state: dict[str, int] = {}
+    done: set[str] = set()
     for root in needs:
-        path: list[tuple[str, list[str]]] = [(root, list(needs[root]))] if root not in state else []
-        if path:
-            state[root] = 1
-        while path:
-            name, rest = path[-1]
-            if not rest:
-                state[name] = 2
-                path.pop()
-                continue
-            following = rest.pop()
-            if state.get(following) == 1:
-                names = [n for n, _ in path]
-                cycle = [*names[names.index(following) :], following]
-                equation = needs[name][following]
-                _fail(program, f"a cyclic definition: {' <- '.join(reversed(cycle))} with no shift on any axis\n    {equation}")
-            if following in needs and following not in state:
-                state[following] = 1
-                path.append((following, list(needs[following])))
+        path, rest, on_path = [root], [iter(needs[root])], {root}
+        while path and root not in done:
+            following = next(rest[-1], None)
+            if following is None:
+                on_path.discard(path[-1])
+                done.add(path.pop())
+                rest.pop()
+            elif following in on_path:
+                cycle = [*path[path.index(following) :], following]
+                return cycle, needs[cycle[0]][cycle[1]]
+            elif following in needs and following not in done:
+                path.append(following)
+                on_path.add(following)
+                rest.append(iter(needs[following]))
+    return None
 
 
 def _at_origin(subscripts: Iterable[Expr]) -> bool:

@@ -93,20 +93,25 @@ def volume(extents: Iterable[Any]) -> Expr:
 
 
 def operations(expr: Any) -> int:
-    """Operations to compute an expression once, its reads being at hand."""
-    if isinstance(expr, Indexed) or not expr.args:
+    """Operations to compute an expression once, its reads being at hand and what has only sizes in it being a number."""
+    if _is_number(expr) or isinstance(expr, Indexed) or not expr.args:
         return 0
     inner = sum(map(operations, expr.args))
-    if expr.is_Add:
-        return inner + len(expr.args) - 1
-    if expr.is_Mul:
-        return inner + len([a for a in expr.args if a != -1]) - 1 if len(expr.args) > 1 else inner
+    if expr.is_Add or expr.is_Mul:
+        numbers = [part for part in expr.args if _is_number(part)]
+        free = expr.is_Mul and numbers == [-1]
+        return inner + len(expr.args) - len(numbers) + bool(numbers and not free) - 1
     if expr.is_Pow:
         return inner + _power(expr.exp)
     if isinstance(expr, Relational):
         return inner + 1
     row = row_of(expr)
     return inner + (row.cost if row else 1)
+
+
+def _is_number(expr: Any) -> bool:
+    """Whether nothing in it varies from instance to instance."""
+    return not expr.has(Indexed) and not expr.atoms(IndexName)
 
 
 def _power(exponent: Expr) -> int:

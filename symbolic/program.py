@@ -48,19 +48,28 @@ __all__ = [
 ]
 
 
-class TensorName(sp.Symbol):  # type: ignore[misc]
+class _Label(sp.Symbol):  # type: ignore[misc]
+    """A symbol whose ``str`` is its name, without a printer: names are compared and sorted everywhere."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return str(self.name)
+
+
+class TensorName(_Label):
     """The label of a tensor; never equal to an index or a size of the same name."""
 
     __slots__ = ()
 
 
-class IndexName(sp.Symbol):  # type: ignore[misc]
+class IndexName(_Label):
     """An iteration index: an integer of any sign."""
 
     __slots__ = ()
 
 
-class Size(sp.Symbol):  # type: ignore[misc]
+class Size(_Label):
     """A symbolic extent: an integer of at least 1."""
 
     __slots__ = ()
@@ -155,8 +164,7 @@ class Tensor:
         return sp.Integer(-before), self.shape[axis] + after if after else self.shape[axis]
 
     def __getitem__(self, subscripts: Any) -> Indexed:
-        parts = subscripts if isinstance(subscripts, tuple) else (subscripts,)
-        return Indexed(self.base, *map(sp.sympify, parts))
+        return self.at(subscripts if isinstance(subscripts, tuple) else (subscripts,))
 
     def at(self, subscripts: Sequence[Expr]) -> Indexed:
         """The read at these subscripts (also for rank 0, where ``[]`` has no Python spelling)."""
@@ -193,11 +201,15 @@ class Scalar(Indexed):  # type: ignore[misc]
 
 def read(name: str, subscripts: Sequence[Expr] = (), integer: bool = False) -> Indexed:
     """``name[subscripts]`` as a SymPy expression."""
-    base = _base(name, integer)
-    return Indexed(base, *map(sp.sympify, subscripts)) if subscripts else Scalar(base)
+    return _entry(name, tuple(map(sp.sympify, subscripts)), integer)
 
 
 @lru_cache(maxsize=65536)
+def _entry(name: str, subscripts: tuple[Expr, ...], integer: bool) -> Indexed:
+    base = _base(name, integer)
+    return Indexed(base, *subscripts) if subscripts else Scalar(base)
+
+
 def tensor_of(entry: Indexed) -> str:
     """The name of the tensor that a read or a target belongs to."""
     return str(entry.base.label.name)
@@ -317,7 +329,7 @@ class Equation:
     numbers: tuple[int, ...] = ()
     origin: Origin = field(default_factory=Origin)
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The name of the target tensor."""
         return tensor_of(self.target)

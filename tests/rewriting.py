@@ -47,7 +47,7 @@ def program(
             Kind.INDEX,
             below=parse_extent(below, known),
             ignore=(ignore or {}).get(n),
-            low=(low or {}).get(n, 0),
+            low=sp.Integer((low or {}).get(n, 0)),
         )
     for n, s in (states or {}).items():
         spec, margin = s if isinstance(s, tuple) else (s, ())

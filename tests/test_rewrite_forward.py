@@ -263,6 +263,37 @@ def test_sums_of_exponentials_that_stay_as_they_are(name: str, text: str) -> Non
     assert [line for line in lines(forward(p)) if "max over" in line] == before
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "s[t] = sum(exp(z[t,k])*(1 + s[t-1]), over=k)",
+        "s[t] = sum(exp(z[t,k] - s[t-1]), over=k)",
+        "e[t,k] = exp(z[t,k])*(1 + s[t-1])\ns[t] = sum(e[t,k], over=k)",
+    ],
+)
+def test_sums_of_exponentials_that_read_themselves_are_left_alone(text: str) -> None:
+    p = program(f"{text}\nloss = sum(log(s[t]), over=t)", {"z": "T,K"}, states={"s": "T"}, sizes={"T": None, "K": None})
+    assert not any("max over" in line for line in lines(forward(p)))
+    assert_same(*differentiated(p), {"T": 3, "K": 2})
+
+
+def test_a_guard_that_compares_a_sum_of_exponentials_forbids_the_shift() -> None:
+    p = program("s = sum(exp(z[k]), over=k)\nloss = log(s) + sum((s < 3)*z[k], over=k)", {"z": "K"}, sizes={"K": None})
+    assert not any("max over" in line for line in lines(forward(p)))
+    assert_same(*differentiated(p), {"K": 2}, z=np.array([0.1, 0.2]))
+
+
+def test_a_selection_between_a_scaled_term_and_0_is_scaled() -> None:
+    p = program(
+        "e[k] = exp(z[k])\ns = sum(e[k], over=k)\np[k] = where(k < 2, e[k], 0)/s\nq[k] = where(k < 1, e[k]/s, 1)\n"
+        "loss = sum(p[k]**2 + q[k]**2, over=k)",
+        {"z": "K"},
+        sizes={"K": None},
+    )
+    assert any("max over" in line for line in lines(forward(p)))
+    assert_same(*differentiated(p), {"K": 4})
+
+
 def test_a_weighted_sum_of_exponentials_in_a_recurrence() -> None:
     p = program(
         """
@@ -330,6 +361,18 @@ def test_a_one_hot_product_is_a_row_of_the_matrix() -> None:
     plain, rewritten = differentiated(p)
     assert not any(e.name == "o" for e in rewritten.equations)
     assert_same(plain, rewritten, {"T": 3, "H": 2, "V": 4})
+
+
+def test_a_one_hot_written_at_its_label_is_the_same() -> None:
+    p = one_hot("o[t,x[t]] = 1\na[t,i] = W[i,v]*o[t,v]\nloss = sum(a[t,i]**2, over=(t,i))")
+    assert "(2) a[t, i] += W[i, x[t]]" in lines(forward(p))
+    assert_same(*differentiated(p), {"T": 3, "H": 2, "V": 4})
+
+
+def test_a_label_one_further_is_an_affine_subscript() -> None:
+    p = one_hot("o[t,x[t]+1] = 1\na[t,i] = W[i,v]*o[t,v]\nloss = sum(a[t,i]**2, over=(t,i))")
+    assert "(2) a[t, i] += W[i, x[t] + 1]" in lines(forward(p))
+    assert_same(*differentiated(p), {"T": 3, "H": 2, "V": 4}, x=np.array([0, 3, 1]))
 
 
 def test_a_guard_that_fixes_a_summed_index_is_its_value() -> None:

@@ -20,6 +20,7 @@ from codegen.numpy.names import Identifiers
 from codegen.numpy.printer import integer_text
 from codegen.numpy.statements import Writer
 from codegen.numpy.update import update_lines
+from codegen.pack import pack
 from codegen.schedule import schedule
 from symbolic.program import Program, Size, Tensor
 
@@ -121,7 +122,7 @@ def _row(tensor: Tensor, key: str | None = None) -> _Row:
 
 def function(unit: Unit, prepared: Prepared) -> _Function:
     """One function: door, body, result."""
-    program = demand(unit.program)
+    program = pack(demand(unit.program))
     nodes, program = hoist(schedule(program), program)
     nodes = fuse(lower(nodes, program))
     names, codes = Identifiers.of(program)

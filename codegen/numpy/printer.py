@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import sympy as sp
@@ -221,6 +222,7 @@ class _IntegerPrinter(StrPrinter):  # type: ignore[misc]
 _INTEGERS = _IntegerPrinter()
 
 
+@lru_cache(maxsize=65536)
 def integer_text(expr: Expr) -> str:
     """A subscript or an extent as Python text."""
     return str(_INTEGERS.doprint(sp.sympify(expr)))

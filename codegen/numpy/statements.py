@@ -126,11 +126,12 @@ class Writer:
         self._allocate(name)
 
     def _halo_note(self, storage: Storage) -> str:
-        notes = []
+        notes = [storage.tensor.note] if storage.tensor.note and not storage.tensor.is_index else []
         for axis, (before, after) in enumerate(zip(storage.before, storage.after, strict=True)):
-            if before != 0 or after != 0:
-                notes.append(f"axis {axis}: {integer_text(before)} before, {integer_text(after)} after")
-        return f"  # with {'; '.join(notes)}" if notes else ""
+            sides = [f"{integer_text(n)} more {side}" for n, side in ((before, "before"), (after, "after")) if n != 0]
+            if sides:
+                notes.append(f"axis {axis} has {' and '.join(sides)}")
+        return f"  # {'; '.join(notes)}" if notes else ""
 
     def _pad_inputs(self, node: Node) -> None:
         """A padded copy of each input that this node reads outside its bounds."""
@@ -319,6 +320,9 @@ class Writer:
         return str(self.printer.doprint(sp.Mul(self._with_views(scalar, viewer, ()), marker)))
 
     def _masked(self, equation: Equation, viewer: Viewer, operand: Operand, order: tuple[IndexName, ...]) -> Operand:
+        """The operand where the guards hold, else 0; it has the axes of the operand and of the guards, in the given order."""
+        mine = frozenset(operand.labels).union(*(self._labels(g, viewer) for g in equation.guards))
+        order = tuple(label for label in order if label in mine)
         tests = [self._relation(g, viewer, order) for g in equation.guards]
         text = aligned(operand, order).text
         other = "0"
@@ -344,7 +348,7 @@ class Writer:
             value = self._masked(equation, viewer, self._elementwise(equation.body, viewer, order), order)
             self._put(target, value, mode, equation, viewer)
             return
-        if mode is Mode.ASSIGN and order and self._into(equation.body, viewer, target):
+        if mode is Mode.ASSIGN and order and viewer.is_view(equation.target) and self._into(equation.body, viewer, target):
             return
         if mode is Mode.BIND and order and self._bind_in_place(equation, viewer, target):
             return
@@ -426,7 +430,7 @@ class Writer:
         if not target.labels and target.text == storage.code:
             self.emit(f"{target.text} {'=' if mode is Mode.ASSIGN else '+='} {text}")
             return
-        if mode is Mode.ASSIGN:
+        if mode is Mode.ASSIGN and viewer.is_view(equation.target):
             dot = re.fullmatch(r"(.+\.dot\([\w.\[\]: +,-]+)\)", text)
             if dot and value.labels == target.labels and re.fullmatch(r"\w+(\[[\w +-]+\])?", target.text):
                 self.emit(f"{dot[1]}, out={target.text})")
@@ -435,6 +439,7 @@ class Writer:
             if product and value.labels == target.labels and target.labels:
                 self.emit(f"np.matmul({product[1]}, {product[2]}, out={target.text})")
                 return
+        if mode is Mode.ASSIGN:
             self.emit(f"{_place(target)} = {text}")
         else:
             self.emit(f"{_place(target, adding=True)} += {text}")
@@ -652,9 +657,9 @@ class Writer:
             lower = "" if index.lower == 0 else f"{integer_text(index.lower)}, "
             self.emit(f"for {self.plan.code_of_index(symbol)} in range({lower}{integer_text(index.upper)}):")
             self.depth += 1
-        inner = Viewer(self.program, self.storages,
-                       {s: i for s, i in viewer.vector.items() if s not in offsets}, self.loops)
-        target = inner.view(equation.target)
+        rest = {s: i for s, i in viewer.vector.items() if s not in offsets}
+        moving = {s: viewer.vector[s] for s in offsets}
+        target = Viewer(self.program, self.storages, rest, {**self.loops, **moving}).view(equation.target, writing=True)
         slots = [integer_text(s - viewer.vector[s].lower) if s in present else ":" for s in value.labels]
         while slots and slots[-1] == ":":
             slots.pop()

@@ -65,12 +65,15 @@ def iterate(
 
 
 def _iterable(storage: Storage, key: tuple[str, int, str], loop: Loop, program: Program) -> bool:
-    """Whether the access is a view (not a number) and in bounds at every step."""
+    """Whether the access is a view (not a number) whose other subscripts stay the same, in bounds at every step."""
     _, offset, rest = key
+    if any(word not in program.sizes for word in re.findall(r"[A-Za-z_]\w*", rest)):
+        return False  # it moves with this loop (h[t, :t]) or with one inside it
     parts = [part.strip() for part in rest.split(",")[1:]] if rest else []
     axes = len(storage.extents) - 1 - sum(":" not in part for part in parts)
     return (
         axes >= 1
+        and is_nonnegative(loop.upper - loop.lower, program)
         and is_nonnegative(loop.lower + offset, program)
         and is_nonnegative(storage.extents[0] - loop.upper - offset, program)
     )
@@ -99,12 +102,16 @@ def _steps(storage: Storage, key: tuple[str, int, str], loop: Loop, program: Pro
     """The array whose items are the views of all steps, in the order of the loop."""
     name, offset, rest = key
     first, last = sp.expand(loop.lower + offset), sp.expand(loop.upper + offset)
-    if loop.descending:
-        start = "" if is_equal(last, storage.extents[0], program) else integer_text(sp.expand(last - 1))
+    whole = is_equal(last, storage.extents[0], program)
+    if loop.descending and is_nonnegative(loop.upper - loop.lower - 1, program) and (
+        first == 0 or is_nonnegative(first - 1, program)
+    ):
+        start = "" if whole else integer_text(sp.expand(last - 1))
         stop = "" if first == 0 else integer_text(sp.expand(first - 1))
         return f"{name}[{start}:{stop}:-1{rest}]"
-    start = "" if first == 0 else integer_text(first)
-    stop = "" if is_equal(last, storage.extents[0], program) else integer_text(last)
+    start, stop = "" if first == 0 else integer_text(first), "" if whole else integer_text(last)
+    if loop.descending:  # there may be no step at all: T-2::-1 would be the last one where T is 1
+        return f"{name}[{start}:{stop}{rest}][::-1]"
     if not start and not stop and not rest:
         return name
     return f"{name}[{start}:{stop}{rest}]"

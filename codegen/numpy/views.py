@@ -40,6 +40,14 @@ class Operand:
         return self.text if self.atom else f"({self.text})"
 
 
+def _bracketed(parts: Sequence[str]) -> str:
+    """A subscript without the whole axes at its end."""
+    kept = list(parts)
+    while kept and kept[-1] == ":":
+        kept.pop()
+    return f"[{', '.join(kept)}]" if kept else ""
+
+
 def aligned(operand: Operand, order: Sequence[IndexName]) -> Operand:
     """The operand with its axes in the given order, axes it lacks of length 1 (leading ones left out)."""
     present = tuple(label for label in order if label in operand.labels)
@@ -98,11 +106,18 @@ class Viewer:
             return self._split_axes(entry, storage, split)
         if any(len(part) > 1 for part in labels):
             return self._window(entry, storage)
-        parts = [self._plain(storage, axis, s) for axis, s in enumerate(entry.indices)]
-        while parts and parts[-1] == ":":
-            parts.pop()
-        text = f"{storage.code}[{', '.join(parts)}]" if parts else storage.code
+        slices = [self._plain(storage, axis, s) for axis, s in enumerate(entry.indices)]
+        text = f"{storage.code}{_bracketed([text for text, _ in slices])}"
+        text += _bracketed(["::-1" if turned else ":" for (_, turned), part in zip(slices, labels, strict=True) if part])
         return Operand(text, tuple(flat), fixed=self._fixed(entry))
+
+    def is_view(self, entry: Indexed) -> bool:
+        """Whether the view of an entry is one, so that it may take results; fancy indexing makes a copy."""
+        labels = [label for subscript in entry.indices for label in self._labels(subscript)]
+        return len(set(labels)) == len(labels) and not any(self._fancy(s) for s in entry.indices) and all(
+            len(self._labels(s)) < 2 or self._digits(self.storages[tensor_of(entry)], axis, s)
+            for axis, s in enumerate(entry.indices)
+        )
 
     def _fixed(self, entry: Indexed) -> bool:
         """Whether the loops round the statement neither write the tensor nor move the view."""
@@ -128,11 +143,12 @@ class Viewer:
     def _proved_index(self, subscript: Expr) -> bool:
         return False
 
-    def _plain(self, storage: Storage, axis: int, subscript: Expr) -> str:
+    def _plain(self, storage: Storage, axis: int, subscript: Expr) -> tuple[str, bool]:
+        """One subscript as a slice or a number, and whether the axis that it leaves must be turned round after that."""
         offset = storage.before[axis]
         labels = self._labels(subscript)
         if not labels:
-            return integer_text(sp.expand(subscript + offset))
+            return integer_text(sp.expand(subscript + offset)), False
         (label,) = labels
         form = affine(subscript)
         assert form is not None
@@ -140,15 +156,16 @@ class Viewer:
         rest = subscript - step * label + offset
         index = self.vector[label]
         first, last = sp.expand(step * index.lower + rest), sp.expand(step * (index.upper - 1) + rest)
+        turned = step < 0 and last != 0 and not is_nonnegative(last - 1, self.program)
+        if turned:  # the end of x[first:last-1:-1] may be -1, which NumPy takes for the other end
+            first, last, step = last, first, -step
+        start = "" if first == 0 else integer_text(first)
         if step > 0:
-            start = "" if first == 0 else integer_text(first)
             stop = "" if is_equal(last + 1, storage.extents[axis], self.program) else integer_text(sp.expand(last + 1))
-            return f"{start}:{stop}" + (f":{step}" if step != 1 else "")
+            return f"{start}:{stop}" + (f":{step}" if step != 1 else ""), turned
         start = "" if is_equal(first + 1, storage.extents[axis], self.program) else integer_text(first)
         stop = "" if last == 0 else integer_text(sp.expand(last - 1))
-        if last != 0 and not is_nonnegative(last - 1, self.program):
-            raise ScheduleError(f"{self.program.name}: cannot prove the sign of {last} in {storage.code}")
-        return f"{start}:{stop}:{step}"
+        return f"{start}:{stop}:{step}", False
 
     def _digits(self, storage: Storage, axis: int, subscript: Expr) -> tuple[IndexName, ...] | None:
         """The indices of a mixed-radix subscript (``16*c + 4*u + v``) that runs once over a whole axis, or ``None``."""
@@ -272,7 +289,10 @@ class Viewer:
         for k, s in enumerate(entry.indices):
             if k in scalars:
                 continue
-            parts.append(index if k == axis else self._plain(storage, k, s))
+            text, turned = (index, False) if k == axis else self._plain(storage, k, s)
+            if turned:
+                return None
+            parts.append(text)
         while parts and parts[-1] == ":":
             parts.pop()
         labels: list[IndexName] = []

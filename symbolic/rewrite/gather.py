@@ -21,7 +21,7 @@ from dataclasses import replace
 import sympy as sp
 from sympy import Expr
 
-from symbolic.analysis import affine, is_nonnegative
+from symbolic.analysis import affine, at_most
 from symbolic.program import Equation, Index, IndexName, Program, Reduction, Role, index_symbols
 from symbolic.rewrite.terms import renumbered, substitute, tidy
 
@@ -76,12 +76,12 @@ def _axis(equation: Equation, axis: int, program: Program) -> Equation | None:
 
 
 def _larger(a: Expr, b: Expr, program: Program) -> Expr | None:
-    if is_nonnegative(a - b, program):
+    if at_most(b, a, program):
         return a
-    return b if is_nonnegative(b - a, program) else None
+    return b if at_most(a, b, program) else None
 
 
 def _smaller(a: Expr, b: Expr, program: Program) -> Expr | None:
-    if is_nonnegative(b - a, program):
+    if at_most(a, b, program):
         return a
-    return b if is_nonnegative(a - b, program) else None
+    return b if at_most(b, a, program) else None

@@ -241,14 +241,26 @@ class _Group:
         return reader.name
 
     def _all_writers_scaled(self) -> None:
-        own = {id(s.equation) for s in self.summands} | {id(s.staged) for s in self.summands if s.staged is not None}
+        """Every equation that writes a scaled tensor is of degree 1, and nothing else hangs on one. Raises _NotInvariantError."""
+        own: set[int] = set()
+        for summand in self.summands:
+            own |= {id(summand.equation), id(summand.staged)}
+            self._free_of_scaled(summand.rest, summand.exponent)
+            if summand.staged is not None:
+                self._free_of_scaled(summand.staged.body)
         for name in self.scaled:
+            for reader in self.program.readers.get(name, ()):
+                self._free_of_scaled(*(side for guard in reader.guards for side in guard.args))
             for writer in self.program.writers[name]:
                 if id(writer) in own:
                     continue
                 _, degree, at = self._scale(writer.body)
                 if degree != 1 or tuple(writer.target.indices[p] for p in self.scaled[name]) != at:
                     raise _NotInvariantError
+
+    def _free_of_scaled(self, *parts: Expr) -> None:
+        if any(tensor_of(entry) in self.scaled for part in parts for entry in operands(part)):
+            raise _NotInvariantError
 
     def _scale(self, expr: Expr) -> tuple[Expr, Expr, tuple[Expr, ...]]:
         """``(expr in terms of the shifted tensors, its degree in the factor, the subscripts of the factor)``."""

@@ -27,7 +27,7 @@ import sympy as sp
 from sympy import Expr, Indexed
 from sympy.core.relational import Relational
 
-from symbolic.analysis import affine, index_reads, is_equal, is_nonnegative, subscript_range
+from symbolic.analysis import affine, index_reads, is_equal, lies_in, subscript_range
 from symbolic.program import Equation, Index, IndexName, Program, Reduction, index, index_symbols, tensor_of
 from symbolic.rewrite.terms import is_pointwise, operands, powers, renumbered, solve, substitute
 from symbolic.rewrite.values import inside, is_met, is_somewhere, ranges_of
@@ -124,9 +124,7 @@ def _solutions(guard: Relational) -> list[tuple[IndexName, Expr]]:
 def _always_inside(value: Expr, lower: Expr, upper: Expr, reader: Equation, program: Program) -> bool:
     """Whether the fixed value is proved to lie in the range, so that the one instance always exists."""
     found = subscript_range(value, ranges_of(reader), program)
-    if found is None or not is_nonnegative(found[0] - lower, program):
-        return False
-    if not is_nonnegative(upper - 1 - found[1], program):
+    if found is None or not lies_in(found, (lower, upper), program):
         return False
     return all(is_met(entry, reader, program) and is_somewhere(entry, reader, program) for entry in operands(value))
 

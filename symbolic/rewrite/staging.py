@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import sympy as sp
 from sympy import Expr, Indexed
 
-from symbolic.analysis import affine, is_nonnegative
+from symbolic.analysis import affine, at_most
 from symbolic.program import (
     Equation,
     Index,
@@ -128,9 +128,9 @@ def _extent(k: int, use: Use, lower: Expr, upper: Expr, program: Program) -> tup
         for axis, part in enumerate(entry.indices):
             if part == use.places[k]:
                 least, beyond = tensor.bounds(axis)
-                if is_nonnegative(lower - least, program) and is_nonnegative(beyond - upper, program):
+                if at_most(least, lower, program) and at_most(upper, beyond, program):
                     return tensor.shape[axis], tensor.margin[axis]
-    return (upper, (0, 0)) if is_nonnegative(lower, program) else None
+    return (upper, (0, 0)) if at_most(sp.Integer(0), lower, program) else None
 
 
 def _computed(base: Use, axes: tuple[_Axis, ...], source: Equation) -> Equation | None:

@@ -27,7 +27,6 @@ __all__ = [
     "head",
     "is_dear",
     "is_pointwise",
-    "occurrences",
     "operands",
     "powers",
     "renumbered",
@@ -74,13 +73,6 @@ def operands(expr: Expr) -> tuple[Indexed, ...]:
 
     walk(expr)
     return tuple(found)
-
-
-def occurrences(expr: Expr, entry: Indexed) -> int:
-    """How often a read is an operand of an expression."""
-    if isinstance(expr, Indexed):
-        return int(expr == entry)
-    return sum(occurrences(part, entry) for part in expr.args)
 
 
 def powers(expr: Expr) -> dict[Expr, Expr]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import sympy as sp
 from sympy import Expr, Indexed
 
-from symbolic.analysis import in_bounds, index_reads, is_nonnegative, is_positive, subscript_range
+from symbolic.analysis import are_apart, in_bounds, index_reads, lies_in, subscript_range
 from symbolic.program import Equation, Index, IndexName, Program, Reduction, index_symbols, tensor_of
 from symbolic.rewrite.terms import is_pointwise, solve, substitute
 
@@ -50,7 +50,7 @@ def inside(values: Mapping[IndexName, Expr], writer: Equation, reader: Equation,
         found = subscript_range(value, ranges, program)
         if found is None or index_symbols(i.lower) or index_symbols(i.upper):
             return False
-        if not (is_nonnegative(found[0] - i.lower, program) and is_nonnegative(i.upper - 1 - found[1], program)):
+        if not lies_in(found, (i.lower, i.upper), program):
             return False
     held = set(reader.guards)
     return all(substitute(guard, values) in held for guard in writer.guards)
@@ -60,9 +60,7 @@ def apart(a: Indexed, a_ranges: Ranges, b: Indexed, b_ranges: Ranges, program: P
     """Whether two regions of one tensor are proved disjoint on some axis."""
     for left, right in zip(a.indices, b.indices, strict=True):
         first, second = subscript_range(left, a_ranges, program), subscript_range(right, b_ranges, program)
-        if first is None or second is None:
-            continue
-        if is_positive(second[0] - first[1], program) or is_positive(first[0] - second[1], program):
+        if first is not None and second is not None and are_apart(first, second, program):
             return True
     return False
 
