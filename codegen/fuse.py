@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from codegen.schedule import Loop, Node, Statement
 from symbolic.analysis import index_reads
-from symbolic.program import Reduction, tensor_of
+from symbolic.program import Reduction
 
 __all__ = ["fuse"]
 
@@ -39,7 +39,6 @@ def may_join(first: Statement, second: Statement) -> bool:
         and not (a.guards or b.guards or a.reduced or b.reduced)
         and a.reduction is b.reduction is Reduction.SUM
         and not index_reads(a.target.indices)
-        and all(tensor_of(entry) != a.name for entry in b.reads)
     )
 
 

@@ -135,6 +135,10 @@ class Contractor:
         if len(rows) > 1 or len(columns) > 1:
             shape = ", ".join(integer_text(self.extent(label)) for label in (*rows, *columns))
             return Operand(f"({text}).reshape({shape})", (*rows, *columns), True, True)
+        if len(rows) == len(columns) == len(inner) == 1 and rows == a.labels[:1] and columns[0] in first[1:]:
+            # The activations' transpose is free and weights @ columns is the order that the BLAS does best.
+            left, right = self._flat(b, columns, inner), self._flat(a, inner, rows)
+            return Operand(f"({left} @ {right}).T", (*rows, *columns), True, True)
         return Operand(text, (*rows, *columns), False, True)
 
     @staticmethod
@@ -178,7 +182,8 @@ class Contractor:
             sizes = [integer_text(self.extent(label)) for label in lead]
             text += f".reshape({', '.join([*sizes, self._size(rows), self._size(window_rows)])})"
         axes = "0" if len(lead) == 1 else f"({', '.join(str(k) for k in range(len(lead)))})"
-        total = f"({text} @ {name}.swapaxes(-1, -2)).sum(axis={axes})"
+        # Patches first: the longer side leads the product.
+        total = f"({name} @ {text}.swapaxes(-1, -2)).sum(axis={axes}).T"
         shape = ", ".join(integer_text(self.extent(label)) for label in (*rows, *inner))
         return Operand(f"{total}.reshape({shape})", (*rows, *inner), True, True)
 

@@ -266,11 +266,11 @@ def _check(program: Program) -> str:
     """``_check``: the free sizes, found in the shapes; a quick test of everything, and the words where it fails."""
     free = _free_sizes(program)
     tensors = [(t, "params") for t in program.parameters] + [(t, "batch") for t in program.inputs]
-    where: dict[str, str] = {}
+    where: dict[str, tuple[str, int]] = {}
     for tensor, source in reversed(tensors):
         for axis, extent in enumerate(tensor.shape):
             if isinstance(extent, Size) and extent.name in free:
-                where[extent.name] = f'{source}["{tensor.name}"].shape[{axis}]'
+                where[extent.name] = (tensor.name, axis)
     lines = ["def _check(params, batch, names=tuple(INPUTS)):",
              '    """The free sizes, read off the shapes. Raises ValueError: which array, what was expected, what came."""',
              "    sizes = _sizes(params, batch, names)"]
@@ -293,28 +293,31 @@ def _check(program: Program) -> str:
     return fast + "\n\n" + "\n".join(lines).replace("def _check(", "def _check_slowly(", 1) + "\n\n" + _WORDS
 
 
-def _fast_check(program: Program, tensors: Sequence[tuple[Tensor, str]], where: Mapping[str, str], free: Sequence[str]
-                ) -> str:
+def _fast_check(program: Program, tensors: Sequence[tuple[Tensor, str]], where: Mapping[str, tuple[str, int]],
+                free: Sequence[str]) -> str:
     lines = ["def _check(params, batch, names=None):",
              '    """The free sizes, read off the shapes; ValueError says which array is wrong, what was expected, what came."""']
+    names = Identifiers((*program.sizes, "dtype", "names"))
+    local = {t.name: names.fresh(t.name) for t, _ in tensors}
     quick = []
-    for tensor, source in tensors:
+    for tensor, _ in tensors:
         shape = ", ".join(integer_text(e) for e in tensor.shape) + ("," if tensor.rank == 1 else "")
-        item = f'{source}["{tensor.name}"]'
+        item = local[tensor.name]
         quick.append(f"{item}.shape == ({shape})")
         if tensor.is_index:
             quick.append(f'{item}.dtype.kind in "iu"')
             if tensor.below is not None and tensor.ignore is None:
                 quick.append(f"_in_range({item}, {integer_text(tensor.low)}, {integer_text(tensor.below)})")
         else:
-            quick.append(f"{item}.dtype == DTYPE")
+            quick.append(f"{item}.dtype == dtype")
     inputs_ignore = any(t.ignore is not None for t, _ in tensors)
     result = ", ".join(free) + ("," if len(free) == 1 else "")
     if not inputs_ignore and all(name in where for name in free) and quick:
         lines.append("    if names is None:")
         lines.append("        try:")
-        for name in free:
-            lines.append(f"            {name} = {where[name]}")
+        lines += [f'            {local[t.name]} = {source}["{t.name}"]' for t, source in tensors]
+        lines += [f"            {name} = {local[where[name][0]]}.shape[{where[name][1]}]" for name in free]
+        lines.append("            dtype = np.dtype(DTYPE)")
         lines.append("            if (")
         lines.append(f"                len(params) == {len(program.parameters)}")
         lines += [f"                and {test}" for test in quick]

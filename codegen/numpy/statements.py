@@ -60,6 +60,7 @@ class Writer:
         self.padded: set[str] = set()
         self.written: frozenset[str] = frozenset()
         self.fixed: dict[str, str] = {}
+        self.scratch: dict[tuple[Expr, ...], str] = {}
         self.patches = Patches(self.emit, plan.fresh)
 
     def write(self, nodes: Sequence[Node]) -> list[str]:
@@ -99,7 +100,10 @@ class Writer:
         if not self.loops:
             for text, name in self.fixed.items():
                 self.emit(f"{name} = np.ascontiguousarray({text})")
-            self.written, self.fixed = frozenset(), {}
+            for shape, name in self.scratch.items():
+                extents = ", ".join(map(integer_text, shape)) + ("," if len(shape) == 1 else "")
+                self.emit(f"{name} = np.empty(({extents}), DTYPE)")
+            self.written, self.fixed, self.scratch = frozenset(), {}, {}
         self.lines += body
 
     def _fix(self, text: str) -> str:
@@ -286,6 +290,13 @@ class Writer:
             labels = self._labels(factor, viewer)
             groups[labels] = groups.get(labels, sp.Integer(1)) * factor
         scalar = groups.pop(frozenset(), sp.Integer(1))
+        if not kept and len(groups) == 1 and not equation.guards:
+            ((labels, square),) = groups.items()
+            if square.is_Pow and square.exp == 2 and isinstance(square.base, Indexed):
+                operand = viewer.view(square.base)
+                if operand.labels and set(operand.labels) == {i.symbol for i in equation.reduced}:
+                    value = Operand(f"np.vdot({operand.text}, {operand.text})", (), True, True)
+                    return Operand(self._scaled(value, scalar, viewer), (), False, True) if scalar != 1 else value
         mask_labels = frozenset().union(*(self._labels(g, viewer) for g in equation.guards)) if equation.guards else None
         covering = {i.symbol for i in equation.reduced}
         if mask_labels is not None and not any(mask_labels <= labels for labels in groups):
@@ -387,6 +398,11 @@ class Writer:
             return False
         expr = self._with_views(body, viewer, order)
         row = row_of(expr)
+        if row is not None and row.arity == 1 and not head and _PLAIN_CALL.match(row.numpy) and (
+            expr.args[0].is_Mul or expr.args[0].is_Add
+        ) and self._into(body.args[0], viewer, target):
+            self.emit(f"{row.numpy.format(target.text)[:-1]}, out={target.text})")
+            return True
         if row is not None and _PLAIN_CALL.match(row.numpy):
             call = self.printer.doprint(expr)
             self.emit(f"{head}{call[:-1]}, out={target.text})")
@@ -442,7 +458,17 @@ class Writer:
         if mode is Mode.ASSIGN:
             self.emit(f"{_place(target)} = {text}")
         else:
+            dot = re.fullmatch(r"(.+\.dot\([\w.\[\]: +,-]+)\)", text) if self.loops else None
+            if dot and value.labels == target.labels:
+                text = self._scratch(tuple(viewer.extent(label) for label in value.labels))
+                self.emit(f"{dot[1]}, out={text})")
             self.emit(f"{_place(target, adding=True)} += {text}")
+
+    def _scratch(self, shape: tuple[Expr, ...]) -> str:
+        """An array for the products of a loop, made once before it."""
+        if shape not in self.scratch:
+            self.scratch[shape] = self.plan.fresh("product")
+        return self.scratch[shape]
 
     def _bind(self, storage: Storage, target: Operand, value: Operand, viewer: Viewer) -> None:
         if not target.labels:
