@@ -123,13 +123,16 @@ def _order(
     components = _components(list(members), successors)
     of = {k: c for c, component in enumerate(components) for k in component}
     position = _positions(equations)
+    inner: dict[int, list[_Edge]] = {}
+    for edge in edges:
+        if of[edge.writer] == of[edge.reader]:
+            inner.setdefault(of[edge.writer], []).append(edge)
     result: list[tuple[Node, ...]] = []
     for c, component in enumerate(components):
-        inner = [e for e in edges if of[e.writer] == of[e.reader] == c]
-        if not inner:
+        if c not in inner:
             result.append((nodes[component[0]],))
         else:
-            result.append((_loop(sorted(component), equations, nodes, inner, program, names, loops),))
+            result.append((_loop(sorted(component), equations, nodes, inner[c], program, names, loops),))
     after: dict[int, set[int]] = {c: set() for c in range(len(components))}
     waiting = dict.fromkeys(range(len(components)), 0)
     for edge in edges:

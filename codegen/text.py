@@ -10,12 +10,13 @@ from functools import lru_cache
 from typing import Any
 
 import sympy as sp
+from sympy import Indexed
 from sympy.printing.precedence import PRECEDENCE
 from sympy.printing.str import StrPrinter
 
-from symbolic.program import Equation, Index, Program, Reduction, tensor_of
+from symbolic.program import Equation, Index, Program, Reduction, index_symbols, tensor_of
 
-__all__ = ["TextPrinter", "equation_text", "ranges", "text", "unusual"]
+__all__ = ["TextPrinter", "defines", "equation_text", "ranges", "text", "unusual"]
 
 _OPERATORS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "eq": "==", "ne": "!="}
 
@@ -62,7 +63,6 @@ def equation_text(terms: Sequence[Equation], program: Program) -> str:
     ``=`` where they are all that writes the target, ``+=`` where others add to it.
     """
     first = terms[0]
-    whole = len(terms) >= len(program.writers.get(first.name, ()))
     shown = ""
     for equation in terms:
         body, sign = equation.body, "+"
@@ -70,7 +70,20 @@ def equation_text(terms: Sequence[Equation], program: Program) -> str:
             body, sign = -body, "-"
         term = _term(equation, body, alone=len(terms) == 1)
         shown = f"{shown} {sign} {term}" if shown else (term if sign == "+" else f"-{term}")
-    return f"{text(first.target)} {'=' if whole else '+='} {shown}"
+    return f"{text(first.target)} {'=' if defines(terms, program) else '+='} {shown}"
+
+
+def defines(terms: Sequence[Equation], program: Program) -> bool:
+    """Whether these equations are all that writes their target, each entry written by one instance of each."""
+    if len(terms) < len(program.writers.get(terms[0].name, ())):
+        return False
+    return all(_meets_once(equation) for equation in terms)
+
+
+def _meets_once(equation: Equation) -> bool:
+    """Whether each index of the target can be told from its subscripts: one of them has that index alone."""
+    alone = {s for part in equation.target.indices if not part.has(Indexed) and len(s := index_symbols(part)) == 1}
+    return all(frozenset({i.symbol}) in alone for i in equation.free)
 
 
 def _term(equation: Equation, body: Any, alone: bool) -> str:

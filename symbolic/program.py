@@ -355,7 +355,8 @@ class Equation:
     @cached_property
     def reduced(self) -> tuple[Index, ...]:
         """The indices that are reduced, in their declared order."""
-        return tuple(i for i in self.indices if i not in self.free)
+        carried = {i.symbol for i in self.free}
+        return tuple(i for i in self.indices if i.symbol not in carried)
 
     def index(self, symbol: IndexName) -> Index:
         """The domain of one index symbol."""

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +46,11 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same width and colours on every machine."""
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("TERM", "dumb")
-    yield
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from codegen.text import equation_text, text
 from symbolic import ChainruleError, gradient, load
 from symbolic.interpreter import evaluate
 from symbolic.parser import Scope, parse
+from symbolic.program import size
 
 SPECS = ("char_rnn", "gru_classifier", "leaky_integrator", "lenet", "lenet_digits", "lstm_lm", "minimal_gated_unit", "mlp",
          "rnn_regression", "scalar", "second_order")
@@ -84,7 +85,7 @@ def test_every_line_says_its_rule_and_its_parents(specs: Path) -> None:
 
 def test_the_derived_partials_are_those_of_the_equations(specs: Path) -> None:
     """Body = adjoint times partial, so that the line under an equation explains it."""
-    derivation = derive(load(specs / "gru_classifier.yaml"))
+    derivation, checked = derive(load(specs / "gru_classifier.yaml")), 0
     program = derivation.adjoint_program
     for steps in derivation.adjoints.values():
         for step in steps:
@@ -92,16 +93,27 @@ def test_the_derived_partials_are_those_of_the_equations(specs: Path) -> None:
                 origin = equation.origin
                 if origin.partial is None:
                     continue
-                parent = next(e for e in program.equations if e.number in origin.parents and e.origin.rule == "spec"
-                              and origin.read in e.reads)
+                parent = next((e for e in program.equations if e.number in origin.parents and origin.read in e.reads), None)
+                if parent is None:
+                    continue  # the one instance of a maximum: its read goes through the argument
                 adjoint = program.gradients[parent.name]
                 assert equation.body == program.tensor(adjoint).at(parent.target.indices) * origin.partial
+                checked += 1
+    assert checked > 20
 
 
 def test_rewrites_are_steps_with_their_laws(char_rnn: Derivation) -> None:
     shown = as_text(char_rnn)
-    assert re.search(r"Forward, rewritten: log_sum_exp \(.*\)\n    was \(7\) .*\n    now \(7\) loss\.e.*loss\.s_max", shown)
-    assert re.search(r"Rewritten: reuse \(.*\)\n(.*\n)*    was \(\d+\) .*tanh.*\n    now \(\d+\) .*rnn\.h\[t,n,i\]\*\*2", shown)
+    stable = r"Forward, rewritten: log_sum_exp \(.*\)\n(.*\n)*?"
+    stable += r"    was \(7\) .*\n(.*\n)?    now \(7\) loss\.e.*loss\.s_max"
+    assert re.search(stable, shown)
+    assert re.search(r"Rewritten: reuse \(.*\)\n(.*\n)*?    was \(\d+\) .*tanh.*\n    now \(\d+\) .*rnn\.h\[t,n,i\]\*\*2", shown)
+
+
+def test_a_scatter_adds(char_rnn: Derivation) -> None:
+    (result,) = [r for r in char_rnn.results if r.name == "rnn.W"]
+    assert [step.text for step in result.steps] == ["d_rnn.W[i,x[t,n]] += d_rnn.a[t,n,i]"]
+    assert char_rnn.forward[0].text == "embed.y[t,n,x[t,n]] = 1"
 
 
 def test_wrt_restricts_the_derivation(specs: Path) -> None:
@@ -127,16 +139,20 @@ def test_unrolled_derivation(specs: Path) -> None:
 
 
 def test_forward_text_parses_back_to_the_same_program(specs: Path) -> None:
-    """The printed lines are in the language of specs, apart from ``sum_k``, which is what is missing on the left."""
+    """The printed lines are in the language of specs, apart from ``sum_k``, which that spells ``sum(..., over=k)``."""
     program = load(specs / "second_order.yaml").program()
     lines: dict[int, list[object]] = {}
     for equation in program.equations:
         lines.setdefault(equation.number, []).append(equation)
     shown = [equation_text(rows, program) for rows in lines.values()]  # type: ignore[arg-type]
-    again = [re.sub(r"\bsum_[a-z,]+ ", "", line).replace("cell.", "").replace("loss.", "") for line in shown]
-    known = {t.name.rpartition(".")[2]: t for t in program.tensors if t.role in ("parameter", "input", "state")}
-    local = {name: t for name, t in known.items()}
-    parsed = parse("\n".join(again), Scope(tensors=local, sizes={}))
+    local = {t.name.rpartition(".")[2]: t for t in program.tensors if t.role in ("parameter", "input", "state")}
+
+    def spelled(line: str) -> str:
+        target, _, body = line.replace("cell.", "").replace("loss.", "").partition(" = ")
+        terms = [re.sub(r"^sum_([a-z,]+) (.*)$", r"sum(\2, over=(\1,))", term) for term in body.split(" + ")]
+        return f"{target} = {' + '.join(terms)}"
+
+    parsed = parse("\n".join(map(spelled, shown)), Scope(tensors=local, sizes={n: size(n) for n in program.sizes}))
     assert len(parsed.equations) == len(program.equations)
     for first, second in zip(program.equations, parsed.equations, strict=True):
         assert text(first.body).replace("cell.", "").replace("loss.", "") == text(second.body).replace("cell.", "")
@@ -193,8 +209,8 @@ def test_notations_of_adjoints(char_rnn: Derivation, adjoint: str, shown: str) -
 
 
 def test_functions_in_latex() -> None:
-    source = ("y[k] = where(x[k] > 0, sigmoid(x[k])**2, abs(x[k])) + max2(x[k], w[k]) + exp(x[k]) + softplus(w[k]) + sqrt(x[k]) + "
-              "square(w[k])\nv = sum((k < 2)*y[k], over=k)")
+    source = ("y[k] = where(x[k] > 0, sigmoid(x[k])**2, abs(x[k])) + max2(x[k], w[k]) + exp(x[k]) + softplus(w[k]) "
+              "+ sqrt(x[k]) + square(w[k])\nv = sum((k < 2)*y[k], over=k)")
     model = load(source, inputs={"x": ["K"]}, parameters={"w": ["K"]}, loss={"prediction": "v"})
     program = model.program()
     printer = DerivationPrinter(program)

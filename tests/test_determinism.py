@@ -16,7 +16,8 @@ REGENERATE = ("generate", *(f"specs/{name}.yaml" for name in SPECS))
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file() and "__pycache__" not in p.parts}
+    found = sorted(p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
 def test_two_hash_seeds_give_the_same_bytes(chainrule: Run, tmp_path: Path) -> None:

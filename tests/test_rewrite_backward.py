@@ -66,13 +66,7 @@ def test_a_constant_read_out_of_bounds_or_written_in_part_stays_a_read() -> None
     )
     found = only(p, "constants")
     assert "d_a[t - 1] += d_y[t]" in adjoints(found)
-    shifted = program(
-        "y[t] = c[t-1]*a[t]\nc[t] = 2 + b*0\nloss = sum(y[t], over=t)",
-        {"a": "T"},
-        {"b": ""},
-        states={"c": "T"},
-        sizes={"T": None},
-    )
+    shifted = program("y[t] = c[t-1]*a[t]\nc[t] = 2\nloss = sum(y[t], over=t)", {"a": "T"}, states={"c": "T"}, sizes={"T": None})
     assert any("c[t - 1]" in line for line in lines(only(shifted, "constants")))
     assert_same(gradient(shifted), only(shifted, "constants"), {"T": 3})
 
@@ -189,6 +183,18 @@ def test_a_border_where_f_of_0_is_not_0_is_not_reused() -> None:
     assert_same(gradient(p), only(p, "reuse"), {"T": 3})
 
 
+def test_a_value_that_is_written_beyond_the_bounds_is_not_there() -> None:
+    """h[t+1] for the last t is out of bounds: the write does not happen, and a read gives 0."""
+    p = program(
+        "h[t+1] = tanh(a[t])\ny[t] = tanh(a[t])*b[t]\nloss = sum(y[t]*h[t], over=t)",
+        {"a": "T", "b": "T"},
+        states={"h": "T"},
+        sizes={"T": None},
+    )
+    assert any("y[t] += tanh(a[t])*b[t]" in line for line in lines(only(p, "reuse")))
+    assert_same(gradient(p), only(p, "reuse"), {"T": 3})
+
+
 def test_two_equations_of_one_value_never_read_each_other() -> None:
     p = program(
         "p[k] = exp(z[k])/(1 + z[k]**2)\nq[k] = exp(z[k])/(1 + z[k]**2)\nr[k] = sqrt(z[k]**2 + 1)\n"
@@ -274,6 +280,17 @@ def test_a_border_stops_inlining() -> None:
     """d_y[t-1] is out of bounds at 0: its writer has no instance there."""
     p = program("y[t] = exp(a[t])\nz[t] = y[t+1]*b[t]\nloss = sum(z[t], over=t)", {"a": "T"}, {"b": "T"}, sizes={"T": None})
     assert_same(gradient(p), only(p, "constants", "inline", "gather"), {"T": 3})
+
+
+def test_a_writer_of_a_part_of_the_entries_is_not_inlined() -> None:
+    p = program(
+        "y[t] = exp(a[t])\nz[u] = c*y[u+0]\nloss = sum(z[u], over=u)",
+        {"a": "T", "c": ""},
+        states={"z": "2"},
+        sizes={"T": 4},
+        ranges={"u": 2},
+    )
+    assert_same(gradient(p), only(p, "constants", "inline"), {})
 
 
 # ---- gather ------------------------------------------------------------------------------------------------------------
@@ -425,6 +442,20 @@ def test_a_term_under_a_shared_guard_is_staged_under_it() -> None:
     assert_same(gradient(p), found, {"N": 4}, len=2, x=np.array([1.0, 2.0, -1.0, -3.0]))
 
 
+def test_a_term_under_a_guard_of_other_indices_is_not_staged_without_it() -> None:
+    """log(x[n]) is evaluated where some k is in the guard; a tensor over n alone would evaluate it everywhere."""
+    p = program(
+        "y[n,k] = (k < len[n])*log(x[n])*b[k]\nz[n,k] = (k < len[n])*log(x[n])*x[n]\n"
+        "loss = sum(y[n,k]*b[k] + z[n,k], over=(n,k))",
+        {"b": "K"},
+        {"x": "N"},
+        labels={"len": ("N", "K+1")},
+        states={"y": "N,K", "z": "N,K"},
+        sizes={"N": None, "K": None},
+    )
+    assert not any("log_x" in line for line in lines(only(p, "common")))
+
+
 def test_powers_of_a_staged_root_read_it() -> None:
     p = program(
         """
@@ -465,6 +496,33 @@ def test_15_a_gru_that_resets_before_the_product_takes_it_once() -> None:
     assert "U_d_a[t, j] += U[i, j]*d_a[t, i]" in backward[0]
     for steps in (1, 4):
         assert_same(*differentiated(p), {"T": steps, "H": 3})
+
+
+def test_a_shared_contraction_takes_the_guard_of_its_sum() -> None:
+    p = program(
+        "r[j] = (i < len)*(U[i,j]*x[i]*h[j])\nq[j] = (i < len)*(U[i,j]*x[i]*g[j])\nloss = sum(r[j]*q[j], over=j)",
+        {"U": "H,H", "x": "H", "h": "H", "g": "H"},
+        labels={"len": ("", "H+1")},
+        sizes={"H": None},
+    )
+    found = only(p, "contractions")
+    assert lines(found)[:3] == [
+        "(13) x_U[j] += U[i, j]*x[i] [i < len[]]",
+        "(1) r[j] += h[j]*x_U[j]",
+        "(2) q[j] += g[j]*x_U[j]",
+    ]
+    assert_same(gradient(p), found, {"H": 4}, len=2)
+
+
+def test_contractions_under_other_guards_are_not_shared() -> None:
+    p = program(
+        "r[j] = (i < 2)*(U[i,j]*x[i]*h[j])\nq[j] = (i < 3)*(U[i,j]*x[i]*g[j])\nloss = sum(r[j]*q[j], over=j)",
+        {"U": "H,H", "x": "H", "h": "H", "g": "H"},
+        sizes={"H": None},
+    )
+    found = only(p, "contractions")
+    assert "(2) q[j] += U[i, j]*g[j]*x[i] [i < 3]" in lines(found)
+    assert_same(gradient(p), found, {"H": 4})
 
 
 def test_contractions_that_differ_are_not_shared() -> None:

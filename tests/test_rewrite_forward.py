@@ -105,6 +105,18 @@ def test_a_sigmoid_read_out_of_bounds_is_left_alone() -> None:
     assert_same(gradient(p), gradient(forward(p)), {"N": 3})
 
 
+def test_a_sigmoid_in_a_slice_of_a_packed_tensor_is_seen() -> None:
+    p = program(
+        "g[k+0] = sigmoid(a[k+0])\ng[H+k] = tanh(a[H+k])\nloss = sum(log(g[k+0]) + g[H+k], over=k)",
+        {"a": "2*H"},
+        states={"g": "2*H"},
+        sizes={"H": None},
+        ranges={"k": "H"},
+    )
+    assert any("log_sigmoid(a[k])" in line for line in lines(forward(p)))
+    assert_same(*differentiated(p), {"H": 2})
+
+
 def test_a_guarded_sigmoid_is_seen_through_only_under_its_guard() -> None:
     text = "p[n] = (n < len)*sigmoid(z[n])\nloss = sum({}log(1 - p[n]), over=n)"
     labels = {"len": ("", "N+1")}
@@ -254,6 +266,10 @@ def test_a_reader_that_is_not_invariant_forbids_the_shift(reader: str) -> None:
         ("a promised exponential", "e[k] = exp(z[k])\ns = sum(e[k], over=k)\nl = log(s)"),
         ("a maximum subtracted already", "m = max(z[k], over=k)\ns = sum(exp(z[k] - m), over=k)\nl = log(s) + m"),
         ("sums along two axes", "e[k] = exp(z[k])\ns = sum(e[k], over=k)\nr = sum(e[k]*z[k], over=k)\nl = log(s) + tanh(r)"),
+        (
+            "a numerator with another term",
+            "e[k] = exp(z[k])\ns = sum(e[k], over=k)\nf = e[k]*z[k] + y\nl = f/s\ny = z[0]",
+        ),
         ("nothing varies over the sum", "s = sum(exp(y)*z[k], over=k)\nl = log(s)\ny = z[0]"),
     ],
 )
@@ -401,6 +417,19 @@ def test_an_ignored_class_has_no_row() -> None:
     assert "(2) a[t, i] += W[i, x[t]]" in found  # 0 where x is nowhere, as the sum is
     assert any("exp(c[v])" in line for line in found)  # exp(0) = 1 would not be
     assert_same(*differentiated(p), {"T": 3, "H": 2, "V": 4}, x=np.array([1, -1, 3]))
+
+
+def test_a_factor_that_is_not_finite_at_an_ignored_class_keeps_the_sum() -> None:
+    p = program(
+        "o[t,v] = (v == x[t])*1\na[t] = sum(W[v]*log(c[v])*o[t,v], over=v)\nloss = sum(a[t]**2, over=t)",
+        {"W": "V"},
+        {"c": "V"},
+        labels={"x": ("T", "V")},
+        ignore={"x": -1},
+        states={"o": "T,V"},
+        sizes={"T": None, "V": None},
+    )
+    assert_same(*differentiated(p), {"T": 2, "V": 3}, x=np.array([1, -1]), c=np.array([1.0, 2.0, 3.0]))
 
 
 def test_a_sum_over_a_part_of_the_axis_is_not_specialised_beyond_it() -> None:

@@ -10,6 +10,7 @@ from sympy import Indexed, Mul
 from sympy.printing.latex import LatexPrinter, translate
 from sympy.printing.precedence import PRECEDENCE
 
+from codegen.text import defines, unusual
 from symbolic.functions import FUNCTIONS
 from symbolic.program import Equation, Program, Reduction, Role, tensor_of
 
@@ -187,8 +188,6 @@ class DerivationPrinter(LatexPrinter):  # type: ignore[misc]
                 rf"_{{{self._print(equation.component)}}}")
 
     def _over(self, equation: Equation) -> str:
-        from codegen.text import unusual
-
         odd = set(unusual(equation, self.program))
         return ",\\, ".join(
             f"{self._print(i.lower)} \\le {self._print(i.symbol)} < {self._print(i.upper)}" if i in odd else self._print(i.symbol)
@@ -197,8 +196,7 @@ class DerivationPrinter(LatexPrinter):  # type: ignore[misc]
 
     def relation(self, equations: Sequence[Equation]) -> str:
         """``=``, or ``+=`` where further lines add to the target."""
-        whole = len(equations) >= len(self.program.writers.get(equations[0].name, ()))
-        return "=" if whole else r"\mathrel{+}="
+        return "=" if defines(equations, self.program) else r"\mathrel{+}="
 
 
 def _over(accent: str, symbol: str) -> str:

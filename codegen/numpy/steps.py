@@ -22,6 +22,8 @@ from symbolic.program import Program
 __all__ = ["iterate", "loop_range"]
 
 WIDTH = 116
+_POSITIONAL = re.compile(r"^(\s*(?:np\.(?!maximum|minimum|clip)\w+|_sigmoid|\w+\.dot)\(.*), out=([\w\[\]., :+-]+)\)$")
+"""Calls that take the result's place as a last argument (for maximum and minimum NumPy wants the keyword)."""
 
 
 def iterate(
@@ -53,7 +55,8 @@ def iterate(
         stored = re.match(r"(\s*)(\w+) = ", replaced)
         if stored and stored[2] in found.values():  # fill the view, do not bind its name anew
             replaced = f"{stored[1]}{stored[2]}[...] = {replaced[stored.end():]}"
-        lines.append(replaced)
+        # Inside a loop calls count, and a keyword costs a tenth of one: the result's place is the last argument.
+        lines.append(_POSITIONAL.sub(r"\1, \2)", replaced))
     uses = re.compile(rf"(?<![\w.]){code}(?!\w)")
     needed = any(uses.search(line) for line in lines if not line.lstrip().startswith("#"))
     names = [code] if needed or not found else []

@@ -285,6 +285,9 @@ class Viewer:
             while picks[-1] == ":":
                 picks.pop()
             base = f"{base}[{', '.join(picks)}]"
+        if axis == 1 and len(entry.indices) == 2 and self._plain(storage, 0, entry.indices[0]) == (":", False):
+            # Rows of the transpose come out contiguous, columns would not.
+            return Operand(f"{base}.T[{index}]", (*inner.labels, *self._labels(entry.indices[0])), True, bool(inner.labels))
         parts = []
         for k, s in enumerate(entry.indices):
             if k in scalars:

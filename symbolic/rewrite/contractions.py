@@ -39,8 +39,8 @@ def share_contractions(program: Program, keep: frozenset[str]) -> Program:
     table: dict[object, list[Use]] = {}
     for row, equation in enumerate(program.equations):
         core = _core(equation)
-        if core is not None:
-            key, use = _use(row, core, equation)
+        if core is not None and (found := _use(row, core, equation)) is not None:
+            key, use = found
             table.setdefault(key, []).append(use)
     rows = list(program.equations)
     tensors = list(program.tensors)
@@ -72,8 +72,11 @@ def _core(equation: Equation) -> Expr | None:
     return sp.Mul(*factors) if len(factors) > 1 else None
 
 
-def _use(row: int, core: Expr, equation: Equation) -> tuple[object, Use]:
-    """The core modulo names: free indices are positional, reduced ones are told apart by the order of their first use."""
+def _use(row: int, core: Expr, equation: Equation) -> tuple[object, Use] | None:
+    """The core modulo names: free indices are positional, reduced ones are told apart by the order of their first use.
+
+    ``None`` where a reduced index stands in a composite subscript, or in two subscripts: it would be taken for a free one.
+    """
     form = canonical(core)
     reduced = {i.symbol: i for i in equation.reduced}
     names: dict[IndexName, IndexName] = {}
@@ -83,6 +86,8 @@ def _use(row: int, core: Expr, equation: Equation) -> tuple[object, Use]:
         if part in reduced and reduced[part] not in order:
             names[position(k)] = index(f"_r{len(order)}")
             order.append(reduced[part])
+        elif index_symbols(part) & set(reduced):
+            return None
         else:
             names[position(k)] = index(f"_f{len(places)}")
             places.append(part)
