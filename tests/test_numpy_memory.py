@@ -53,7 +53,7 @@ def assert_apart(arrays: dict[str, Any], others: dict[str, Any]) -> None:
     ("loss = sum(x[t]*y[t], over=t)", {"inputs": {"x": ["T"], "y": ["T"]}}),
     ("z[t] = x[t] + y[t]\nloss = sum(z[t], over=t)", {"inputs": {"x": ["T"], "y": ["T"]}}),
     ("loss = sum(x[t], over=t)", {"inputs": {"x": ["T"], "y": ["T"]}}),
-    ("z[t] = x[T-1-t]\nloss = sum(z[t]*y[t], over=t)", {"inputs": {"x": ["T"], "y": ["T"]}}),
+    ("z[t] = x[T-1-t]\nloss = sum(z[t]*y[t], over=t)", {"inputs": {"x": ["T"], "y": ["T"]}, "states": {"z": ["T"]}}),
     ("loss = s*s + r", {"parameters": {"s": [], "r": []}}),
     ("loss = 2*s", {"parameters": {"s": [], "r": []}}),
 ])
@@ -102,7 +102,7 @@ y[2*t] += x[t-2]
 z[t] = max(x[t+k-2]*w[k], over=k)
 c[u] = w[k]*x[2*u+k-1]
 loss = sum(sin(y[t])*y[t] + z[t]**2, over=t) + sum(c[u]**2, over=u)
-""", inputs={"x": ["T"]}, parameters={"w": [5]}, states={"y": ["T"], "c": ["floor((T+1)/2)"]})
+""", inputs={"x": ["T"]}, parameters={"w": [5]}, states={"y": ["T"], "z": ["T"], "c": ["floor((T+1)/2)"]}, ranges={"t": "T"})
     agree(model, {"T": steps})
 
 
@@ -143,7 +143,7 @@ def test_masked_scores_of_800() -> None:
     model = load("""
 e[t,k] = (k <= t)*exp(s[t,k])
 z[t] = e[t,k]
-y[t] = (k <= t)*exp(s[t,k])*v[k]
+y[t] = sum((k <= t)*exp(s[t,k])*v[k], over=k)
 loss = sum(y[t]/z[t], over=t)
 """, parameters={"s": ["T", "T"], "v": ["T"]})
     scores = np.where(np.tril(np.ones((4, 4))) > 0, 0.3, 800.0)
@@ -151,11 +151,11 @@ loss = sum(y[t]/z[t], over=t)
 
 
 def test_a_factor_beyond_the_mask_may_be_infinite() -> None:
-    model = load("y[t] = (k <= t)*w[t,k]*exp(x[k])\nloss = sum(y[t]**2, over=t)", inputs={"x": ["T"]}, parameters={"w": ["T", "T"]})
+    model = load("y[t] = sum((k <= t)*w[t,k]*exp(x[k]), over=k)\nloss = sum(y[t]**2, over=t)", inputs={"x": ["T"]}, parameters={"w": ["T", "T"]})
     program = model.program()
     values = values_for(program, {"T": 3}, x=[0.1, -0.4, 0.2])
     module = agree(model, {"T": 3}, **values)
-    ragged = load("y[n] = (k < len[n])*w[n,k]*exp(x[k])\nloss = sum(y[n]**2, over=n)",
+    ragged = load("y[n] = sum((k < len[n])*w[n,k]*exp(x[k]), over=k)\nloss = sum(y[n]**2, over=n)",
                   inputs={"x": ["T"], "len": {"shape": ["N"], "kind": "index", "below": "T+1"}}, parameters={"w": ["N", "T"]})
     agree(ragged, {"T": 3, "N": 2}, x=[0.1, -0.4, 800.0], len=[1, 2])
     assert module
@@ -227,7 +227,7 @@ def small(name: str) -> symbolic.Model:
 
 
 def test_the_oracle_of_this_file_is_the_plain_program() -> None:
-    model = load("y[t] = x[t-1]\nloss = sum(y[t]*y[t], over=t)", inputs={"x": ["T"]})
+    model = load("y[t] = x[t-1]\nloss = sum(y[t]*y[t], over=t)", inputs={"x": ["T"]}, states={"y": ["T"]})
     loss, grads, _ = expected(model.program(), {"x": np.array([1.0, 2, 3])}, {"T": 3}, ("x",))
     assert loss == 5
     assert grads["x"].tolist() == [2, 4, 0]

@@ -44,10 +44,11 @@ class Contractor:
 
     def __init__(
         self, extent: Callable[[IndexName], Expr], estimate: Callable[[IndexName], int],
-        prelude: Callable[[str], str] | None = None, patches: Patches | None = None,
+        prelude: Callable[[str], str] | None = None, patches: Patches | None = None, binds: bool = False,
     ) -> None:
         self.extent, self.estimate, self.prelude = extent, estimate, prelude
         self.patches = patches
+        self.binds = binds  # the result is a new array, whose memory may have either order
 
     def contract(self, operands: Sequence[Operand], kept: Labels) -> Operand:
         """The sum over all labels not kept of the product of the operands, axes in the order of ``kept`` where that is free."""
@@ -135,7 +136,7 @@ class Contractor:
         if len(rows) > 1 or len(columns) > 1:
             shape = ", ".join(integer_text(self.extent(label)) for label in (*rows, *columns))
             return Operand(f"({text}).reshape({shape})", (*rows, *columns), True, True)
-        if len(rows) == len(columns) == len(inner) == 1 and rows == a.labels[:1] and columns[0] in first[1:]:
+        if self.binds and len(rows) == len(inner) == 1 and a.labels == (*rows, *inner) and b.labels == (*columns, *inner):
             # The activations' transpose is free and weights @ columns is the order that the BLAS does best.
             left, right = self._flat(b, columns, inner), self._flat(a, inner, rows)
             return Operand(f"({left} @ {right}).T", (*rows, *columns), True, True)

@@ -42,6 +42,8 @@ __all__ = ["Writer"]
 
 FREE_SIZE_ESTIMATE = 32
 INDENT = "    "
+UNBOUNDED = frozenset({"exp", "expm1", "log", "log1p", "sinh", "cosh", "tan"})
+"""Functions that may be infinite where their argument is not."""
 _PLAIN_CALL = re.compile(r"^((?:np\.(?!where)\w+|_sigmoid)\(.*)\)$")
 """Calls that take ``out`` as a last argument."""
 
@@ -282,7 +284,9 @@ class Writer:
         text = self._scalar_text(body, viewer, labels)
         return Operand(text, labels, _is_atom(text), True)
 
-    def _contraction(self, equation: Equation, viewer: Viewer, kept: tuple[IndexName, ...]) -> Operand:
+    def _contraction(
+        self, equation: Equation, viewer: Viewer, kept: tuple[IndexName, ...], binds: bool = False
+    ) -> Operand:
         """A sum of products: factors grouped by their labels, then products in the best order."""
         order = (*kept, *(i.symbol for i in equation.reduced))
         groups: dict[frozenset[IndexName], Expr] = {}
@@ -303,6 +307,13 @@ class Writer:
             wide = frozenset(mask_labels).union(*(labels for labels in groups if labels & mask_labels))
             merged = sp.Mul(*(groups.pop(labels) for labels in list(groups) if labels & mask_labels))
             groups[wide] = merged
+        if mask_labels is not None:
+            risky = [labels for labels, expr in groups.items()
+                     if labels & mask_labels and not mask_labels <= labels and self._may_overflow(expr)]
+            if risky:  # what the mask keeps out may be infinite, and 0 times inf is no number: mask the product instead
+                joined = [*risky, *(labels for labels in groups if mask_labels <= labels)]
+                merged = sp.Mul(*(groups.pop(labels) for labels in joined))
+                groups[frozenset().union(*joined)] = merged
         missing = covering - frozenset().union(*groups, frozenset()) if groups else covering
         operands = []
         for labels, expr in groups.items():
@@ -313,7 +324,7 @@ class Writer:
         if not operands:
             operands = [Operand("1", (), True)]
         contractor = Contractor(viewer.extent, lambda s: self._estimate(viewer.extent(s)),
-                                self._fix if self.loops else None, None if self.loops else self.patches)
+                                self._fix if self.loops else None, None if self.loops else self.patches, binds)
         result = contractor.contract(operands, kept)
         for label in missing:
             scalar = scalar * viewer.extent(label)
@@ -321,6 +332,16 @@ class Writer:
             text = self._scaled(result, scalar, viewer)
             result = Operand(text, result.labels, False, True)
         return result
+
+    def _may_overflow(self, expr: Expr, deep: bool = True) -> bool:
+        """Whether an expression is more than sums, products and bounded functions of what it reads; a tensor that holds the values
+        of one function counts as that function."""
+        for node in sp.preorder_traversal(expr):
+            row = row_of(node)
+            if node.is_Pow and not (node.exp.is_Integer and node.exp > 0) or row is not None and row.name in UNBOUNDED:
+                return True
+        return deep and any(self._may_overflow(e.body, False) for r in operands(expr)
+                            for e in self.program.writers.get(tensor_of(r), ()) if not e.reduced)
 
     def _scaled(self, operand: Operand, scalar: Expr, viewer: Viewer) -> str:
         marker = Text(operand.text if operand.atom else f"({operand.text})")
@@ -352,7 +373,7 @@ class Writer:
         target = viewer.view(equation.target, writing=True)
         order = target.labels
         if equation.reduced:
-            value = self._contraction(equation, viewer, order)
+            value = self._contraction(equation, viewer, order, mode is Mode.BIND)
             self._put(target, value, mode, equation, viewer)
             return
         if equation.guards:
