@@ -93,7 +93,7 @@ def test_the_two_commands_of_the_readme() -> None:
 
 def test_the_readme_says_why_each_dependency_is_there() -> None:
     for requirement in PROJECT["dependencies"]:
-        name = re.match(r"[A-Za-z_]+", requirement)
+        name = re.match(r"[A-Za-z0-9_]+", requirement)
         assert name
         assert re.search(rf"^- \*\*{name[0]}\*\*: \S", readme(), re.MULTILINE | re.IGNORECASE), requirement
 
@@ -101,7 +101,7 @@ def test_the_readme_says_why_each_dependency_is_there() -> None:
 def test_every_dependency_is_imported_and_every_import_declared() -> None:
     """No dependency without a use, and no use without a dependency."""
     modules = {"PyYAML": "yaml"}
-    declared = {modules.get(m[0], m[0]) for m in (re.match(r"[A-Za-z_]+", r) for r in PROJECT["dependencies"]) if m}
+    declared = {modules.get(m[0], m[0]) for m in (re.match(r"[A-Za-z0-9_]+", r) for r in PROJECT["dependencies"]) if m}
     imported = set()
     for package in ("symbolic", "codegen"):
         for path in (ROOT / package).rglob("*.py"):

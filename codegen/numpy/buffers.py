@@ -93,8 +93,13 @@ def plan_buffers(
     for top, node in enumerate(nodes):
         visit(node, top, ())
     plan = Plan(codes, names)
+    used: dict[str, int] = {}  # an entry that nothing writes may be read before others are written: it is 0
+    for top, node in enumerate(nodes):
+        for statement in equations_of([node]):
+            for entry in statement.equation.reads:
+                used.setdefault(tensor_of(entry), top)
     for name, rows in writes.items():
-        _decide(name, rows, plan, program, storages[name])
+        _decide(name, rows, plan, program, storages[name], min(rows[0].top, used.get(name, rows[0].top)))
     plan.window_maxima, plan.implied = window_maxima(program)
     plan.last_use = _last_uses(nodes, plan, returned)
     plan.unwritten = tuple(
@@ -118,7 +123,7 @@ def _last_uses(nodes: Sequence[Node], plan: Plan, returned: frozenset[str]) -> d
     return last
 
 
-def _decide(name: str, rows: list[_Write], plan: Plan, program: Program, storage: Storage) -> None:
+def _decide(name: str, rows: list[_Write], plan: Plan, program: Program, storage: Storage, begin: int) -> None:
     first = rows[0]
     if not first.loops and not first.statement.when and not storage.padded and _fills(first, storage, program) \
             and _always(first, program):
@@ -126,7 +131,7 @@ def _decide(name: str, rows: list[_Write], plan: Plan, program: Program, storage
         for other in rows[1:]:
             plan.modes[id(other.statement)] = Mode.ADD
         return
-    plan.allocate_before.setdefault(first.top, []).append(name)
+    plan.allocate_before.setdefault(begin, []).append(name)
     assigning = []
     for row in rows:
         alone = all(_later(row, other, program) for other in rows if other is not row)

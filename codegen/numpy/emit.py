@@ -17,11 +17,12 @@ from codegen.lower import given, lower, plan_storage
 from codegen.numpy.buffers import plan_buffers
 from codegen.numpy.helpers import needed
 from codegen.numpy.names import Identifiers
-from codegen.numpy.printer import integer_text
+from codegen.numpy.printer import Text, integer_text
 from codegen.numpy.statements import Writer
 from codegen.numpy.update import update_lines
 from codegen.pack import pack
 from codegen.schedule import schedule
+from symbolic.errors import SpecError
 from symbolic.program import Program, Size, Tensor
 
 __all__ = ["Prepared", "Unit", "emit", "function"]
@@ -220,7 +221,9 @@ def _door(unit: Unit, program: Program, codes: Mapping[str, str], free: Sequence
     used = _used(program)
     entry = {t.name: "" if t.rank else "[()]" for t in program.tensors}  # [()]: the number itself, no view of the caller's
     lines += [f'{codes[t.name]} = params["{t.name}"]{entry[t.name]}' for t in program.parameters if t.name in used]
-    lines += [f'{codes[t.name]} = batch["{t.name}"]{entry[t.name]}' for t in inputs if t.name in used]
+    # Subscripts are computed with: 8 bits, or no sign, would wrap round.
+    wide = {t.name: ".astype(np.intp, copy=False)" if t.is_index else "" for t in inputs}
+    lines += [f'{codes[t.name]} = batch["{t.name}"]{wide[t.name]}{entry[t.name]}' for t in inputs if t.name in used]
     lines += [f'{codes[made]} = direction["{name}"]{entry[made]}' for name, made in directions.items() if made in used]
     return lines
 
@@ -266,16 +269,18 @@ def _check(program: Program) -> str:
     """``_check``: the free sizes, found in the shapes; a quick test of everything, and the words where it fails."""
     free = _free_sizes(program)
     tensors = [(t, "params") for t in program.parameters] + [(t, "batch") for t in program.inputs]
-    where: dict[str, tuple[str, int]] = {}
-    for tensor, source in reversed(tensors):
-        for axis, extent in enumerate(tensor.shape):
-            if isinstance(extent, Size) and extent.name in free:
-                where[extent.name] = (tensor.name, axis)
+    where = _places_of_sizes(program, tensors, free)
     lines = ["def _check(params, batch, names=tuple(INPUTS)):",
              '    """The free sizes, read off the shapes. Raises ValueError: which array, what was expected, what came."""',
              "    sizes = _sizes(params, batch, names)"]
-    for name in free:
-        lines.append(f'    {name} = sizes.get("{name}", 1)')
+    sources = {t.name: source for t, source in tensors}
+    for name, (tensor_name, axis, solved) in where.items():
+        if solved is _BARE:
+            lines.append(f'    {name} = sizes.get("{name}", 1)')
+        else:
+            source = sources[tensor_name]
+            text = integer_text(solved.xreplace({_BARE: Text(f'{source}["{tensor_name}"].shape[{axis}]')}))
+            lines.append(f"    {name} = {text}" + (f' if "{tensor_name}" in names else 1' if source == "batch" else ""))
     rows = []
     for tensor, source in tensors:
         shape = ", ".join(integer_text(e) for e in tensor.shape) + ("," if tensor.rank == 1 else "")
@@ -293,7 +298,42 @@ def _check(program: Program) -> str:
     return fast + "\n\n" + "\n".join(lines).replace("def _check(", "def _check_slowly(", 1) + "\n\n" + _WORDS
 
 
-def _fast_check(program: Program, tensors: Sequence[tuple[Tensor, str]], where: Mapping[str, tuple[str, int]],
+_BARE = sp.Dummy("length")
+"""The length of an axis, in the expression that gives a size from it."""
+
+
+def _places_of_sizes(
+    program: Program, tensors: Sequence[tuple[Tensor, str]], free: Sequence[str]
+) -> dict[str, tuple[str, int, Expr]]:
+    """For each free size an axis and what gives the size from its length: the length itself, or ``length//2`` for ``2*H``.
+
+    Raises SpecError where no axis gives a size, as for ``M*N`` alone.
+    """
+    found: dict[str, tuple[str, int, Expr]] = {}
+    for bare in (True, False):
+        progress = True
+        while progress:
+            progress = False
+            for tensor, _ in tensors:
+                for axis, extent in enumerate(tensor.shape):
+                    unknown = [s for s in extent.free_symbols if s.name in free and s.name not in found]
+                    if len(unknown) != 1 or bare and not isinstance(extent, Size):
+                        continue
+                    (symbol,) = unknown
+                    step = sp.expand(extent).coeff(symbol)
+                    rest = sp.expand(extent - step * symbol)
+                    if rest.has(symbol) or step.has(symbol) or step == 0:
+                        continue
+                    solved = _BARE if bare else sp.floor((_BARE - rest) / step)
+                    found[symbol.name], progress = (tensor.name, axis, solved), True
+    for name in free:
+        if name not in found:
+            raise SpecError(f"expected an axis that gives the size '{name}' at run time, found it only inside products or "
+                            f"quotients; write sizes: {{{name}: ...}}")
+    return found
+
+
+def _fast_check(program: Program, tensors: Sequence[tuple[Tensor, str]], where: Mapping[str, tuple[str, int, Expr]],
                 free: Sequence[str]) -> str:
     lines = ["def _check(params, batch, names=None):",
              '    """The free sizes, read off the shapes; ValueError says which array is wrong, what was expected, what came."""']
@@ -312,11 +352,12 @@ def _fast_check(program: Program, tensors: Sequence[tuple[Tensor, str]], where: 
             quick.append(f"{item}.dtype == dtype")
     inputs_ignore = any(t.ignore is not None for t, _ in tensors)
     result = ", ".join(free) + ("," if len(free) == 1 else "")
-    if not inputs_ignore and all(name in where for name in free) and quick:
+    if not inputs_ignore and quick:
         lines.append("    if names is None:")
         lines.append("        try:")
         lines += [f'            {local[t.name]} = {source}["{t.name}"]' for t, source in tensors]
-        lines += [f"            {name} = {local[where[name][0]]}.shape[{where[name][1]}]" for name in free]
+        lines += [f"            {name} = {integer_text(solved.xreplace({_BARE: Text(f'{local[array]}.shape[{axis}]')}))}"
+                  for name, (array, axis, solved) in where.items()]
         lines.append("            dtype = np.dtype(DTYPE)")
         lines.append("            if (")
         lines.append(f"                len(params) == {len(program.parameters)}")

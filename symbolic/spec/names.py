@@ -27,7 +27,7 @@ C_KEYWORDS = frozenset(
 RESERVED = frozenset(
     "np loss params batch grads aux range dict list tuple set str type print object super self slice enumerate zip "
     "isinstance reversed sorted ValueError TypeError KeyError numpy main NULL size_t ptrdiff_t errno stdin stdout "
-    "stderr "
+    "stderr DTYPE "
     "value_and_grad predict init update jvp hvp selfcheck seed sizes hyper direction dims workspace".split()
 )
 """Names that the generated modules need for themselves."""

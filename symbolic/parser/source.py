@@ -1,0 +1,67 @@
+"""A text with its place in a file: its syntax tree within limits, and errors with a caret."""
+
+from __future__ import annotations
+
+import ast
+import warnings
+from dataclasses import dataclass, replace
+from typing import Any
+
+from symbolic.errors import EquationError, Location
+
+__all__ = ["Source"]
+
+MAX_TEXT = 100_000
+MAX_DEPTH = 80
+
+
+@dataclass(frozen=True)
+class Source:
+    """A text with its place; turns syntax-tree positions into errors with a caret."""
+
+    text: str
+    where: Location
+
+    def tree(self, mode: str = "exec") -> Any:
+        if len(self.text) > MAX_TEXT:
+            raise EquationError(f"expected at most {MAX_TEXT} characters, found {len(self.text)}", where=self.where)
+        if "\0" in self.text:
+            raise EquationError("expected text, found a zero byte", where=self.where)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Python's hints on odd but legal text; our own errors follow
+                tree = ast.parse(self.text.strip() if mode == "eval" else self.text, mode=mode)
+        except SyntaxError as error:
+            line = (error.text or "").rstrip("\n") or self.line(error.lineno or 1)
+            offset = max(0, min((error.offset or 1) - 1, len(line)))
+            place = replace(self.where, line=self.where.line + (error.lineno or 1) - 1,
+                            column=self.where.column + offset)
+            raise EquationError(f"not an equation: {error.msg}", where=place, line=line, offset=offset) from None
+        except (RecursionError, MemoryError, ValueError) as error:
+            raise EquationError(f"expected an equation, found text too large or too deep ({type(error).__name__})",
+                                where=self.where) from None
+        self._limit_depth(tree)
+        return tree
+
+    def _limit_depth(self, tree: ast.AST) -> None:
+        level: list[ast.AST] = [tree]
+        for _ in range(3 * MAX_DEPTH):
+            level = [child for node in level for child in ast.iter_child_nodes(node)]
+            if not level:
+                return
+        raise EquationError(f"expected an equation, found brackets or terms nested more than {MAX_DEPTH} deep",
+                            where=self.where)
+
+    def line(self, number: int) -> str:
+        lines = self.text.splitlines() or [""]
+        return lines[min(number, len(lines)) - 1]
+
+    def place(self, node: ast.AST) -> tuple[Location, str, int]:
+        number, offset = getattr(node, "lineno", 1), getattr(node, "col_offset", 0)
+        line = self.line(number)
+        offset = len(line.encode()[:offset].decode(errors="ignore"))
+        return replace(self.where, line=self.where.line + number - 1, column=self.where.column + offset), line, offset
+
+    def error(self, node: ast.AST, message: str) -> EquationError:
+        place, line, offset = self.place(node)
+        return EquationError(message, where=place, line=line, offset=offset)
