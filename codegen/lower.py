@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import sympy as sp
 from sympy import Expr, Indexed
@@ -221,7 +222,7 @@ def out_of_bounds(entry: Indexed, ranges: Ranges, program: Program) -> list[tupl
         if index_reads((subscript,)):
             reach.append((zero, zero))
             continue
-        found = subscript_range(subscript, ranges, program)
+        found = subscript_range(subscript, widest, program)
         if found is None or any(map(index_symbols, found)):
             reach.append((zero, zero))
             continue
@@ -236,8 +237,9 @@ def out_of_bounds(entry: Indexed, ranges: Ranges, program: Program) -> list[tupl
 def _widest(index: Index) -> Index:
     """A range cut at a loop value (``k < min(K, T - t)``) without that cut."""
 
-    def loose(bound: Expr, kind: type) -> Expr:
-        fixed = [part for part in bound.args if not index_symbols(part)] if isinstance(bound, kind) else []
+    def loose(bound: Expr, kind: Any) -> Expr:
+        parts: tuple[Expr, ...] = bound.args if isinstance(bound, kind) else ()
+        fixed = [part for part in parts if not index_symbols(part)]
         return kind(*fixed) if fixed else bound
 
     return Index(index.symbol, loose(index.lower, sp.Max), loose(index.upper, sp.Min))

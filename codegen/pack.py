@@ -101,9 +101,9 @@ def _gate(equation: Equation, program: Program) -> _Gate | None:
             continue
         found = [entry for entry in reads(equation.body) if symbol in entry.free_symbols]
         offsets = {_offset(entry, symbol) for entry in found}
-        if len(offsets) != 1 or None in offsets or not found:
+        offset = offsets.pop() if len(offsets) == 1 else None
+        if offset is None:
             continue
-        (offset,) = offsets
         if not _stays_inside(equation.name, axis, program):
             return None
         return _Gate(equation, axis, equation.body.xreplace({e: _shifted(e, symbol, -offset) for e in found}), offset)

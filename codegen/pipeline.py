@@ -7,10 +7,9 @@ Every value on the way is frozen and can be printed: ``stages(model)`` keeps the
 
 from __future__ import annotations
 
-
 import types
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,18 +79,22 @@ def stages(model: Model, options: Options | None = None) -> Stages:
     stabilised, before = apply(program, "forward", options.disabled)
     adjoint = gradient(stabilised, wrt)
     optimised, after = apply(adjoint, "backward", options.disabled)
-    loss = forward_only(stabilised, options)
+    loss = forward_only(replace(stabilised, outputs=(), links={}), options)
     predicted, _ = apply(predict, "forward", options.disabled)
     predicted = forward_only(predicted, options)
     jvp = hvp = None
     directions: dict[str, str] = {}
     if options.tangent:
-        jvp = tangent(stabilised, wrt)
+        jvp = tangent(replace(stabilised, outputs=(), links={}), wrt)
         directions = {name: jvp.tangents[name] for name in wrt}
+        slope = jvp.tangents.get(jvp.loss)
+        jvp = replace(jvp, tangents={**directions, **({jvp.loss: slope} if slope else {})})
         jvp, _ = apply(jvp, "backward", options.disabled)
     if options.hvp:
         hvp = tangent(adjoint, wrt)
         directions = {name: hvp.tangents[name] for name in wrt}
+        products = {name: hvp.tangents.get(hvp.gradients[name]) for name in wrt}
+        hvp = replace(hvp, loss="", outputs=(), links={}, tangents=directions, gradients={n: t for n, t in products.items() if t})
         hvp, _ = apply(hvp, "backward", options.disabled)
     return Stages(model, options, wrt, program, stabilised, adjoint, optimised, predicted, loss, jvp, hvp, directions,
                   (*before, *after))
@@ -179,16 +182,16 @@ def generate(
     return written
 
 
-def compile(model: Model, target: str = "numpy", **options: Any) -> types.ModuleType:
+def compile(model: Model, target: str = "numpy", **options: Any) -> types.ModuleType:  # noqa: A001 - the fixed name
     """The module of a model without files of the user's."""
     (text,) = render(model, target, Options(**options)).values()
     module = types.ModuleType(model.name)
     module.__file__ = f"<chainrule {model.name}>"
-    exec(__builtins_compile(text, module.__file__), module.__dict__)
+    exec(_code(text, module.__file__), module.__dict__)  # noqa: S102 - our own emitted text, never a user's
     return module
 
 
-def __builtins_compile(text: str, name: str) -> types.CodeType:
+def _code(text: str, name: str) -> types.CodeType:
     """Python's own ``compile``, with the text kept for tracebacks."""
     import builtins
     import linecache

@@ -442,7 +442,7 @@ def _build_loop(
     for k in component:
         index = equations[k].index(timing[k].symbol)
         sign, shift = timing[k].sign * direction, timing[k].shift
-        # tau = sign * v + shift
+        # The equation's index is sign times the loop's value plus the shift.
         ranges[k] = (index.lower - shift, index.upper - shift) if sign > 0 else (shift - index.upper + 1, shift - index.lower + 1)
     lower = _extreme([r[0] for r in ranges.values()], program, least=True)
     upper = _extreme([r[1] for r in ranges.values()], program, least=False)
@@ -451,11 +451,10 @@ def _build_loop(
         sign, shift = timing[k].sign * direction, timing[k].shift
         value = sign * variable + shift
         equation = equations[k]
-        kept = tuple(i for i in equation.indices if i.symbol != timing[k].symbol)
-        replaced = equation.xreplace({timing[k].symbol: value})
-        kept = tuple(Index(i.symbol, i.lower.xreplace({timing[k].symbol: value}), i.upper.xreplace({timing[k].symbol: value}))
-                     for i in kept)
-        replaced = replace(replaced, indices=kept)
+        at = {timing[k].symbol: value}
+        kept = tuple(Index(i.symbol, i.lower.xreplace(at), i.upper.xreplace(at))
+                     for i in equation.indices if i.symbol != timing[k].symbol)
+        replaced = replace(equation.xreplace(at), indices=kept)
         low, high = ranges[k]
         when = nodes[k].when
         if sp.expand(low - lower) != 0 or sp.expand(high - upper) != 0:
@@ -463,9 +462,10 @@ def _build_loop(
         inner_equations.append(replaced)
         inner_nodes.append(Statement(replaced, when))
     place = {k: n for n, k in enumerate(component)}
+    steps = {k: t.sign * direction * variable + t.shift for k, t in timing.items()}
     inner_edges = [
         _Edge(place[e.writer], place[e.reader], inner_equations[place[e.writer]].target,
-              e.entry.xreplace(apart.get(e.reader, {})).xreplace({timing[e.reader].symbol: timing[e.reader].sign * direction * variable + timing[e.reader].shift}))
+              e.entry.xreplace(apart.get(e.reader, {})).xreplace({timing[e.reader].symbol: steps[e.reader]}))
         for e in left
     ]
     body = _order(inner_equations, inner_nodes, inner_edges, program, names, (*loops, variable))

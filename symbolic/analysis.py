@@ -41,7 +41,7 @@ class Affine:
 def affine(expr: Expr) -> Affine | None:
     """The affine form of a subscript in its indices and index reads, or ``None``."""
     expr = sp.sympify(expr)
-    if isinstance(expr, IndexName) or isinstance(expr, Indexed):
+    if isinstance(expr, IndexName | Indexed):
         return Affine(((expr, sp.Integer(1)),), sp.Integer(0))
     if not _varies(expr):
         return Affine((), expr)

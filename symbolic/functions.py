@@ -18,8 +18,7 @@ from types import MappingProxyType
 from typing import Any
 
 import sympy as sp
-
-Expr = sp.Expr
+from sympy import Expr
 
 
 class ScalarFunction(sp.Function):  # type: ignore[misc]
@@ -32,7 +31,7 @@ class ScalarFunction(sp.Function):  # type: ignore[misc]
 
     def fdiff(self, argindex: int = 1) -> Expr:
         row = FUNCTIONS[type(self).__name__]
-        return row.derivatives[argindex - 1](*self.args)
+        return sp.sympify(row.derivatives[argindex - 1](*self.args))
 
 
 def _own(name: str, arity: int) -> Any:

@@ -134,7 +134,7 @@ class Tensor:
     role: Role = Role.INTERMEDIATE
     kind: Kind = Kind.REAL
     margin: tuple[tuple[int, int], ...] = ()
-    low: Expr = sp.Integer(0)
+    low: Expr = sp.S.Zero
     below: Expr | None = None
     ignore: int | None = None
     constant: str = ""

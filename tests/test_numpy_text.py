@@ -9,6 +9,7 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -32,7 +33,7 @@ def spec_of(name: str) -> dict[str, Any]:
 def plain(text: str, numbers: dict[int, str]) -> str:
     """The code below the header with each number that stands for a size under the size's name."""
     body = text.split('"""', 2)[2]
-    return re.sub(r"\d+", lambda m: numbers.get(int(m[0]), m[0]), body)
+    return re.sub(r"(?<![.(\d])\d+(?![.\d])", lambda m: numbers.get(int(m[0]), m[0]), body)
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -63,6 +64,7 @@ def test_nothing_in_a_module_is_dead(name: str) -> None:
             assert function.name in called, f"{function.name} is never called"
         nodes = list(ast.walk(function))
         read = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+        read |= {n.target.id for n in nodes if isinstance(n, ast.AugAssign) and isinstance(n.target, ast.Name)}  # through a view
         # Sizes come together from the door, whether a function needs all of them or not.
         sizes = {n.id for s in nodes if isinstance(s, ast.Assign) and isinstance(s.value, ast.Call)
                  and ast.unparse(s.value.func).startswith("_check") for n in ast.walk(s.targets[0]) if isinstance(n, ast.Name)}
@@ -90,11 +92,12 @@ def test_nothing_is_computed_twice(name: str) -> None:
 
 @pytest.mark.parametrize("name", SPECS)
 def test_lines_are_readable(name: str) -> None:
-    lines = text_of(name).splitlines()
+    text = module_text(symbolic.load(f"specs/{name}.yaml"))
+    lines = text.splitlines()
     assert max(map(len, lines)) <= 180
     assert not any(line != line.rstrip() for line in lines)
-    assert "\n\n\n\n" not in text_of(name)
-    assert "np.where(np.where" not in text_of(name)
+    assert "\n\n\n\n" not in text
+    assert "np.where(np.where" not in text
     for number, line in enumerate(lines):
         if line.lstrip().startswith("# (") and number + 1 < len(lines):
             assert lines[number + 1].strip(), "an equation without its line"
@@ -122,7 +125,7 @@ def test_the_text_is_the_same_at_every_size(key: str, values: tuple[int, int]) -
     assert first.splitlines() == second.splitlines()
 
 
-@pytest.mark.parametrize("rows", [(9, 900), (20, 2000)])
+@pytest.mark.parametrize("rows", [(99, 900), (97, 2000)])
 def test_the_text_of_numbers_written_as_shapes(rows: tuple[int, int]) -> None:
     texts = []
     for count in rows:
@@ -144,11 +147,11 @@ def deep(layers: int) -> symbolic.Model:
 def test_text_and_work_grow_linearly_with_layers() -> None:
     from codegen.pipeline import stages
 
-    lines = {n: len(module_text(deep(n)).splitlines()) for n in (2, 4, 8, 16, 64)}
-    equations = {n: len(stages(deep(n)).optimised.equations) for n in (2, 4, 8, 16, 64)}
+    lines = {n: len(module_text(deep(n)).splitlines()) for n in (4, 8, 16, 32, 64)}
+    equations = {n: len(stages(deep(n)).optimised.equations) for n in (4, 8, 16, 32, 64)}
     for counted in (lines, equations):
-        step = (counted[8] - counted[4]) // 4
-        for few, many in ((2, 4), (8, 16), (16, 64)):
+        step = (counted[16] - counted[8]) // 8
+        for few, many in ((8, 16), (16, 32), (32, 64)):
             assert counted[many] - counted[few] == step * (many - few)
 
 
@@ -185,7 +188,7 @@ def test_an_lstm_written_out_generates_the_same_bytes() -> None:
         "name": "cell", "type": "equations", "output": "hidden",
         "parameters": {"Wx": ["4*H", 3], "Wh": ["4*H", "H"], "bias": ["4*H"]},
         "states": {"hidden": ["T", "N", "H"], "carry": ["T", "N", "H"]}, "ranges": {"k": "H"},
-        "equations": """
+        "equations": dedent("""
             z[t,n,r] = Wx[r,d]*x[t,n,d] + Wh[r,j]*hidden[t-1,n,j] + bias[r]
             input[t,n,k] = sigmoid(z[t,n,k+0])
             forget[t,n,k] = sigmoid(z[t,n,H+k])
@@ -193,7 +196,7 @@ def test_an_lstm_written_out_generates_the_same_bytes() -> None:
             output[t,n,k] = sigmoid(z[t,n,3*H+k])
             carry[t,n,k] = forget[t,n,k]*carry[t-1,n,k] + input[t,n,k]*gate[t,n,k]
             hidden[t,n,k] = output[t,n,k]*tanh(carry[t,n,k])
-        """,
+        """),
     }]})
     names = {"Wx": "W", "Wh": "U", "bias": "b", "hidden": "h", "carry": "c", "z": "a", "input": "i", "forget": "f", "gate": "g",
              "output": "o"}
@@ -201,7 +204,7 @@ def test_an_lstm_written_out_generates_the_same_bytes() -> None:
 
 
 def test_a_convolution_written_out_generates_the_same_bytes() -> None:
-    data = {"name": "net", "inputs": {"x": ["N", 2, 7, 6], "y": ["N", 4, 4, 3]}, "loss": {"type": "mse", "target": "y"}}
+    data = {"name": "net", "inputs": {"x": ["N", 2, 7, 6], "goal": ["N", 4, 4, 3]}, "loss": {"type": "mse", "target": "goal"}}
     built = symbolic.load({**data, "layers": [{"name": "cell", "type": "conv2d", "channels": 4, "kernel": 3, "stride": 2, "padding": 1}]})
     own = symbolic.load({**data, "layers": [{
         "name": "cell", "type": "equations", "output": "y", "parameters": {"K": [4, 2, 3, 3], "b": [4]},

@@ -236,7 +236,7 @@ def _fills(row: _Write, storage: Storage, program: Program) -> bool:
 
 def _once_each(row: _Write) -> bool:
     """Whether no two iterations of the loops round it write the same entry: each loop has an axis of its own."""
-    alone = set()
+    alone: set[Expr] = set()
     for subscript in row.statement.equation.target.indices:
         form = affine(subscript)
         if form is not None and len(form.symbols) == 1:
@@ -277,8 +277,7 @@ def _disjoint(row: _Write, other: _Write, program: Program) -> bool:
 def _covers(rows: Sequence[_Write], storage: Storage, program: Program) -> bool:
     """Whether the assigned regions cover the tensor: one does, or they tile one axis and fill the others."""
     usable = [r for r in rows if not r.statement.when and _always(r, program)]
-    boxes = [_box(r, program) for r in usable]
-    boxes = [b for b in boxes if b is not None]
+    boxes = [box for r in usable if (box := _box(r, program)) is not None]
     rank = storage.tensor.rank
     whole = [(sp.Integer(0), extent) for extent in storage.tensor.shape]
 

@@ -171,7 +171,7 @@ class Contractor:
     def _over_patches(
         self, a: Operand, b: Operand, rows: Labels, columns: Labels, contracted: Labels
     ) -> Operand | None:
-        """A weight gradient over patches that the forward pass has laid out: one product for each leading entry, then their sum."""
+        """A weight gradient over patches that the forward pass laid out: one product for each leading entry, then their sum."""
         if self.patches is None or b.window is None or b.window not in self.patches.kept:
             return None
         name, lead, inner, window_rows = self.patches.kept[b.window]

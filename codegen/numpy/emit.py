@@ -98,15 +98,17 @@ def emit(prepared: Prepared) -> str:
         "optimiser": {"name": update.name, "lines": update.lines},
         "check": check, "selfcheck": _selfcheck(prepared),
     }
-    return _template().render(m=context).rstrip() + "\n"
+    return str(_template().render(m=context)).rstrip() + "\n"
 
 
 @lru_cache(maxsize=1)
 def _template() -> Any:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(loader=PackageLoader("codegen.numpy"), undefined=StrictUndefined, autoescape=False,
-                              keep_trailing_newline=True)
+    environment = Environment(
+        loader=PackageLoader("codegen.numpy"), undefined=StrictUndefined, keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - Python is written, not HTML
+    )
     return environment.get_template("module.py.jinja")
 
 
@@ -246,7 +248,7 @@ def _result(unit: Unit, program: Program, array: Any) -> list[str]:
         case "jvp":
             return [f"return float({array(program.loss)}), float({array(program.tangents[program.loss])})"]
         case "hvp":
-            pairs = [(n, program.tangents.get(program.gradients[n])) for n in unit.wrt]
+            pairs = [(n, program.gradients.get(n)) for n in unit.wrt]
             return _dict("return ", [f'"{n}": {array(t)}' if t else f'"{n}": np.zeros_like(params["{n}"])' for n, t in pairs])
     lines = _dict("grads = ", [f'"{name}": {array(program.gradients[name])}' for name in unit.wrt])
     lines.append("if aux:")
@@ -272,7 +274,7 @@ def _check(program: Program) -> str:
     where = _places_of_sizes(program, tensors, free)
     lines = ["def _check(params, batch, names=tuple(INPUTS)):",
              '    """The free sizes, read off the shapes. Raises ValueError: which array, what was expected, what came."""',
-             "    sizes = _sizes(params, batch, names)"]
+             f"    {'sizes = ' if free else ''}_sizes(params, batch, names)"]
     sources = {t.name: source for t, source in tensors}
     for name, (tensor_name, axis, solved) in where.items():
         if solved is _BARE:
@@ -281,15 +283,12 @@ def _check(program: Program) -> str:
             source = sources[tensor_name]
             text = integer_text(solved.xreplace({_BARE: Text(f'{source}["{tensor_name}"].shape[{axis}]')}))
             lines.append(f"    {name} = {text}" + (f' if "{tensor_name}" in names else 1' if source == "batch" else ""))
-    rows = []
     for tensor, source in tensors:
         shape = ", ".join(integer_text(e) for e in tensor.shape) + ("," if tensor.rank == 1 else "")
         low = integer_text(tensor.low) if tensor.is_index else "None"
         below = integer_text(tensor.below) if tensor.is_index and tensor.below is not None else "None"
-        rows.append(f'    _array({source}, "{tensor.name}", ({shape}), {low}, {below}, {tensor.ignore})'
-                    if source == "params" else
-                    f'    if "{tensor.name}" in names:\n        _array({source}, "{tensor.name}", ({shape}), {low}, {below}, {tensor.ignore})')
-    lines += rows
+        call = f'_array({source}, "{tensor.name}", ({shape}), {low}, {below}, {tensor.ignore})'
+        lines += [f"    {call}"] if source == "params" else [f'    if "{tensor.name}" in names:', f"        {call}"]
     lines.append("    for name in params:\n        if name not in PARAMETERS:\n"
                  "            raise ValueError(f\"params: unknown name '{name}'; expected {', '.join(PARAMETERS)}\")")
     result = ", ".join(free) + ("," if len(free) == 1 else "")
@@ -456,7 +455,7 @@ def _selfcheck(prepared: Prepared) -> str:
     program = prepared.program
     free = _free_sizes(program)
     lines = ["def selfcheck(seed=0, **sizes):",
-             '    """Hold the gradients against central differences along random directions, in float64; raises where they differ."""',
+             '    """Hold the gradients, in float64, against central differences along random directions; raise where they differ."""',
              "    global DTYPE",
              "    rng = np.random.default_rng(seed)"]
     for k, name in enumerate(free):

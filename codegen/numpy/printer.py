@@ -79,7 +79,8 @@ class NumPyPrinter(StrPrinter):  # type: ignore[misc]
 
     def _print_Mul(self, expr: Any) -> str:
         """Scalars first, gathered into one factor, so that an array is multiplied once."""
-        scalars, arrays = [], []
+        scalars: list[Expr] = []
+        arrays: list[Expr] = []
         for factor in expr.args:
             (arrays if factor.atoms(Text) else scalars).append(factor)
         if not arrays:
@@ -96,7 +97,7 @@ class NumPyPrinter(StrPrinter):  # type: ignore[misc]
             texts[0] = f"{texts[0]}.astype({self.dtype})"
         parts = ""
         if number != 1:
-            top, bottom = sp.fraction(number)
+            _, bottom = sp.fraction(number)
             if bottom != 1 and above:
                 parts = f"({self._plain_product([number])})*"
             else:

@@ -15,9 +15,9 @@ from sympy import Expr, Indexed
 
 from codegen.lower import Storage, given
 from codegen.numpy.buffers import Mode, Plan, may_be_empty, narrows, slack_of
+from codegen.numpy.contraction import Contractor, Patches
 from codegen.numpy.maxima import argument_key as _argument_key
 from codegen.numpy.maxima import is_window_maximum
-from codegen.numpy.contraction import Contractor, Patches
 from codegen.numpy.printer import NumPyPrinter, Text, integer_text
 from codegen.numpy.steps import iterate, loop_range
 from codegen.numpy.views import Operand, Viewer, aligned
@@ -227,7 +227,7 @@ class Writer:
         return Index(symbol, index.lower, self._extreme(index.upper, sp.expand(rest + 1), sp.Min))
 
     def _extreme(self, a: Expr, b: Expr, kind: type) -> Expr:
-        ranges = {s: i for s, i in self.loops.items()}
+        ranges = dict(self.loops)
         from symbolic.analysis import subscript_range
 
         found = subscript_range(sp.expand(b - a), ranges, self.program)
@@ -334,8 +334,8 @@ class Writer:
         return result
 
     def _may_overflow(self, expr: Expr, deep: bool = True) -> bool:
-        """Whether an expression is more than sums, products and bounded functions of what it reads; a tensor that holds the values
-        of one function counts as that function."""
+        """Whether an expression is more than sums, products and bounded functions of what it reads; a tensor that holds the
+        values of one function counts as that function."""
         for node in sp.preorder_traversal(expr):
             row = row_of(node)
             if node.is_Pow and not (node.exp.is_Integer and node.exp > 0) or row is not None and row.name in UNBOUNDED:
@@ -493,8 +493,7 @@ class Writer:
 
     def _bind(self, storage: Storage, target: Operand, value: Operand, viewer: Viewer) -> None:
         if not target.labels:
-            text = value.text if value.fresh or not value.atom else value.text
-            self.emit(f"{storage.code} = {text}")
+            self.emit(f"{storage.code} = {value.text}")
             return
         if set(value.labels) != set(target.labels):
             shape = ", ".join(integer_text(viewer.extent(label)) for label in target.labels)
@@ -651,7 +650,7 @@ class Writer:
                 self.arguments[key] = name
         else:
             name = self.arguments[key]
-        position = over.index(equation.component)  # type: ignore[arg-type]
+        position = over.index(equation.component)
         inner = "*".join(sizes[position + 1:])
         value = name if position == len(over) - 1 else f"{name} // ({inner})" if "*" in inner else f"{name} // {inner}"
         if position > 0:
@@ -746,7 +745,7 @@ class Writer:
         target = equation.target
         storage = self.storages[equation.name]
         parts, labels, masks = viewer.subscript_arrays(target)
-        if equation.reduced and not set(i.symbol for i in equation.reduced) & set(labels):
+        if equation.reduced and not {i.symbol for i in equation.reduced} & set(labels):
             value = self._contraction(equation, viewer, labels)
         else:
             value = self._elementwise(equation.body, viewer, labels)

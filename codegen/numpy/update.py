@@ -47,7 +47,8 @@ def update_lines(update: Any) -> Update:
         name += f" after clipping by {clip.name.replace('_', ' ')}"
         lines += _clip(clip)
     program = optimizer.program()
-    body, codes = _body(program, {"p", "g", *optimizer.slots, *hyper, "k", *clip_hyper, "known", "name", "clipped", "new", "slots"})
+    taken = {"p", "g", "k", "known", "name", "clipped", "new", "slots", *optimizer.slots, *hyper, *clip_hyper}
+    body, codes = _body(program, taken)
     lines.append("new, slots = {}, {" + ", ".join(f'"{s}": {{}}' for s in optimizer.slots) + "}")
     lines.append("for name, p in params.items():")
     source = "clipped" if clip is not None else "grads"
@@ -69,7 +70,7 @@ def _clip(clip: Any) -> list[str]:
     if clip.together:
         total = codes["total"]
         split = next(i for i, line in enumerate(body) if line.startswith(f"{total} ="))
-        before = [line for line in body[: split + 1]]
+        before = body[: split + 1]
         lines += ["total = 0.0", "for g in grads.values():"]
         lines += [f"    {line}" for line in before[:-1]]
         lines.append(f"    total += float({before[-1].split(' = ', 1)[1]})")

@@ -25,8 +25,8 @@ __all__ = ["Operand", "Viewer", "aligned"]
 class Operand:
     """NumPy text for an array whose axes are the given indices.
 
-    ``atom``: may be subscripted as it stands; ``fresh``: an array that nothing else refers to; ``fixed``: the same in every step of
-    the loops round it; ``window``: the read behind a view with overlapping windows, whose matrix of patches is worth keeping.
+    ``atom``: may be subscripted as it stands; ``fresh``: an array that nothing else refers to; ``fixed``: the same in every
+    step of the loops round it; ``window``: the read behind a view with overlapping windows, whose matrix of patches is worth keeping.
     """
 
     text: str
@@ -172,7 +172,7 @@ class Viewer:
         form = affine(subscript)
         if form is None or form.constant != 0 or storage.before[axis] != 0 or storage.after[axis] != 0:
             return None
-        left = {s: c for s, c in form.coefficients}
+        left = dict(form.coefficients)
         if any(s not in self.vector or self.vector[s].lower != 0 for s in left):
             return None
         digits: list[IndexName] = []

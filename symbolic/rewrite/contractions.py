@@ -39,8 +39,8 @@ def share_contractions(program: Program, keep: frozenset[str]) -> Program:
     table: dict[object, list[Use]] = {}
     for row, equation in enumerate(program.equations):
         core = _core(equation)
-        if core is not None and (found := _use(row, core, equation)) is not None:
-            key, use = found
+        if core is not None and (keyed := _use(row, core, equation)) is not None:
+            key, use = keyed
             table.setdefault(key, []).append(use)
     rows = list(program.equations)
     tensors = list(program.tensors)
