@@ -29,7 +29,7 @@ from symbolic.analysis import (
 )
 from symbolic.program import Equation, Index, IndexName, Program, Role, Tensor, index_symbols, is_index_read, tensor_of
 
-__all__ = ["Storage", "lower", "plan_storage", "vanishes"]
+__all__ = ["Storage", "clip", "lower", "plan_storage", "vanishes"]
 
 Ranges = Mapping[IndexName, Index]
 
@@ -61,7 +61,7 @@ def _lower(node: Node, program: Program, ranges: Ranges) -> Node:
     if isinstance(node, Loop):
         inner = {**ranges, node.symbol: Index(node.symbol, node.lower, node.upper)}
         return replace(node, body=tuple(_lower(child, program, inner) for child in node.body))
-    return _clip(_whole(node, program, ranges), program, ranges)
+    return clip(_whole(node, program, ranges), program, ranges)
 
 
 def _whole(statement: Statement, program: Program, ranges: Ranges) -> Statement:
@@ -120,7 +120,7 @@ def vanishes(body: Expr, entry: Indexed) -> bool:
     return bool(zero == 0)
 
 
-def _clip(statement: Statement, program: Program, ranges: Ranges) -> Statement:
+def clip(statement: Statement, program: Program, ranges: Ranges) -> Statement:
     """Cut the instances whose write falls outside the target (law 2)."""
     equation = statement.equation
     tensor = program.tensor(equation.name)

@@ -44,8 +44,8 @@ def value_and_grad(params, batch, aux=False):
     rnn_b = params["rnn.b"]
     out_W = params["out.W"]
     out_b = params["out.b"]
-    x = batch["x"]
-    y = batch["y"]
+    x = batch["x"].astype(np.intp, copy=False)
+    y = batch["y"].astype(np.intp, copy=False)
     rnn_h0 = batch["rnn.h0"]
     with np.errstate(all="ignore"):
         rnn_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
@@ -75,7 +75,7 @@ def value_and_grad(params, batch, aux=False):
         # (8) loss.s[t,n] = sum_k loss.e[t,n,k]
         loss_s = loss_e.sum(axis=2)
         # (9) loss.l[t,n] += log(loss.s[t,n]) + loss.s_max[t,n] - out.y[t,n,y[t,n]]
-        loss_l = np.subtract(loss_s_max + np.log(loss_s), out_y[np.arange(T)[:, None], np.arange(N), y], out=loss_s_max)
+        loss_l = np.add(loss_s_max - out_y[np.arange(T)[:, None], np.arange(N), y], np.log(loss_s), out=loss_s_max)
         # (10) loss = sum_t,n loss.l[t,n]
         loss = loss_l.sum()
         # (15, 14, 13) d_loss.s[t,n] = 1/loss.s[t,n]
@@ -118,7 +118,6 @@ def value_and_grad(params, batch, aux=False):
     return float(loss), grads
 
 
-
 def loss(params, batch):
     """The loss alone."""
     T, N = _check(params, batch)
@@ -127,8 +126,8 @@ def loss(params, batch):
     rnn_b = params["rnn.b"]
     out_W = params["out.W"]
     out_b = params["out.b"]
-    x = batch["x"]
-    y = batch["y"]
+    x = batch["x"].astype(np.intp, copy=False)
+    y = batch["y"].astype(np.intp, copy=False)
     rnn_h0 = batch["rnn.h0"]
     with np.errstate(all="ignore"):
         rnn_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
@@ -144,8 +143,6 @@ def loss(params, batch):
             rnn_a_t += product
             # (4) rnn.h[t,n,i] += tanh(rnn.a[t,n,i])
             np.tanh(rnn_a_t, rnn_h_t)
-        # (5) rnn.hT[n,i] = rnn.h[T-1,n,i]
-        rnn_hT = rnn_h[T].copy()
         # (6) out.y[t,n,i] += sum_k out.W[i,k]*rnn.h[t,n,k]
         out_y = (rnn_h[1:].reshape(-1, H) @ out_W.T).reshape(T, N, V)
         # (6) out.y[t,n,i] += out.b[i]
@@ -158,11 +155,10 @@ def loss(params, batch):
         # (8) loss.s[t,n] = sum_k loss.e[t,n,k]
         loss_s = loss_e.sum(axis=2)
         # (9) loss.l[t,n] += log(loss.s[t,n]) + loss.s_max[t,n] - out.y[t,n,y[t,n]]
-        loss_l = np.subtract(loss_s_max + np.log(loss_s), out_y[np.arange(T)[:, None], np.arange(N), y], out=loss_s)
+        loss_l = np.add(loss_s_max - out_y[np.arange(T)[:, None], np.arange(N), y], np.log(loss_s), out=loss_s)
         # (10) loss = sum_t,n loss.l[t,n]
         loss = loss_l.sum()
     return float(loss)
-
 
 
 def predict(params, batch):
@@ -173,7 +169,7 @@ def predict(params, batch):
     rnn_b = params["rnn.b"]
     out_W = params["out.W"]
     out_b = params["out.b"]
-    x = batch["x"]
+    x = batch["x"].astype(np.intp, copy=False)
     rnn_h0 = batch["rnn.h0"]
     with np.errstate(all="ignore"):
         rnn_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
@@ -231,9 +227,9 @@ def update(params, grads, state=None, **hyper):
         g = clipped[name]
         s = state["s"][name]
         # (1) s_next[i] += g[i]**2 + s[i]
-        s_next = g**2 + s
+        s_next = s + g**2
         # (2) p_next[i] += p[i] - g[i]*rate/(sqrt(s_next[i]) + eps)
-        p_next = p - g*rate/(np.sqrt(s_next) + eps)
+        p_next = p - g*rate/(eps + np.sqrt(s_next))
         new[name] = np.asarray(p_next, p.dtype)
         slots["s"][name] = np.asarray(s_next, p.dtype)
     return new, slots
@@ -242,7 +238,6 @@ def update(params, grads, state=None, **hyper):
 def fan_uniform(rng, shape, fan_in, fan_out, fan):
     """Uniform within one over the root of ``fan`` on either side of 0 (torch's default)."""
     return rng.uniform(-1.0, 1.0, shape) / np.sqrt(fan)
-
 
 
 def _add_rows(target, at, rows):
@@ -379,8 +374,9 @@ def _check_direction(params, direction):
             raise ValueError(f"direction['{name}']: expected shape {array.shape} and dtype {array.dtype}, "
                              f"found {None if found is None else (found.shape, found.dtype)}")
 
+
 def selfcheck(seed=0, **sizes):
-    """Hold the gradients against central differences along random directions, in float64; raises where they differ."""
+    """Hold the gradients, in float64, against central differences along random directions; raise where they differ."""
     global DTYPE
     rng = np.random.default_rng(seed)
     T = sizes.get("T", 3)

@@ -47,8 +47,8 @@ def value_and_grad(params, batch, aux=False):
     out_W = params["out.W"]
     out_b = params["out.b"]
     x = batch["x"]
-    len = batch["len"]
-    y = batch["y"]
+    len = batch["len"].astype(np.intp, copy=False)
+    y = batch["y"].astype(np.intp, copy=False)
     with np.errstate(all="ignore"):
         # (1) gru.a[t,n,q] += sum_d gru.W[q,d]*x[t,n,d]
         gru_a = (x.reshape(-1, D) @ gru_W.T).reshape(T, N, 3*H)
@@ -80,7 +80,7 @@ def value_and_grad(params, batch, aux=False):
             np.add(gru_a_t_part2, gru_r_z_t_part1*gru_v_t, gru_g_t)
             np.tanh(gru_g_t, gru_g_t)
             # (7) gru.h[t,n,k] = [t < len[n]] (1 - gru.r_z[t,n,k+H])*gru.g[t,n,k] + gru.h[t-1,n,k]*gru.r_z[t,n,k+H]
-            gru_h_t[...] = np.where((t < len[:, None]), (1 - gru_r_z_t_part2)*gru_g_t + gru_h_tm1*gru_r_z_t_part2, 0)
+            gru_h_t[...] = np.where((t < len[:, None]), (-gru_r_z_t_part2 + 1)*gru_g_t + gru_h_tm1*gru_r_z_t_part2, 0)
         # (8) gru.y[n,i] = gru.h[len[n]-1,n,i]
         gru_y = gru_h[len[:, None], np.arange(N)[:, None], np.arange(H)]
         # (9) out.y[n,i] += sum_k gru.y[n,k]*out.W[i,k]
@@ -95,7 +95,7 @@ def value_and_grad(params, batch, aux=False):
         # (11) loss.s[n] = sum_k loss.e[n,k]
         loss_s = loss_e.sum(axis=1)
         # (12) loss.l[n] += log(loss.s[n]) + loss.s_max[n] - out.y[n,y[n]]
-        loss_l = np.subtract(loss_s_max + np.log(loss_s), out_y[np.arange(N), y], out=loss_s_max)
+        loss_l = np.add(loss_s_max - out_y[np.arange(N), y], np.log(loss_s), out=loss_s_max)
         # (13) loss = sum_n loss.l[n]/N
         loss = loss_l.sum()/N
         # (18, 17, 16) d_loss.s[n] = 1/(N*loss.s[n])
@@ -114,7 +114,7 @@ def value_and_grad(params, batch, aux=False):
         # (26) d_gru.h[len[n]-1,n,i] += d_gru.y[n,i]
         d_gru_h[len[:, None] - 1, np.arange(N)[:, None], np.arange(H)] += d_gru_y
         # (37, 31) d_gru.a_slope[t,n,k] = (1 - gru.r_z[t,n,k])*gru.r_z[t,n,k]*gru.v[t,n,k]
-        d_gru_a_slope = np.multiply((1 - gru_r_z[:, :, :H])*gru_r_z[:, :, :H], gru_v, out=gru_v)
+        d_gru_a_slope = np.multiply((-gru_r_z[:, :, :H] + 1)*gru_r_z[:, :, :H], gru_v, out=gru_v)
         d_gru_a = np.empty((T, N, 3*H), DTYPE)
         d_gru_v = np.empty((T, N, H), DTYPE)
         d_gru_m = np.zeros((T + 1, N, 3*H), DTYPE)  # axis 0 has 1 more after
@@ -135,13 +135,13 @@ def value_and_grad(params, batch, aux=False):
             d_gru_m_tp1.dot(gru_U, product)
             d_gru_h_t += product
             # (30, 27) d_gru.a[t,n,k+2*H] += [t < len[n]] (1 - gru.g[t,n,k]**2)*(1 - gru.r_z[t,n,k+H])*d_gru.h[t,n,k]
-            d_gru_a_t_part1[...] = np.where((t < len[:, None]), (1 - gru_g_t_2**2)*(1 - gru_r_z_t_part1_2)*d_gru_h_t, 0)
+            d_gru_a_t_part1[...] = np.where((t < len[:, None]), (1 - gru_g_t_2**2)*(-gru_r_z_t_part1_2 + 1)*d_gru_h_t, 0)
             # (32) d_gru.v[t,n,k] = d_gru.a[t,n,k+2*H]*gru.r_z[t,n,k]
             np.multiply(d_gru_a_t_part1, gru_r_z_t_part2_2, d_gru_v_t)
             # (34) d_gru.m[t,n,k+2*H] += d_gru.v[t,n,k]
             d_gru_m_t_part1[...] = d_gru_v_t
             # (35, 29) d_gru.a[t,n,k+H] += [t < len[n]] (1 - gru.r_z[t,n,k+H])*(-gru.g[t,n,k] + gru.h[t-1,n,k])*d_gru.h[t,n,k]*gru.r_z[t,n,k+H]
-            d_gru_a_t_part2[...] = np.where((t < len[:, None]), (1 - gru_r_z_t_part1_2)*(gru_h_tm1_2 - gru_g_t_2)*d_gru_h_t*gru_r_z_t_part1_2, 0)
+            d_gru_a_t_part2[...] = np.where((t < len[:, None]), (-gru_r_z_t_part1_2 + 1)*(gru_h_tm1_2 - gru_g_t_2)*d_gru_h_t*gru_r_z_t_part1_2, 0)
             # (36) d_gru.m[t,n,k+H] += d_gru.a[t,n,k+H]
             d_gru_m_t_part2[...] = d_gru_a_t_part2
             # (37, 31) d_gru.a[t,n,k] += d_gru.a[t,n,k+2*H]*d_gru.a_slope[t,n,k]
@@ -169,7 +169,6 @@ def value_and_grad(params, batch, aux=False):
     return float(loss), grads
 
 
-
 def loss(params, batch):
     """The loss alone."""
     T, N = _check(params, batch)
@@ -180,8 +179,8 @@ def loss(params, batch):
     out_W = params["out.W"]
     out_b = params["out.b"]
     x = batch["x"]
-    len = batch["len"]
-    y = batch["y"]
+    len = batch["len"].astype(np.intp, copy=False)
+    y = batch["y"].astype(np.intp, copy=False)
     with np.errstate(all="ignore"):
         # (1) gru.a[t,n,q] += sum_d gru.W[q,d]*x[t,n,d]
         gru_a = (x.reshape(-1, D) @ gru_W.T).reshape(T, N, 3*H)
@@ -213,7 +212,7 @@ def loss(params, batch):
             np.add(gru_a_t_part2, gru_r_z_t_part1*gru_v_t, gru_g_t)
             np.tanh(gru_g_t, gru_g_t)
             # (7) gru.h[t,n,k] = [t < len[n]] (1 - gru.r_z[t,n,k+H])*gru.g[t,n,k] + gru.h[t-1,n,k]*gru.r_z[t,n,k+H]
-            gru_h_t[...] = np.where((t < len[:, None]), (1 - gru_r_z_t_part2)*gru_g_t + gru_h_tm1*gru_r_z_t_part2, 0)
+            gru_h_t[...] = np.where((t < len[:, None]), (-gru_r_z_t_part2 + 1)*gru_g_t + gru_h_tm1*gru_r_z_t_part2, 0)
         # (8) gru.y[n,i] = gru.h[len[n]-1,n,i]
         gru_y = gru_h[len[:, None], np.arange(N)[:, None], np.arange(H)]
         # (9) out.y[n,i] += sum_k gru.y[n,k]*out.W[i,k]
@@ -228,11 +227,10 @@ def loss(params, batch):
         # (11) loss.s[n] = sum_k loss.e[n,k]
         loss_s = loss_e.sum(axis=1)
         # (12) loss.l[n] += log(loss.s[n]) + loss.s_max[n] - out.y[n,y[n]]
-        loss_l = np.subtract(loss_s_max + np.log(loss_s), out_y[np.arange(N), y], out=loss_s)
+        loss_l = np.add(loss_s_max - out_y[np.arange(N), y], np.log(loss_s), out=loss_s)
         # (13) loss = sum_n loss.l[n]/N
         loss = loss_l.sum()/N
     return float(loss)
-
 
 
 def predict(params, batch):
@@ -245,7 +243,7 @@ def predict(params, batch):
     out_W = params["out.W"]
     out_b = params["out.b"]
     x = batch["x"]
-    len = batch["len"]
+    len = batch["len"].astype(np.intp, copy=False)
     with np.errstate(all="ignore"):
         # (1) gru.a[t,n,q] += sum_d gru.W[q,d]*x[t,n,d]
         gru_a = (x.reshape(-1, D) @ gru_W.T).reshape(T, N, 3*H)
@@ -277,7 +275,7 @@ def predict(params, batch):
             np.add(gru_a_t_part2, gru_r_z_t_part1*gru_v_t, gru_g_t)
             np.tanh(gru_g_t, gru_g_t)
             # (7) gru.h[t,n,k] = [t < len[n]] (1 - gru.r_z[t,n,k+H])*gru.g[t,n,k] + gru.h[t-1,n,k]*gru.r_z[t,n,k+H]
-            gru_h_t[...] = np.where((t < len[:, None]), (1 - gru_r_z_t_part2)*gru_g_t + gru_h_tm1*gru_r_z_t_part2, 0)
+            gru_h_t[...] = np.where((t < len[:, None]), (-gru_r_z_t_part2 + 1)*gru_g_t + gru_h_tm1*gru_r_z_t_part2, 0)
         # (8) gru.y[n,i] = gru.h[len[n]-1,n,i]
         gru_y = gru_h[len[:, None], np.arange(N)[:, None], np.arange(H)]
         # (9) out.y[n,i] += sum_k gru.y[n,k]*out.W[i,k]
@@ -331,13 +329,13 @@ def update(params, grads, state=None, **hyper):
         m = state["m"][name]
         v = state["v"][name]
         # (1) k_next += k + 1
-        k_next = 1 + k
+        k_next = k + 1
         # (2) m_next[i] += (1 - beta1)*g[i] + m[i]*beta1
-        m_next = (1 - beta1)*g + beta1*m
+        m_next = (-beta1 + 1)*g + beta1*m
         # (3) v_next[i] += (1 - beta2)*g[i]**2 + v[i]*beta2
-        v_next = g**2*(1 - beta2) + beta2*v
+        v_next = g**2*(-beta2 + 1) + beta2*v
         # (4) p_next[i] += p[i] - m_next[i]*rate/((1 - beta1**k_next)*(sqrt(v_next[i]/(1 - beta2**k_next)) + eps))
-        p_next = p - m_next*rate/(1 - beta1**k_next)/(np.sqrt(v_next/(1 - beta2**k_next)) + eps)
+        p_next = p - m_next*rate/(1 - beta1**k_next)/(eps + np.sqrt(v_next/(1 - beta2**k_next)))
         new[name] = np.asarray(p_next, p.dtype)
         slots["m"][name] = np.asarray(m_next, p.dtype)
         slots["v"][name] = np.asarray(v_next, p.dtype)
@@ -348,7 +346,6 @@ def update(params, grads, state=None, **hyper):
 def fan_uniform(rng, shape, fan_in, fan_out, fan):
     """Uniform within one over the root of ``fan`` on either side of 0 (torch's default)."""
     return rng.uniform(-1.0, 1.0, shape) / np.sqrt(fan)
-
 
 
 def _sigmoid(x, out=None):
@@ -483,8 +480,9 @@ def _check_direction(params, direction):
             raise ValueError(f"direction['{name}']: expected shape {array.shape} and dtype {array.dtype}, "
                              f"found {None if found is None else (found.shape, found.dtype)}")
 
+
 def selfcheck(seed=0, **sizes):
-    """Hold the gradients against central differences along random directions, in float64; raises where they differ."""
+    """Hold the gradients, in float64, against central differences along random directions; raise where they differ."""
     global DTYPE
     rng = np.random.default_rng(seed)
     T = sizes.get("T", 3)

@@ -62,7 +62,7 @@ def value_and_grad(params, batch, aux=False):
             cell_h_tm1.dot(cell_U_T, product)
             cell_v_t += product
             # (3) cell.u[t,n,i] += (1 - cell.a[i])*cell.u[t-1,n,i] + cell.a[i]*cell.v[t,n,i]
-            np.add(cell_a*cell_v_t, (1 - cell_a)*cell_u_tm1, cell_u_t)
+            np.add((-cell_a + 1)*cell_u_tm1, cell_a*cell_v_t, cell_u_t)
             # (4) cell.h[t,n,i] = tanh(cell.u[t,n,i])
             np.tanh(cell_u_t, cell_h_t)
         # (5) loss.r[t,n,i] += cell.h[t,n,i] - y[t,n,i]
@@ -83,7 +83,7 @@ def value_and_grad(params, batch, aux=False):
             d_cell_v[T - 1::-1],
         ):
             # (14) d_cell.u[t,n,i] += (1 - cell.a[i])*d_cell.u[t+1,n,i]
-            np.multiply(1 - cell_a, d_cell_u_tp1, d_cell_u_t)
+            np.multiply(-cell_a + 1, d_cell_u_tp1, d_cell_u_t)
             # (17) d_cell.h[t,n,j] += sum_i cell.U[i,j]*d_cell.v[t+1,n,i]
             d_cell_v_tp1.dot(cell_U, product_2)
             d_cell_h_t += product_2
@@ -102,12 +102,11 @@ def value_and_grad(params, batch, aux=False):
         # (18) d_cell.W[i,k] = sum_t,n d_cell.v[t,n,i]*x[t,n,k]
         d_cell_W = d_cell_v[:T].reshape(-1, H).T @ x.reshape(-1, D)
         # (19) d_cell.s[i] = (1 - cell.a[i])*cell.a[i]*d_cell.a[i]
-        d_cell_s = np.multiply((1 - cell_a)*cell_a, d_cell_a, out=cell_a)
+        d_cell_s = np.multiply((-cell_a + 1)*cell_a, d_cell_a, out=cell_a)
     grads = {"cell.W": d_cell_W, "cell.U": d_cell_U, "cell.b": d_cell_b, "cell.s": d_cell_s}
     if aux:
         return float(loss), grads, {"cell.h": cell_h[1:]}
     return float(loss), grads
-
 
 
 def loss(params, batch):
@@ -139,7 +138,7 @@ def loss(params, batch):
             cell_h_tm1.dot(cell_U_T, product)
             cell_v_t += product
             # (3) cell.u[t,n,i] += (1 - cell.a[i])*cell.u[t-1,n,i] + cell.a[i]*cell.v[t,n,i]
-            np.add(cell_a*cell_v_t, (1 - cell_a)*cell_u_tm1, cell_u_t)
+            np.add((-cell_a + 1)*cell_u_tm1, cell_a*cell_v_t, cell_u_t)
             # (4) cell.h[t,n,i] = tanh(cell.u[t,n,i])
             np.tanh(cell_u_t, cell_h_t)
         # (5) loss.r[t,n,i] += cell.h[t,n,i] - y[t,n,i]
@@ -147,7 +146,6 @@ def loss(params, batch):
         # (6) loss = sum_t,n,i loss.r[t,n,i]**2/(H*N*T)
         loss = np.vdot(loss_r, loss_r)/(H*N*T)
     return float(loss)
-
 
 
 def predict(params, batch):
@@ -178,7 +176,7 @@ def predict(params, batch):
             cell_h_tm1.dot(cell_U_T, product)
             cell_v_t += product
             # (3) cell.u[t,n,i] += (1 - cell.a[i])*cell.u[t-1,n,i] + cell.a[i]*cell.v[t,n,i]
-            np.add(cell_a*cell_v_t, (1 - cell_a)*cell_u_tm1, cell_u_t)
+            np.add((-cell_a + 1)*cell_u_tm1, cell_a*cell_v_t, cell_u_t)
             # (4) cell.h[t,n,i] = tanh(cell.u[t,n,i])
             np.tanh(cell_u_t, cell_h_t)
     return {"cell.h": cell_h[1:]}
@@ -226,13 +224,13 @@ def update(params, grads, state=None, **hyper):
         m = state["m"][name]
         v = state["v"][name]
         # (1) k_next += k + 1
-        k_next = 1 + k
+        k_next = k + 1
         # (2) m_next[i] += (1 - beta1)*g[i] + m[i]*beta1
-        m_next = (1 - beta1)*g + beta1*m
+        m_next = (-beta1 + 1)*g + beta1*m
         # (3) v_next[i] += (1 - beta2)*g[i]**2 + v[i]*beta2
-        v_next = g**2*(1 - beta2) + beta2*v
+        v_next = g**2*(-beta2 + 1) + beta2*v
         # (4) p_next[i] += p[i] - m_next[i]*rate/((1 - beta1**k_next)*(sqrt(v_next[i]/(1 - beta2**k_next)) + eps))
-        p_next = p - m_next*rate/(1 - beta1**k_next)/(np.sqrt(v_next/(1 - beta2**k_next)) + eps)
+        p_next = p - m_next*rate/(1 - beta1**k_next)/(eps + np.sqrt(v_next/(1 - beta2**k_next)))
         new[name] = np.asarray(p_next, p.dtype)
         slots["m"][name] = np.asarray(m_next, p.dtype)
         slots["v"][name] = np.asarray(v_next, p.dtype)
@@ -245,17 +243,14 @@ def constant(rng, shape, fan_in, fan_out, value):
     return np.full(shape, value, dtype=float)
 
 
-
 def fan_uniform(rng, shape, fan_in, fan_out, fan):
     """Uniform within one over the root of ``fan`` on either side of 0 (torch's default)."""
     return rng.uniform(-1.0, 1.0, shape) / np.sqrt(fan)
 
 
-
 def zeros(rng, shape, fan_in, fan_out):
     """All 0."""
     return np.zeros(shape)
-
 
 
 def _sigmoid(x, out=None):
@@ -366,8 +361,9 @@ def _check_direction(params, direction):
             raise ValueError(f"direction['{name}']: expected shape {array.shape} and dtype {array.dtype}, "
                              f"found {None if found is None else (found.shape, found.dtype)}")
 
+
 def selfcheck(seed=0, **sizes):
-    """Hold the gradients against central differences along random directions, in float64; raises where they differ."""
+    """Hold the gradients, in float64, against central differences along random directions; raise where they differ."""
     global DTYPE
     rng = np.random.default_rng(seed)
     T = sizes.get("T", 3)

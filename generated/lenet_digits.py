@@ -46,7 +46,7 @@ def value_and_grad(params, batch, aux=False):
     out_W = params["out.W"]
     out_b = params["out.b"]
     x = batch["x"]
-    y = batch["y"]
+    y = batch["y"].astype(np.intp, copy=False)
     with np.errstate(all="ignore"):
         x_padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
         # (1) conv1.a[n,o,u,v] += sum_c,p,q conv1.W[o,c,p,q]*x[n,c,p+u-1,q+v-1]
@@ -92,7 +92,7 @@ def value_and_grad(params, batch, aux=False):
         # (12) loss.s[n] = sum_k loss.e[n,k]
         loss_s = loss_e.sum(axis=1)
         # (13) loss.l[n] += log(loss.s[n]) + loss.s_max[n] - out.y[n,y[n]]
-        loss_l = np.subtract(loss_s_max + np.log(loss_s), out_y[np.arange(N), y], out=loss_s_max)
+        loss_l = np.add(loss_s_max - out_y[np.arange(N), y], np.log(loss_s), out=loss_s_max)
         # (14) loss = sum_n loss.l[n]/N
         loss = loss_l.sum()/N
         # (23, 22, 21) d_loss.s[n] = 1/(N*loss.s[n])
@@ -130,7 +130,10 @@ def value_and_grad(params, batch, aux=False):
         d_conv2_W = (pool1_y_patches @ d_conv2_a.reshape(N, 16, 16).swapaxes(-1, -2)).sum(axis=0).T.reshape(16, 8, 3, 3)
         d_pool1_y = np.zeros((N, 8, 4, 4), DTYPE)
         # (40) d_pool1.y[n,c,p+u-1,q+v-1] += sum_o conv2.W[o,c,p,q]*d_conv2.a[n,o,u,v]
-        np.add.at(d_pool1_y, (np.arange(N)[:, None, None, None, None, None], np.arange(8)[:, None, None, None, None], np.where((np.arange(3)[:, None, None, None] + np.arange(4)[:, None, None] - 1 >= 0) & (np.arange(3)[:, None, None, None] + np.arange(4)[:, None, None] - 1 < 4), np.arange(3)[:, None, None, None] + np.arange(4)[:, None, None] - 1, 0), np.where((np.arange(3)[:, None] + np.arange(4) - 1 >= 0) & (np.arange(3)[:, None] + np.arange(4) - 1 < 4), np.arange(3)[:, None] + np.arange(4) - 1, 0),), np.where((np.arange(3)[:, None, None, None] + np.arange(4)[:, None, None] - 1 >= 0) & (np.arange(3)[:, None, None, None] + np.arange(4)[:, None, None] - 1 < 4) & (np.arange(3)[:, None] + np.arange(4) - 1 >= 0) & (np.arange(3)[:, None] + np.arange(4) - 1 < 4), (d_conv2_a.transpose(0, 2, 3, 1).reshape(-1, 16) @ conv2_W.reshape(16, -1)).reshape(N, 4, 4, 8, 3, 3).transpose(0, 3, 4, 1, 5, 2), 0))
+        d_pool1_y_parts = (conv2_W.reshape(16, -1).T @ d_conv2_a.reshape(N, 16, 16)).reshape(N, 8, 3, 3, 4, 4)
+        for p in range(3):
+            for q in range(3):
+                d_pool1_y[:, :, p + max(0, 1 - p) - 1:p + min(4, 5 - p) - 1, q + max(0, 1 - q) - 1:q + min(4, 5 - q) - 1] += d_pool1_y_parts[:, :, p, q, max(0, 1 - p):min(4, 5 - p), max(0, 1 - q):min(4, 5 - q)]
         d_conv1_y = np.zeros((N, 8, 8, 8), DTYPE)
         # (41) d_conv1.y[n,c,2*u+pool1.y_p[n,c,u,v],2*v+pool1.y_q[n,c,u,v]] += d_pool1.y[n,c,u,v]
         d_conv1_y_left = d_pool1_y.copy()
@@ -159,7 +162,6 @@ def value_and_grad(params, batch, aux=False):
     return float(loss), grads
 
 
-
 def loss(params, batch):
     """The loss alone."""
     N, = _check(params, batch)
@@ -172,7 +174,7 @@ def loss(params, batch):
     out_W = params["out.W"]
     out_b = params["out.b"]
     x = batch["x"]
-    y = batch["y"]
+    y = batch["y"].astype(np.intp, copy=False)
     with np.errstate(all="ignore"):
         x_padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
         # (1) conv1.a[n,o,u,v] += sum_c,p,q conv1.W[o,c,p,q]*x[n,c,p+u-1,q+v-1]
@@ -218,11 +220,10 @@ def loss(params, batch):
         # (12) loss.s[n] = sum_k loss.e[n,k]
         loss_s = loss_e.sum(axis=1)
         # (13) loss.l[n] += log(loss.s[n]) + loss.s_max[n] - out.y[n,y[n]]
-        loss_l = np.subtract(loss_s_max + np.log(loss_s), out_y[np.arange(N), y], out=loss_s)
+        loss_l = np.add(loss_s_max - out_y[np.arange(N), y], np.log(loss_s), out=loss_s)
         # (14) loss = sum_n loss.l[n]/N
         loss = loss_l.sum()/N
     return float(loss)
-
 
 
 def predict(params, batch):
@@ -311,13 +312,13 @@ def update(params, grads, state=None, **hyper):
         m = state["m"][name]
         v = state["v"][name]
         # (1) k_next += k + 1
-        k_next = 1 + k
+        k_next = k + 1
         # (2) m_next[i] += (1 - beta1)*g[i] + m[i]*beta1
-        m_next = (1 - beta1)*g + beta1*m
+        m_next = (-beta1 + 1)*g + beta1*m
         # (3) v_next[i] += (1 - beta2)*g[i]**2 + v[i]*beta2
-        v_next = g**2*(1 - beta2) + beta2*v
+        v_next = g**2*(-beta2 + 1) + beta2*v
         # (4) p_next[i] += p[i] - m_next[i]*rate/((1 - beta1**k_next)*(sqrt(v_next[i]/(1 - beta2**k_next)) + eps))
-        p_next = p - m_next*rate/(1 - beta1**k_next)/(np.sqrt(v_next/(1 - beta2**k_next)) + eps)
+        p_next = p - m_next*rate/(1 - beta1**k_next)/(eps + np.sqrt(v_next/(1 - beta2**k_next)))
         new[name] = np.asarray(p_next, p.dtype)
         slots["m"][name] = np.asarray(m_next, p.dtype)
         slots["v"][name] = np.asarray(v_next, p.dtype)
@@ -328,7 +329,6 @@ def update(params, grads, state=None, **hyper):
 def fan_uniform(rng, shape, fan_in, fan_out, fan):
     """Uniform within one over the root of ``fan`` on either side of 0 (torch's default)."""
     return rng.uniform(-1.0, 1.0, shape) / np.sqrt(fan)
-
 
 
 def _windows(x, shape, steps):
@@ -465,8 +465,9 @@ def _check_direction(params, direction):
             raise ValueError(f"direction['{name}']: expected shape {array.shape} and dtype {array.dtype}, "
                              f"found {None if found is None else (found.shape, found.dtype)}")
 
+
 def selfcheck(seed=0, **sizes):
-    """Hold the gradients against central differences along random directions, in float64; raises where they differ."""
+    """Hold the gradients, in float64, against central differences along random directions; raise where they differ."""
     global DTYPE
     rng = np.random.default_rng(seed)
     N = sizes.get("N", 3)

@@ -45,8 +45,8 @@ def value_and_grad(params, batch, aux=False):
     lstm_b = params["lstm.b"]
     out_W = params["out.W"]
     out_b = params["out.b"]
-    x = batch["x"]
-    y = batch["y"]
+    x = batch["x"].astype(np.intp, copy=False)
+    y = batch["y"].astype(np.intp, copy=False)
     with np.errstate(all="ignore"):
         # (1) embed.y[t,n,k] = embed.E[x[t,n],k]
         embed_y = embed_E[x]
@@ -96,7 +96,7 @@ def value_and_grad(params, batch, aux=False):
         # (11) loss.s[t,n] = sum_k loss.e[t,n,k]
         loss_s = loss_e.sum(axis=2)
         # (12) loss.l[t,n] += log(loss.s[t,n]) + loss.s_max[t,n] - out.y[t,n,y[t,n]]
-        loss_l = np.subtract(loss_s_max + np.log(loss_s), out_y[np.arange(T)[:, None], np.arange(N), y], out=loss_s_max)
+        loss_l = np.add(loss_s_max - out_y[np.arange(T)[:, None], np.arange(N), y], np.log(loss_s), out=loss_s_max)
         # (13) loss = sum_t,n loss.l[t,n]/(N*T)
         loss = loss_l.sum()/(N*T)
         # (18, 17, 16) d_loss.s[t,n] = 1/(N*T*loss.s[t,n])
@@ -114,13 +114,13 @@ def value_and_grad(params, batch, aux=False):
         # (26) d_lstm.c_slope[t,n,k] = (1 - lstm.tanh_c[t,n,k]**2)*lstm.o[t,n,k]
         d_lstm_c_slope = (1 - lstm_tanh_c**2)*lstm_o
         # (32, 27) d_lstm.a_slope[t,n,k] = (1 - lstm.o[t,n,k])*lstm.o[t,n,k]*lstm.tanh_c[t,n,k]
-        d_lstm_a_slope = np.multiply((1 - lstm_o)*lstm_o, lstm_tanh_c, out=lstm_o)
+        d_lstm_a_slope = np.multiply((-lstm_o + 1)*lstm_o, lstm_tanh_c, out=lstm_o)
         # (33, 28) d_lstm.a_slope_2[t,n,k] = (1 - lstm.g[t,n,k]**2)*lstm.i_f[t,n,k]
         d_lstm_a_slope_2 = (1 - lstm_g**2)*lstm_i_f[:T, :, :H]
         # (34, 31) d_lstm.a_slope_3[t,n,k] = (1 - lstm.i_f[t,n,k+H])*lstm.c[t-1,n,k]*lstm.i_f[t,n,k+H]
-        d_lstm_a_slope_3 = (1 - lstm_i_f[:T, :, H:])*lstm_c[:T]*lstm_i_f[:T, :, H:]
+        d_lstm_a_slope_3 = (-lstm_i_f[:T, :, H:] + 1)*lstm_c[:T]*lstm_i_f[:T, :, H:]
         # (35, 29) d_lstm.a_slope_4[t,n,k] = (1 - lstm.i_f[t,n,k])*lstm.g[t,n,k]*lstm.i_f[t,n,k]
-        d_lstm_a_slope_4 = np.multiply((1 - lstm_i_f[:T, :, :H])*lstm_g, lstm_i_f[:T, :, :H], out=lstm_g)
+        d_lstm_a_slope_4 = np.multiply((-lstm_i_f[:T, :, :H] + 1)*lstm_g, lstm_i_f[:T, :, :H], out=lstm_g)
         d_lstm_c = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more after
         d_lstm_a = np.zeros((T + 1, N, 4*H), DTYPE)  # axis 0 has 1 more after
         product_2 = np.empty((N, H), DTYPE)
@@ -173,7 +173,6 @@ def value_and_grad(params, batch, aux=False):
     return float(loss), grads
 
 
-
 def loss(params, batch):
     """The loss alone."""
     T, N = _check(params, batch)
@@ -183,8 +182,8 @@ def loss(params, batch):
     lstm_b = params["lstm.b"]
     out_W = params["out.W"]
     out_b = params["out.b"]
-    x = batch["x"]
-    y = batch["y"]
+    x = batch["x"].astype(np.intp, copy=False)
+    y = batch["y"].astype(np.intp, copy=False)
     with np.errstate(all="ignore"):
         # (1) embed.y[t,n,k] = embed.E[x[t,n],k]
         embed_y = embed_E[x]
@@ -231,11 +230,10 @@ def loss(params, batch):
         # (11) loss.s[t,n] = sum_k loss.e[t,n,k]
         loss_s = loss_e.sum(axis=2)
         # (12) loss.l[t,n] += log(loss.s[t,n]) + loss.s_max[t,n] - out.y[t,n,y[t,n]]
-        loss_l = np.subtract(loss_s_max + np.log(loss_s), out_y[np.arange(T)[:, None], np.arange(N), y], out=loss_s)
+        loss_l = np.add(loss_s_max - out_y[np.arange(T)[:, None], np.arange(N), y], np.log(loss_s), out=loss_s)
         # (13) loss = sum_t,n loss.l[t,n]/(N*T)
         loss = loss_l.sum()/(N*T)
     return float(loss)
-
 
 
 def predict(params, batch):
@@ -247,7 +245,7 @@ def predict(params, batch):
     lstm_b = params["lstm.b"]
     out_W = params["out.W"]
     out_b = params["out.b"]
-    x = batch["x"]
+    x = batch["x"].astype(np.intp, copy=False)
     with np.errstate(all="ignore"):
         # (1) embed.y[t,n,k] = embed.E[x[t,n],k]
         embed_y = embed_E[x]
@@ -333,13 +331,13 @@ def update(params, grads, state=None, **hyper):
         m = state["m"][name]
         v = state["v"][name]
         # (1) k_next += k + 1
-        k_next = 1 + k
+        k_next = k + 1
         # (2) m_next[i] += (1 - beta1)*g[i] + m[i]*beta1
-        m_next = (1 - beta1)*g + beta1*m
+        m_next = (-beta1 + 1)*g + beta1*m
         # (3) v_next[i] += (1 - beta2)*g[i]**2 + v[i]*beta2
-        v_next = g**2*(1 - beta2) + beta2*v
+        v_next = g**2*(-beta2 + 1) + beta2*v
         # (4) p_next[i] += p[i] - m_next[i]*rate/((1 - beta1**k_next)*(sqrt(v_next[i]/(1 - beta2**k_next)) + eps))
-        p_next = p - m_next*rate/(1 - beta1**k_next)/(np.sqrt(v_next/(1 - beta2**k_next)) + eps)
+        p_next = p - m_next*rate/(1 - beta1**k_next)/(eps + np.sqrt(v_next/(1 - beta2**k_next)))
         new[name] = np.asarray(p_next, p.dtype)
         slots["m"][name] = np.asarray(m_next, p.dtype)
         slots["v"][name] = np.asarray(v_next, p.dtype)
@@ -352,11 +350,9 @@ def fan_uniform(rng, shape, fan_in, fan_out, fan):
     return rng.uniform(-1.0, 1.0, shape) / np.sqrt(fan)
 
 
-
 def normal(rng, shape, fan_in, fan_out, mean, deviation):
     """Normal with a mean and a standard deviation."""
     return rng.normal(mean, deviation, shape)
-
 
 
 def _sigmoid(x, out=None):
@@ -500,8 +496,9 @@ def _check_direction(params, direction):
             raise ValueError(f"direction['{name}']: expected shape {array.shape} and dtype {array.dtype}, "
                              f"found {None if found is None else (found.shape, found.dtype)}")
 
+
 def selfcheck(seed=0, **sizes):
-    """Hold the gradients against central differences along random directions, in float64; raises where they differ."""
+    """Hold the gradients, in float64, against central differences along random directions; raise where they differ."""
     global DTYPE
     rng = np.random.default_rng(seed)
     T = sizes.get("T", 3)

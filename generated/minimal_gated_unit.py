@@ -80,7 +80,7 @@ def value_and_grad(params, batch, aux=False):
             # (5) cell.g[t,n,i] = tanh(cell.ag[t,n,i])
             np.tanh(cell_ag_t, cell_g_t)
             # (6) cell.h[t,n,i] += (1 - cell.f[t,n,i])*cell.h[t-1,n,i] + cell.f[t,n,i]*cell.g[t,n,i]
-            np.add(cell_f_t*cell_g_t, (1 - cell_f_t)*cell_h_tm1, cell_h_t)
+            np.add((-cell_f_t + 1)*cell_h_tm1, cell_f_t*cell_g_t, cell_h_t)
         # (7) loss.r[t,n,i] += cell.h[t,n,i] - y[t,n,i]
         loss_r = cell_h[1:] - y
         # (8) loss = sum_t,n,i loss.r[t,n,i]**2/(H*N*T)
@@ -90,7 +90,7 @@ def value_and_grad(params, batch, aux=False):
         # (16, 13) d_cell.ag_slope[t,n,i] = (1 - cell.g[t,n,i]**2)*cell.f[t,n,i]
         d_cell_ag_slope = (1 - cell_g**2)*cell_f[:T]
         # (23) d_cell.af_slope[t,n,i] = (1 - cell.f[t,n,i])*cell.f[t,n,i]
-        d_cell_af_slope = (1 - cell_f[:T])*cell_f[:T]
+        d_cell_af_slope = (-cell_f[:T] + 1)*cell_f[:T]
         d_cell_f = np.empty((T, N, H), DTYPE)
         d_cell_ag = np.empty((T, N, H), DTYPE)
         d_cell_r = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more after
@@ -106,7 +106,7 @@ def value_and_grad(params, batch, aux=False):
         ):
             # (15) d_cell.h[t,n,i] += (1 - cell.f[t+1,n,i])*d_cell.h[t+1,n,i]
             if t < T - 1:
-                d_cell_h_t += (1 - cell_f_tp1)*d_cell_h[t + 1]
+                d_cell_h_t += (-cell_f_tp1 + 1)*d_cell_h[t + 1]
             # (22) d_cell.h[t,n,j] += cell.f[t+1,n,j]*d_cell.r[t+1,n,j]
             d_cell_h_t += cell_f_tp1*d_cell_r_tp1
             # (26) d_cell.h[t,n,j] += sum_i cell.Uf[i,j]*d_cell.af[t+1,n,i]
@@ -145,7 +145,6 @@ def value_and_grad(params, batch, aux=False):
     if aux:
         return float(loss), grads, {"cell.h": cell_h[1:]}
     return float(loss), grads
-
 
 
 def loss(params, batch):
@@ -193,13 +192,12 @@ def loss(params, batch):
             # (5) cell.g[t,n,i] = tanh(cell.ag[t,n,i])
             np.tanh(cell_ag_t, cell_g_t)
             # (6) cell.h[t,n,i] += (1 - cell.f[t,n,i])*cell.h[t-1,n,i] + cell.f[t,n,i]*cell.g[t,n,i]
-            np.add(cell_f_t*cell_g_t, (1 - cell_f_t)*cell_h_tm1, cell_h_t)
+            np.add((-cell_f_t + 1)*cell_h_tm1, cell_f_t*cell_g_t, cell_h_t)
         # (7) loss.r[t,n,i] += cell.h[t,n,i] - y[t,n,i]
         loss_r = cell_h[1:] - y
         # (8) loss = sum_t,n,i loss.r[t,n,i]**2/(H*N*T)
         loss = np.vdot(loss_r, loss_r)/(H*N*T)
     return float(loss)
-
 
 
 def predict(params, batch):
@@ -246,7 +244,7 @@ def predict(params, batch):
             # (5) cell.g[t,n,i] = tanh(cell.ag[t,n,i])
             np.tanh(cell_ag_t, cell_g_t)
             # (6) cell.h[t,n,i] += (1 - cell.f[t,n,i])*cell.h[t-1,n,i] + cell.f[t,n,i]*cell.g[t,n,i]
-            np.add(cell_f_t*cell_g_t, (1 - cell_f_t)*cell_h_tm1, cell_h_t)
+            np.add((-cell_f_t + 1)*cell_h_tm1, cell_f_t*cell_g_t, cell_h_t)
     return {"cell.h": cell_h[1:]}
 
 
@@ -282,13 +280,13 @@ def update(params, grads, state=None, **hyper):
         m = state["m"][name]
         v = state["v"][name]
         # (1) k_next += k + 1
-        k_next = 1 + k
+        k_next = k + 1
         # (2) m_next[i] += (1 - beta1)*g[i] + m[i]*beta1
-        m_next = (1 - beta1)*g + beta1*m
+        m_next = (-beta1 + 1)*g + beta1*m
         # (3) v_next[i] += (1 - beta2)*g[i]**2 + v[i]*beta2
-        v_next = g**2*(1 - beta2) + beta2*v
+        v_next = g**2*(-beta2 + 1) + beta2*v
         # (4) p_next[i] += p[i] - m_next[i]*rate/((1 - beta1**k_next)*(sqrt(v_next[i]/(1 - beta2**k_next)) + eps))
-        p_next = p - m_next*rate/(1 - beta1**k_next)/(np.sqrt(v_next/(1 - beta2**k_next)) + eps)
+        p_next = p - m_next*rate/(1 - beta1**k_next)/(eps + np.sqrt(v_next/(1 - beta2**k_next)))
         new[name] = np.asarray(p_next, p.dtype)
         slots["m"][name] = np.asarray(m_next, p.dtype)
         slots["v"][name] = np.asarray(v_next, p.dtype)
@@ -301,11 +299,9 @@ def fan_uniform(rng, shape, fan_in, fan_out, fan):
     return rng.uniform(-1.0, 1.0, shape) / np.sqrt(fan)
 
 
-
 def zeros(rng, shape, fan_in, fan_out):
     """All 0."""
     return np.zeros(shape)
-
 
 
 def _sigmoid(x, out=None):
@@ -424,8 +420,9 @@ def _check_direction(params, direction):
             raise ValueError(f"direction['{name}']: expected shape {array.shape} and dtype {array.dtype}, "
                              f"found {None if found is None else (found.shape, found.dtype)}")
 
+
 def selfcheck(seed=0, **sizes):
-    """Hold the gradients against central differences along random directions, in float64; raises where they differ."""
+    """Hold the gradients, in float64, against central differences along random directions; raise where they differ."""
     global DTYPE
     rng = np.random.default_rng(seed)
     T = sizes.get("T", 3)

@@ -42,7 +42,7 @@ def value_and_grad(params, batch, aux=False):
     out_W = params["out.W"]
     out_b = params["out.b"]
     x = batch["x"]
-    y = batch["y"]
+    y = batch["y"].astype(np.intp, copy=False)
     with np.errstate(all="ignore"):
         # (1) fc1.a[n,i] += sum_k fc1.W[i,k]*x[n,k]
         fc1_a = (fc1_W @ x.T).T
@@ -68,7 +68,7 @@ def value_and_grad(params, batch, aux=False):
         # (7) loss.s[n] = sum_k loss.e[n,k]
         loss_s = loss_e.sum(axis=1)
         # (8) loss.l[n] += log(loss.s[n]) + loss.s_max[n] - out.y[n,y[n]]
-        loss_l = np.subtract(loss_s_max + np.log(loss_s), out_y[np.arange(N), y], out=loss_s_max)
+        loss_l = np.add(loss_s_max - out_y[np.arange(N), y], np.log(loss_s), out=loss_s_max)
         # (9) loss = sum_n loss.l[n]/N
         loss = loss_l.sum()/N
         # (14, 13, 12) d_loss.s[n] = 1/(N*loss.s[n])
@@ -110,7 +110,6 @@ def value_and_grad(params, batch, aux=False):
     return float(loss), grads
 
 
-
 def loss(params, batch):
     """The loss alone."""
     N, = _check(params, batch)
@@ -121,7 +120,7 @@ def loss(params, batch):
     out_W = params["out.W"]
     out_b = params["out.b"]
     x = batch["x"]
-    y = batch["y"]
+    y = batch["y"].astype(np.intp, copy=False)
     with np.errstate(all="ignore"):
         # (1) fc1.a[n,i] += sum_k fc1.W[i,k]*x[n,k]
         fc1_a = (fc1_W @ x.T).T
@@ -147,11 +146,10 @@ def loss(params, batch):
         # (7) loss.s[n] = sum_k loss.e[n,k]
         loss_s = loss_e.sum(axis=1)
         # (8) loss.l[n] += log(loss.s[n]) + loss.s_max[n] - out.y[n,y[n]]
-        loss_l = np.subtract(loss_s_max + np.log(loss_s), out_y[np.arange(N), y], out=loss_s)
+        loss_l = np.add(loss_s_max - out_y[np.arange(N), y], np.log(loss_s), out=loss_s)
         # (9) loss = sum_n loss.l[n]/N
         loss = loss_l.sum()/N
     return float(loss)
-
 
 
 def predict(params, batch):
@@ -216,13 +214,13 @@ def update(params, grads, state=None, **hyper):
         m = state["m"][name]
         v = state["v"][name]
         # (1) k_next += k + 1
-        k_next = 1 + k
+        k_next = k + 1
         # (2) m_next[i] += (1 - beta1)*g[i] + m[i]*beta1
-        m_next = (1 - beta1)*g + beta1*m
+        m_next = (-beta1 + 1)*g + beta1*m
         # (3) v_next[i] += (1 - beta2)*g[i]**2 + v[i]*beta2
-        v_next = g**2*(1 - beta2) + beta2*v
+        v_next = g**2*(-beta2 + 1) + beta2*v
         # (4) p_next[i] += p[i] - m_next[i]*rate/((1 - beta1**k_next)*(sqrt(v_next[i]/(1 - beta2**k_next)) + eps))
-        p_next = p - m_next*rate/(1 - beta1**k_next)/(np.sqrt(v_next/(1 - beta2**k_next)) + eps)
+        p_next = p - m_next*rate/(1 - beta1**k_next)/(eps + np.sqrt(v_next/(1 - beta2**k_next)))
         new[name] = np.asarray(p_next, p.dtype)
         slots["m"][name] = np.asarray(m_next, p.dtype)
         slots["v"][name] = np.asarray(v_next, p.dtype)
@@ -233,7 +231,6 @@ def update(params, grads, state=None, **hyper):
 def fan_uniform(rng, shape, fan_in, fan_out, fan):
     """Uniform within one over the root of ``fan`` on either side of 0 (torch's default)."""
     return rng.uniform(-1.0, 1.0, shape) / np.sqrt(fan)
-
 
 
 def _in_range(array, low, below):
@@ -352,8 +349,9 @@ def _check_direction(params, direction):
             raise ValueError(f"direction['{name}']: expected shape {array.shape} and dtype {array.dtype}, "
                              f"found {None if found is None else (found.shape, found.dtype)}")
 
+
 def selfcheck(seed=0, **sizes):
-    """Hold the gradients against central differences along random directions, in float64; raises where they differ."""
+    """Hold the gradients, in float64, against central differences along random directions; raise where they differ."""
     global DTYPE
     rng = np.random.default_rng(seed)
     N = sizes.get("N", 3)

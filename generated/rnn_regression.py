@@ -110,7 +110,6 @@ def value_and_grad(params, batch, aux=False):
     return float(loss), grads
 
 
-
 def loss(params, batch):
     """The loss alone."""
     T, N = _check(params, batch)
@@ -143,11 +142,10 @@ def loss(params, batch):
         # (4) out.y[t,n,i] += out.b[i]
         out_y += out_b
         # (5) loss.r[t,n,i] += out.y[t,n,i] - y[t,n,i]
-        loss_r = out_y - y
+        loss_r = np.subtract(out_y, y, out=out_y)
         # (6) loss = sum_t,n,i loss.r[t,n,i]**2/(K*N*T)
         loss = np.vdot(loss_r, loss_r)/(K*N*T)
     return float(loss)
-
 
 
 def predict(params, batch):
@@ -223,7 +221,7 @@ def update(params, grads, state=None, **hyper):
         g = clipped[name]
         v = state["v"][name]
         # (1) v_next[i] += g[i] + v[i]*momentum
-        v_next = momentum*v + g
+        v_next = g + momentum*v
         # (2) p_next[i] += p[i] - v_next[i]*rate
         p_next = p - rate*v_next
         new[name] = np.asarray(p_next, p.dtype)
@@ -236,11 +234,9 @@ def fan_uniform(rng, shape, fan_in, fan_out, fan):
     return rng.uniform(-1.0, 1.0, shape) / np.sqrt(fan)
 
 
-
 def zeros(rng, shape, fan_in, fan_out):
     """All 0."""
     return np.zeros(shape)
-
 
 
 def _check(params, batch, names=None):
@@ -351,8 +347,9 @@ def _check_direction(params, direction):
             raise ValueError(f"direction['{name}']: expected shape {array.shape} and dtype {array.dtype}, "
                              f"found {None if found is None else (found.shape, found.dtype)}")
 
+
 def selfcheck(seed=0, **sizes):
-    """Hold the gradients against central differences along random directions, in float64; raises where they differ."""
+    """Hold the gradients, in float64, against central differences along random directions; raise where they differ."""
     global DTYPE
     rng = np.random.default_rng(seed)
     T = sizes.get("T", 3)

@@ -54,7 +54,6 @@ def value_and_grad(params, batch, aux=False):
     return float(loss), grads
 
 
-
 def loss(params, batch):
     """The loss alone."""
     _check(params, batch)
@@ -69,7 +68,6 @@ def loss(params, batch):
         # (3) loss = f
         loss = f
     return float(loss)
-
 
 
 def predict(params, batch):
@@ -119,7 +117,6 @@ def zeros(rng, shape, fan_in, fan_out):
     return np.zeros(shape)
 
 
-
 def _check(params, batch, names=None):
     """The free sizes, read off the shapes; ValueError says which array is wrong, what was expected, what came."""
     if names is None:
@@ -145,7 +142,7 @@ def _check(params, batch, names=None):
 
 def _check_slowly(params, batch, names=tuple(INPUTS)):
     """The free sizes, read off the shapes. Raises ValueError: which array, what was expected, what came."""
-    sizes = _sizes(params, batch, names)
+    _sizes(params, batch, names)
     _array(params, "x", (), None, None, None)
     _array(params, "y", (), None, None, None)
     _array(params, "z", (), None, None, None)
@@ -202,8 +199,9 @@ def _check_direction(params, direction):
             raise ValueError(f"direction['{name}']: expected shape {array.shape} and dtype {array.dtype}, "
                              f"found {None if found is None else (found.shape, found.dtype)}")
 
+
 def selfcheck(seed=0, **sizes):
-    """Hold the gradients against central differences along random directions, in float64; raises where they differ."""
+    """Hold the gradients, in float64, against central differences along random directions; raise where they differ."""
     global DTYPE
     rng = np.random.default_rng(seed)
     dtype, DTYPE = DTYPE, np.float64

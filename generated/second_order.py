@@ -97,7 +97,6 @@ def value_and_grad(params, batch, aux=False):
     return float(loss), grads
 
 
-
 def loss(params, batch):
     """The loss alone."""
     T, N = _check(params, batch)
@@ -130,7 +129,6 @@ def loss(params, batch):
         # (4) loss = sum_t,n,i loss.r[t,n,i]**2/(H*N*T)
         loss = np.vdot(loss_r, loss_r)/(H*N*T)
     return float(loss)
-
 
 
 def predict(params, batch):
@@ -196,11 +194,9 @@ def fan_uniform(rng, shape, fan_in, fan_out, fan):
     return rng.uniform(-1.0, 1.0, shape) / np.sqrt(fan)
 
 
-
 def zeros(rng, shape, fan_in, fan_out):
     """All 0."""
     return np.zeros(shape)
-
 
 
 def _check(params, batch, names=None):
@@ -303,8 +299,9 @@ def _check_direction(params, direction):
             raise ValueError(f"direction['{name}']: expected shape {array.shape} and dtype {array.dtype}, "
                              f"found {None if found is None else (found.shape, found.dtype)}")
 
+
 def selfcheck(seed=0, **sizes):
-    """Hold the gradients against central differences along random directions, in float64; raises where they differ."""
+    """Hold the gradients, in float64, against central differences along random directions; raise where they differ."""
     global DTYPE
     rng = np.random.default_rng(seed)
     T = sizes.get("T", 3)

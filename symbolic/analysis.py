@@ -208,7 +208,11 @@ def _proved_of_parts(expr: Expr) -> bool:
 
 
 def _proved_rounded(expr: Expr) -> bool:
-    """Replace floor(u) by the bound that makes the claim harder: u - (d-1)/d below, u above, where d is u's denominator."""
+    """Replace floor(u) by the bound that makes the claim harder: u - (d-1)/d below, u above, where d is u's denominator.
+
+    For the first one, ``floor(u) + n >= 0`` is ``u + n >= 0``, for n is an integer.
+    """
+    whole = True
     for atom in sorted(expr.atoms(sp.floor, sp.ceiling), key=sp.default_sort_key):
         argument = atom.args[0]
         _, denominator = sp.fraction(sp.together(argument))
@@ -219,5 +223,8 @@ def _proved_rounded(expr: Expr) -> bool:
         coefficient = replaced.coeff(marker)
         if not coefficient.is_number or (replaced - coefficient * marker).has(marker):
             return False
+        if whole and coefficient == 1 and isinstance(atom, sp.floor):
+            below = argument
+        whole = False
         expr = sp.expand(replaced.xreplace({marker: below if coefficient >= 0 else above}))
     return _proved(expr)

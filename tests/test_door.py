@@ -43,7 +43,8 @@ WRONG = [
     ("params", "rnn.b", np.zeros((4, 1), np.float32), r"'rnn\.b'.*expected 1 ax.*\('H',\), found shape \(4, 1\)"),
     ("params", "rnn.b", [0.0]*4, r"'rnn\.b'.*expected a NumPy array, found list"),
     ("params", "rnn.b", 3.0, r"'rnn\.b'.*expected a NumPy array, found float"),
-    ("params", "rnn.W", np.zeros((4, 3)), r"'rnn\.W': expected dtype float32, found float64; convert with \.astype\(np\.float32\)"),
+    ("params", "rnn.W", np.zeros((4, 3)),
+     r"'rnn\.W': expected dtype float32, found float64; convert with \.astype\(np\.float32\)"),
     ("params", "rnn.W", np.zeros((4, 3), int), r"'rnn\.W': expected dtype float32, found int64"),
     ("batch", "x", np.zeros((5, 2, 3), complex), r"'x': expected dtype float32, found complex128"),
     ("batch", "x", np.zeros((5, 2, 4), np.float32), r"'x': expected shape \(5, 2, 3\), found \(5, 2, 4\)"),
@@ -109,8 +110,8 @@ def test_ignored_labels_do_not_count(door: Any) -> None:
     assert not np.isinf(door.loss(params, batch))
 
 
-@pytest.mark.parametrize("layout", [np.asfortranarray, lambda a: np.repeat(a, 2, axis=-1)[..., ::2], lambda a: a[::-1].copy()[::-1],
-                                    lambda a: np.moveaxis(np.moveaxis(a, 0, -1).copy(), -1, 0)])
+@pytest.mark.parametrize("layout", [np.asfortranarray, lambda a: np.repeat(a, 2, axis=-1)[..., ::2],
+                                    lambda a: a[::-1].copy()[::-1], lambda a: np.moveaxis(np.moveaxis(a, 0, -1).copy(), -1, 0)])
 def test_any_layout_gives_the_same_numbers(layout: Any) -> None:
     for data in (SPEC, {
         "name": "conv", "dtype": "float32", "inputs": {"x": ["N", 2, 6, 6], "y": {"shape": ["N"], "kind": "index", "below": 3}},
@@ -185,8 +186,8 @@ def test_a_size_may_have_any_name(size: str) -> None:
         module.loss({"w": np.zeros(3)}, {"x": np.zeros(4)})
 
 
-@pytest.mark.parametrize("name", ["loss", "np", "params", "batch", "grads", "aux", "DTYPE", "_check", "_windows", "float", "len", "zip",
-                                  "slice", "max", "range", "T", "value_and_grad", "_sigmoid"])
+@pytest.mark.parametrize("name", ["loss", "np", "params", "batch", "grads", "aux", "DTYPE", "_check", "_windows", "float", "len",
+                                  "zip", "slice", "max", "range", "T", "value_and_grad", "_sigmoid"])
 def test_a_tensor_may_have_any_name(name: str) -> None:
     text = f"{name}[t] = sigmoid(x[t])\nm[t] = max({name}[t+k], over=k)\ns = sum(m[t]**2 + {name}[t]*x[t-1], over=t)"
     try:
@@ -206,7 +207,7 @@ def updating(**keys: Any) -> Any:
             "loss": "y", **keys}
     (text,) = render(symbolic.load(spec)).values()
     space: dict[str, Any] = {"__name__": "step"}
-    exec(text, space)  # noqa: S102  our own output
+    exec(text, space)
     return space["update"]
 
 

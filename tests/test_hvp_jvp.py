@@ -1,4 +1,4 @@
-"""Slopes and Hessian-vector products of generated modules: against differences, against each other, and by reverse over reverse."""
+"""Slopes and Hessian-vector products of generated modules: against differences, each other, and reverse over reverse."""
 
 from __future__ import annotations
 

@@ -115,6 +115,14 @@ def test_a_kernel_as_large_as_its_input() -> None:
         agree(model, {"N": batch})
 
 
+def test_a_window_beside_a_label_that_comes_twice() -> None:
+    """The adjoint adds along the window and through the label at once; equal labels must not overwrite each other."""
+    model = load("y[t] = sum(x[2*u+k,lab[t]], over=(u,k))\nloss = sum(y[t]**2*a[t], over=t)", parameters={"a": ["T"]},
+                 ranges={"u": "T", "k": 3},
+                 inputs={"x": ["T", "N"], "lab": {"shape": ["T"], "kind": "index", "below": "N", "ignore": -1}})
+    agree(model, {"T": 5, "N": 2}, lab=[1, 1, -1, 0, 1])
+
+
 def test_nothing_to_take_a_maximum_of() -> None:
     """A row without an entry: the maximum is 0, and nothing flows back."""
     model = load("m[n] = max((t < len[n])*x[t,n], over=t)\nloss = sum(m[n]**2 + m[n], over=n)",
@@ -151,7 +159,8 @@ loss = sum(y[t]/z[t], over=t)
 
 
 def test_a_factor_beyond_the_mask_may_be_infinite() -> None:
-    model = load("y[t] = sum((k <= t)*w[t,k]*exp(x[k]), over=k)\nloss = sum(y[t]**2, over=t)", inputs={"x": ["T"]}, parameters={"w": ["T", "T"]})
+    model = load("y[t] = sum((k <= t)*w[t,k]*exp(x[k]), over=k)\nloss = sum(y[t]**2, over=t)",
+                 inputs={"x": ["T"]}, parameters={"w": ["T", "T"]})
     program = model.program()
     values = values_for(program, {"T": 3}, x=[0.1, -0.4, 0.2])
     module = agree(model, {"T": 3}, **values)
@@ -212,7 +221,8 @@ def test_two_halves_of_a_batch_are_the_whole() -> None:
 
 
 def test_one_step_and_one_sample_of_every_spec() -> None:
-    for name in ("char_rnn", "lstm_lm", "gru_classifier", "rnn_regression", "second_order", "minimal_gated_unit", "leaky_integrator"):
+    for name in ("char_rnn", "lstm_lm", "gru_classifier", "rnn_regression", "second_order", "minimal_gated_unit",
+                 "leaky_integrator"):
         agree(small(name), {"T": 1, "N": 1}, tolerance=1e-11)
 
 

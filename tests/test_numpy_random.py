@@ -74,8 +74,8 @@ class Text:
         return str(around.format(f"{name}[{inside}]" if inside else name))
 
     def possible(self, shape: str, carried: str, inner: bool) -> bool:
-        return all(any(set(needs) <= set(carried) and (inner or not set(s) & set("kum")) for needs, row in SUBSCRIPTS[axis].items()
-                       for s in row) for axis in axes(shape))
+        return all(any(set(needs) <= set(carried) and (inner or not set(s) & set("kum"))
+                       for needs, row in SUBSCRIPTS[axis].items() for s in row) for axis in axes(shape))
 
     def term(self, carried: str, names: list[str]) -> str:
         body = "*".join(self.factor(carried, names) for _ in range(self.pick(1, 2, 2, 3)))

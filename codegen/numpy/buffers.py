@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import product
 
 import sympy as sp
 from sympy import Expr
@@ -197,8 +198,11 @@ def may_be_empty(equation: Equation, loops: Mapping[IndexName, Index], program: 
     found = []
     for index in equation.indices:
         least = 0 if plain.get(index.symbol, True) else 1
-        extent = subscript_range(sp.expand(index.extent), loops, program)
-        if extent is None or not is_nonnegative(extent[0] - least, program):
+        # The upper end of a cut range is the least of several, the lower one the greatest: each pair must be far enough apart.
+        pairs = product(index.upper.args if isinstance(index.upper, sp.Min) else (index.upper,),
+                        index.lower.args if isinstance(index.lower, sp.Max) else (index.lower,))
+        extents = [subscript_range(sp.expand(upper - lower), loops, program) for upper, lower in pairs]
+        if any(extent is None or not is_nonnegative(extent[0] - least, program) for extent in extents):
             found.append((index, least))
     return found
 

@@ -12,7 +12,7 @@ from sympy.printing.str import StrPrinter
 
 from symbolic.functions import COMPARISONS, row_of
 
-__all__ = ["NumPyPrinter", "integer_text"]
+__all__ = ["NumPyPrinter", "Text", "integer_text", "ordered_terms"]
 
 _COMPARES = tuple(COMPARISONS.values())
 
@@ -127,9 +127,8 @@ class NumPyPrinter(StrPrinter):  # type: ignore[misc]
         return str(self.parenthesize(expr, PRECEDENCE["Mul"]))
 
     def _print_Add(self, expr: Any, order: Any = None) -> str:
-        terms = sorted(expr.args, key=lambda term: term.could_extract_minus_sign())
         text = ""
-        for term in terms:
+        for term in ordered_terms(expr):
             piece = self._print(term)
             if text and piece.startswith("-"):
                 text += f" - {piece[1:]}"
@@ -189,6 +188,19 @@ class NumPyPrinter(StrPrinter):  # type: ignore[misc]
         if item.is_Pow and item.exp.is_Rational and (item.exp < 0 or item.exp == sp.Rational(3, 2)):
             return f"({self._print(item)})"
         return str(super().parenthesize(item, level, strict)) if precedence(item) < level else self._print(item)
+
+
+def ordered_terms(expr: Expr) -> list[Expr]:
+    """The terms of a sum: plain reads before function values, what is added before what is subtracted.
+
+    Large reads then cancel before something small is added: ``m - z[y] + log(s)`` keeps the digits of ``log(s)`` that ``m + log(s)
+    - z[y]`` would round away.
+    """
+
+    def plain(term: Expr) -> bool:
+        return isinstance(term.as_coeff_Mul()[1], Text)
+
+    return sorted(expr.args, key=lambda t: (not plain(t), t.could_extract_minus_sign()))
 
 
 def _is_reciprocal(expr: Expr) -> bool:

@@ -13,12 +13,12 @@ from dataclasses import replace
 import sympy as sp
 from sympy import Expr, Indexed
 
-from codegen.lower import Storage, given
+from codegen.lower import Storage, clip, given
 from codegen.numpy.buffers import Mode, Plan, may_be_empty, narrows, slack_of
 from codegen.numpy.contraction import Contractor, Patches
 from codegen.numpy.maxima import argument_key as _argument_key
 from codegen.numpy.maxima import is_window_maximum
-from codegen.numpy.printer import NumPyPrinter, Text, integer_text
+from codegen.numpy.printer import NumPyPrinter, Text, integer_text, ordered_terms
 from codegen.numpy.steps import iterate, loop_range
 from codegen.numpy.views import Operand, Viewer, aligned
 from codegen.schedule import Loop, Node, Statement, equations_of
@@ -173,10 +173,10 @@ class Writer:
         mode = self.plan.mode(statement)
         if equation.reduction is not Reduction.SUM:
             self._maximum(equation, viewer, mode)
-        elif self._window_symbols(equation):
-            self._scatter_windows(equation, viewer, mode)
         elif any(index_reads((s,)) for s in equation.target.indices):
             self._scatter(equation, viewer)
+        elif self._window_symbols(equation):
+            self._scatter_windows(equation, viewer, mode)
         else:
             self._store(equation, viewer, mode)
         self.depth = depth
@@ -448,7 +448,7 @@ class Writer:
             if rest.could_extract_minus_sign() and not _real_factor(last):
                 return None
             return "np.multiply", str(self.printer.doprint(rest)), self.printer._factor(last).strip()
-        terms = sorted(expr.args, key=lambda term: (term.could_extract_minus_sign(), sp.default_sort_key(term)))
+        terms = ordered_terms(expr)
         last = terms[-1]
         rest = sp.Add(*terms[:-1])
         if not rest.atoms(Text) and not last.atoms(Text):
@@ -681,9 +681,12 @@ class Writer:
         """Add window by window: a loop over the few offsets of a kernel, each a strided slice."""
         offsets = self._window_symbols(equation)
         storage = self.storages[equation.name]
+        cut = None
         if self._may_leave(equation, viewer):
-            self._scatter(equation, viewer)
-            return
+            cut = self._cut_to_target(equation, offsets)
+            if cut is None:
+                self._scatter(equation, viewer)
+                return
         free = tuple(i.symbol for i in equation.free)
         bare = tuple(s for s in equation.target.indices if s in viewer.vector)
         order = (*bare, *offsets, *(s for s in self._target_order(equation, viewer) if s not in (*offsets, *bare)))
@@ -704,16 +707,31 @@ class Writer:
             self.emit(f"for {self.plan.code_of_index(symbol)} in range({lower}{integer_text(index.upper)}):")
             self.depth += 1
         rest = {s: i for s, i in viewer.vector.items() if s not in offsets}
-        moving = {s: viewer.vector[s] for s in offsets}
-        target = Viewer(self.program, self.storages, rest, {**self.loops, **moving}).view(equation.target, writing=True)
-        slots = [integer_text(s - viewer.vector[s].lower) if s in present else ":" for s in value.labels]
+        moving = {**self.loops, **{s: viewer.vector[s] for s in offsets}}
+        if cut is not None:
+            rest = {i.symbol: i for i in cut.indices}
+            empty = [f"{integer_text(i.lower)} < {integer_text(i.upper)}" for i, _ in may_be_empty(cut, moving, self.program)]
+            if empty:
+                self.emit(f"if {' and '.join(empty)}:")
+                self.depth += 1
+        target = Viewer(self.program, self.storages, rest, moving).view(equation.target, writing=True)
+        slots = [integer_text(s - viewer.vector[s].lower) if s in present else _part(viewer.vector[s], rest[s])
+                 for s in value.labels]
         while slots and slots[-1] == ":":
             slots.pop()
         picks = ", ".join(slots)
-        piece = Operand(f"{value.wrapped()}[{picks}]" if present else value.text,
+        piece = Operand(f"{value.wrapped()}[{picks}]" if picks else value.text,
                         tuple(s for s in value.labels if s not in offsets), True)
         self.emit(f"{_place(target, adding=True)} += {aligned(piece, target.labels).text}")
         self.depth = depth
+
+    def _cut_to_target(self, equation: Equation, offsets: Sequence[IndexName]) -> Equation | None:
+        """The equation at one offset of its window, its ranges cut to what lies in the target; ``None`` where a number of the
+        offsets alone decides."""
+        moving = {**self.loops, **{s: equation.index(s) for s in offsets}}
+        inner = replace(equation, indices=tuple(i for i in equation.free if i.symbol not in offsets), guards=())
+        cut = clip(Statement(inner), self.program, moving)
+        return None if cut.when or cut.equation.guards else cut.equation
 
     def _target_order(self, equation: Equation, viewer: Viewer) -> list[IndexName]:
         order: dict[IndexName, None] = {}
@@ -794,6 +812,12 @@ class Writer:
             destination = f"{storage.code}.T" if len(axes) == 2 else f"{storage.code}.transpose({', '.join(map(str, axes))})"
         self.emit(f"_add_rows({destination}, {inner.text}, {rows.text})")
         return True
+
+
+def _part(whole: Index, cut: Index) -> str:
+    """The slice of an axis over ``whole`` that ``cut`` leaves."""
+    start, stop = sp.expand(cut.lower - whole.lower), sp.expand(cut.upper - whole.lower)
+    return f"{'' if start == 0 else integer_text(start)}:{'' if cut.upper == whole.upper else integer_text(stop)}"
 
 
 def _statements(loop: Loop) -> list[Statement]:

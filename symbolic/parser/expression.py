@@ -55,6 +55,12 @@ class Expressions:
             case ast.UnaryOp(op=ast.USub(), operand=ast.Compare() | ast.BinOp(op=ast.Mult()) as operand):
                 yield ast.copy_location(ast.Constant(-1), node)
                 yield from self._factors(operand)
+            case ast.BinOp(left=left, op=ast.Div(), right=right) if any(
+                isinstance(factor, ast.Compare) for factor in self._factors(left)
+            ):
+                yield from self._factors(left)
+                one = ast.copy_location(ast.Constant(1), right)
+                yield ast.copy_location(ast.BinOp(one, ast.Div(), right), right)
             case _:
                 yield node
 
