@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import math
 import sys
 import time
@@ -53,7 +54,7 @@ class Plan:
     sample: int = 400
 
 
-FULL, QUICK = Plan(windows=24_000), Plan(windows=2_000, sample=200)
+FULL, QUICK = Plan(windows=20_000), Plan(windows=2_000, sample=200)
 
 
 @dataclass(frozen=True)
@@ -191,6 +192,8 @@ def run(quick: bool = False, out: Path = Path("chainrule-demo")) -> int:
     from codegen.latex.emit import emit
     from codegen.verify import check
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # a file or a pipe sees each line when it is done
     begin = time.perf_counter()
     plan = QUICK if quick else FULL
     path = out / "char_rnn.yaml"
