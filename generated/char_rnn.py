@@ -78,20 +78,20 @@ def value_and_grad(params, batch, aux=False):
         loss_l = np.add(loss_s_max - out_y[np.arange(T)[:, None], np.arange(N), y], np.log(loss_s), out=loss_s_max)
         # (10) loss = sum_t,n loss.l[t,n]
         loss = loss_l.sum()
-        # (15, 14, 13) d_loss.s[t,n] = 1/loss.s[t,n]
+        # (14, 13, 12) d_loss.s[t,n] = 1/loss.s[t,n]
         d_loss_s = 1/loss_s
-        # (18, 17) d_out.y[t,n,k] += d_loss.s[t,n]*loss.e[t,n,k]
+        # (17, 16) d_out.y[t,n,k] += d_loss.s[t,n]*loss.e[t,n,k]
         d_out_y = np.multiply(d_loss_s[:, :, None], loss_e, out=loss_e)
-        # (16, 14, 13) d_out.y[t,n,y[t,n]] += -1
+        # (15, 13, 12) d_out.y[t,n,y[t,n]] += -1
         d_out_y[np.arange(T)[:, None], np.arange(N), y] -= 1
-        # (20) d_out.b[i] = sum_t,n d_out.y[t,n,i]
+        # (18) d_out.b[i] = sum_t,n d_out.y[t,n,i]
         d_out_b = np.ones(N*T, DTYPE) @ d_out_y.reshape(N*T, -1)
-        # (21) d_out.W[i,k] = sum_t,n d_out.y[t,n,i]*rnn.h[t,n,k]
+        # (19) d_out.W[i,k] = sum_t,n d_out.y[t,n,i]*rnn.h[t,n,k]
         d_out_W = d_out_y.reshape(-1, V).T @ rnn_h[1:].reshape(-1, H)
         d_rnn_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
-        # (22) d_rnn.h[t,n,k] += sum_i d_out.y[t,n,i]*out.W[i,k]
+        # (20) d_rnn.h[t,n,k] += sum_i d_out.y[t,n,i]*out.W[i,k]
         d_rnn_h[1:] = (d_out_y.reshape(-1, V) @ out_W).reshape(T, N, H)
-        # (23) d_rnn.a_slope[t,n,i] = 1 - rnn.h[t,n,i]**2
+        # (21) d_rnn.a_slope[t,n,i] = 1 - rnn.h[t,n,i]**2
         d_rnn_a_slope = 1 - rnn_h[1:]**2
         d_rnn_a = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more after
         product_2 = np.empty((N, H), DTYPE)
@@ -100,17 +100,17 @@ def value_and_grad(params, batch, aux=False):
         ) in zip(
             d_rnn_a[:0:-1], d_rnn_h[:0:-1], d_rnn_a_slope[::-1], d_rnn_a[T - 1::-1],
         ):
-            # (26) d_rnn.h[t,n,j] += sum_i d_rnn.a[t+1,n,i]*rnn.U[i,j]
+            # (24) d_rnn.h[t,n,j] += sum_i d_rnn.a[t+1,n,i]*rnn.U[i,j]
             d_rnn_a_tp1.dot(rnn_U, product_2)
             d_rnn_h_t += product_2
-            # (23) d_rnn.a[t,n,i] = d_rnn.a_slope[t,n,i]*d_rnn.h[t,n,i]
+            # (21) d_rnn.a[t,n,i] = d_rnn.a_slope[t,n,i]*d_rnn.h[t,n,i]
             np.multiply(d_rnn_a_slope_t, d_rnn_h_t, d_rnn_a_t)
-        # (24) d_rnn.b[i] = sum_t,n d_rnn.a[t,n,i]
+        # (22) d_rnn.b[i] = sum_t,n d_rnn.a[t,n,i]
         d_rnn_b = np.ones(N*T, DTYPE) @ d_rnn_a[:T].reshape(N*T, -1)
-        # (25) d_rnn.U[i,j] = sum_t,n d_rnn.a[t,n,i]*rnn.h[t-1,n,j]
+        # (23) d_rnn.U[i,j] = sum_t,n d_rnn.a[t,n,i]*rnn.h[t-1,n,j]
         d_rnn_U = d_rnn_a[:T].reshape(-1, H).T @ rnn_h[:T].reshape(-1, H)
         d_rnn_W = np.zeros((H, V), DTYPE)
-        # (27) d_rnn.W[i,x[t,n]] += d_rnn.a[t,n,i]
+        # (25) d_rnn.W[i,x[t,n]] += d_rnn.a[t,n,i]
         _add_rows(d_rnn_W.T, x, d_rnn_a[:T])
     grads = {"rnn.W": d_rnn_W, "rnn.U": d_rnn_U, "rnn.b": d_rnn_b, "out.W": d_out_W, "out.b": d_out_b}
     if aux:
@@ -376,7 +376,7 @@ def _check_direction(params, direction):
 
 
 def selfcheck(seed=0, **sizes):
-    """Hold the gradients, in float64, against central differences along random directions; raise where they differ."""
+    """Hold the gradients against central differences in random directions, in float64; raise if they differ."""
     global DTYPE
     rng = np.random.default_rng(seed)
     T = sizes.get("T", 3)
@@ -396,7 +396,8 @@ def selfcheck(seed=0, **sizes):
             "rnn.h0": np.asarray(rng.uniform(0.1, 0.9, (N, H))),
         }
         _, grads = value_and_grad(params, batch)
-        for name, array in params.items():
+        for name in (name for name in grads if name in params):
+            array = params[name]
             direction = rng.standard_normal(array.shape)
             step = 1e-6 / max(1.0, float(np.abs(direction).max()))
             above = loss({**params, name: array + step * direction}, batch)

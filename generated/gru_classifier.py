@@ -98,22 +98,22 @@ def value_and_grad(params, batch, aux=False):
         loss_l = np.add(loss_s_max - out_y[np.arange(N), y], np.log(loss_s), out=loss_s_max)
         # (13) loss = sum_n loss.l[n]/N
         loss = loss_l.sum()/N
-        # (18, 17, 16) d_loss.s[n] = 1/(N*loss.s[n])
+        # (17, 16, 15) d_loss.s[n] = 1/(N*loss.s[n])
         d_loss_s = (1/N)/loss_s
-        # (21, 20) d_out.y[n,k] += d_loss.s[n]*loss.e[n,k]
+        # (20, 19) d_out.y[n,k] += d_loss.s[n]*loss.e[n,k]
         d_out_y = np.multiply(d_loss_s[:, None], loss_e, out=loss_e)
-        # (19, 17, 16) d_out.y[n,y[n]] += -1/N
+        # (18, 16, 15) d_out.y[n,y[n]] += -1/N
         d_out_y[np.arange(N), y] -= 1/N
-        # (23) d_out.b[i] = sum_n d_out.y[n,i]
+        # (21) d_out.b[i] = sum_n d_out.y[n,i]
         d_out_b = np.ones(N, DTYPE) @ d_out_y
-        # (24) d_gru.y[n,k] = sum_i d_out.y[n,i]*out.W[i,k]
+        # (22) d_gru.y[n,k] = sum_i d_out.y[n,i]*out.W[i,k]
         d_gru_y = d_out_y @ out_W
-        # (25) d_out.W[i,k] = sum_n d_out.y[n,i]*gru.y[n,k]
+        # (23) d_out.W[i,k] = sum_n d_out.y[n,i]*gru.y[n,k]
         d_out_W = d_out_y.T @ gru_y
         d_gru_h = np.zeros((T, N, H), DTYPE)
-        # (26) d_gru.h[len[n]-1,n,i] += d_gru.y[n,i]
+        # (24) d_gru.h[len[n]-1,n,i] += d_gru.y[n,i]
         d_gru_h[len[:, None] - 1, np.arange(N)[:, None], np.arange(H)] += d_gru_y
-        # (37, 31) d_gru.a_slope[t,n,k] = (1 - gru.r_z[t,n,k])*gru.r_z[t,n,k]*gru.v[t,n,k]
+        # (35, 29) d_gru.a_slope[t,n,k] = (1 - gru.r_z[t,n,k])*gru.r_z[t,n,k]*gru.v[t,n,k]
         d_gru_a_slope = np.multiply((-gru_r_z[:, :, :H] + 1)*gru_r_z[:, :, :H], gru_v, out=gru_v)
         d_gru_a = np.empty((T, N, 3*H), DTYPE)
         d_gru_v = np.empty((T, N, H), DTYPE)
@@ -128,33 +128,33 @@ def value_and_grad(params, batch, aux=False):
             gru_r_z[::-1, :, :H], d_gru_v[::-1], d_gru_m[T - 1::-1, :, 2*H:], d_gru_a[::-1, :, H:2*H], gru_h[T - 1::-1],
             d_gru_m[T - 1::-1, :, H:2*H], d_gru_a_slope[::-1], d_gru_a[::-1, :, :H], d_gru_m[T - 1::-1, :, :H],
         ):
-            # (28) d_gru.h[t,n,k] += [t + 1 < len[n]] d_gru.h[t+1,n,k]*gru.r_z[t+1,n,k+H]
+            # (26) d_gru.h[t,n,k] += [t + 1 < len[n]] d_gru.h[t+1,n,k]*gru.r_z[t+1,n,k+H]
             if t < T - 1:
                 d_gru_h_t += np.where((t + 1 < len[:, None]), d_gru_h[t + 1]*gru_r_z[t + 1, :, H:], 0)
-            # (40) d_gru.h[t,n,j] += sum_q d_gru.m[t+1,n,q]*gru.U[q,j]
+            # (38) d_gru.h[t,n,j] += sum_q d_gru.m[t+1,n,q]*gru.U[q,j]
             d_gru_m_tp1.dot(gru_U, product)
             d_gru_h_t += product
-            # (30, 27) d_gru.a[t,n,k+2*H] += [t < len[n]] (1 - gru.g[t,n,k]**2)*(1 - gru.r_z[t,n,k+H])*d_gru.h[t,n,k]
+            # (28, 25) d_gru.a[t,n,k+2*H] += [t < len[n]] (1 - gru.g[t,n,k]**2)*(1 - gru.r_z[t,n,k+H])*d_gru.h[t,n,k]
             d_gru_a_t_part1[...] = np.where((t < len[:, None]), (1 - gru_g_t_2**2)*(-gru_r_z_t_part1_2 + 1)*d_gru_h_t, 0)
-            # (32) d_gru.v[t,n,k] = d_gru.a[t,n,k+2*H]*gru.r_z[t,n,k]
+            # (30) d_gru.v[t,n,k] = d_gru.a[t,n,k+2*H]*gru.r_z[t,n,k]
             np.multiply(d_gru_a_t_part1, gru_r_z_t_part2_2, d_gru_v_t)
-            # (34) d_gru.m[t,n,k+2*H] += d_gru.v[t,n,k]
+            # (32) d_gru.m[t,n,k+2*H] += d_gru.v[t,n,k]
             d_gru_m_t_part1[...] = d_gru_v_t
-            # (35, 29) d_gru.a[t,n,k+H] += [t < len[n]] (1 - gru.r_z[t,n,k+H])*(-gru.g[t,n,k] + gru.h[t-1,n,k])*d_gru.h[t,n,k]*gru.r_z[t,n,k+H]
+            # (33, 27) d_gru.a[t,n,k+H] += [t < len[n]] (1 - gru.r_z[t,n,k+H])*(-gru.g[t,n,k] + gru.h[t-1,n,k])*d_gru.h[t,n,k]*gru.r_z[t,n,k+H]
             d_gru_a_t_part2[...] = np.where((t < len[:, None]), (-gru_r_z_t_part1_2 + 1)*(gru_h_tm1_2 - gru_g_t_2)*d_gru_h_t*gru_r_z_t_part1_2, 0)
-            # (36) d_gru.m[t,n,k+H] += d_gru.a[t,n,k+H]
+            # (34) d_gru.m[t,n,k+H] += d_gru.a[t,n,k+H]
             d_gru_m_t_part2[...] = d_gru_a_t_part2
-            # (37, 31) d_gru.a[t,n,k] += d_gru.a[t,n,k+2*H]*d_gru.a_slope[t,n,k]
+            # (35, 29) d_gru.a[t,n,k] += d_gru.a[t,n,k+2*H]*d_gru.a_slope[t,n,k]
             np.multiply(d_gru_a_t_part1, d_gru_a_slope_t, d_gru_a_t_part3)
-            # (38) d_gru.m[t,n,k] += d_gru.a[t,n,k]
+            # (36) d_gru.m[t,n,k] += d_gru.a[t,n,k]
             d_gru_m_t_part3[...] = d_gru_a_t_part3
-        # (33) d_gru.bn[k] = sum_t,n d_gru.v[t,n,k]
+        # (31) d_gru.bn[k] = sum_t,n d_gru.v[t,n,k]
         d_gru_bn = np.ones(N*T, DTYPE) @ d_gru_v.reshape(N*T, -1)
-        # (39) d_gru.U[q,j] = sum_t,n d_gru.m[t,n,q]*gru.h[t-1,n,j]
+        # (37) d_gru.U[q,j] = sum_t,n d_gru.m[t,n,q]*gru.h[t-1,n,j]
         d_gru_U = d_gru_m[:T].reshape(-1, 3*H).T @ gru_h[:T].reshape(-1, H)
-        # (41) d_gru.b[q] = sum_t,n d_gru.a[t,n,q]
+        # (39) d_gru.b[q] = sum_t,n d_gru.a[t,n,q]
         d_gru_b = np.ones(N*T, DTYPE) @ d_gru_a.reshape(N*T, -1)
-        # (42) d_gru.W[q,d] = sum_t,n d_gru.a[t,n,q]*x[t,n,d]
+        # (40) d_gru.W[q,d] = sum_t,n d_gru.a[t,n,q]*x[t,n,d]
         d_gru_W = d_gru_a.reshape(-1, 3*H).T @ x.reshape(-1, D)
     grads = {
         "gru.W": d_gru_W,
@@ -482,7 +482,7 @@ def _check_direction(params, direction):
 
 
 def selfcheck(seed=0, **sizes):
-    """Hold the gradients, in float64, against central differences along random directions; raise where they differ."""
+    """Hold the gradients against central differences in random directions, in float64; raise if they differ."""
     global DTYPE
     rng = np.random.default_rng(seed)
     T = sizes.get("T", 3)
@@ -503,7 +503,8 @@ def selfcheck(seed=0, **sizes):
             "y": np.asarray(rng.integers(0, C, (N,))),
         }
         _, grads = value_and_grad(params, batch)
-        for name, array in params.items():
+        for name in (name for name in grads if name in params):
+            array = params[name]
             direction = rng.standard_normal(array.shape)
             step = 1e-6 / max(1.0, float(np.abs(direction).max()))
             above = loss({**params, name: array + step * direction}, batch)

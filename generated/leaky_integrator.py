@@ -363,7 +363,7 @@ def _check_direction(params, direction):
 
 
 def selfcheck(seed=0, **sizes):
-    """Hold the gradients, in float64, against central differences along random directions; raise where they differ."""
+    """Hold the gradients against central differences in random directions, in float64; raise if they differ."""
     global DTYPE
     rng = np.random.default_rng(seed)
     T = sizes.get("T", 3)
@@ -381,7 +381,8 @@ def selfcheck(seed=0, **sizes):
             "y": np.asarray(rng.uniform(0.1, 0.9, (T, N, H))),
         }
         _, grads = value_and_grad(params, batch)
-        for name, array in params.items():
+        for name in (name for name in grads if name in params):
+            array = params[name]
             direction = rng.standard_normal(array.shape)
             step = 1e-6 / max(1.0, float(np.abs(direction).max()))
             above = loss({**params, name: array + step * direction}, batch)

@@ -106,65 +106,65 @@ def value_and_grad(params, batch, aux=False):
         loss_l = np.add(loss_s_max - out_y[np.arange(N), y], np.log(loss_s), out=loss_s_max)
         # (16) loss = sum_n loss.l[n]/N
         loss = loss_l.sum()/N
-        # (25, 24, 23) d_loss.s[n] = 1/(N*loss.s[n])
+        # (24, 23, 22) d_loss.s[n] = 1/(N*loss.s[n])
         d_loss_s = (1/N)/loss_s
-        # (28, 27) d_out.y[n,k] += d_loss.s[n]*loss.e[n,k]
+        # (27, 26) d_out.y[n,k] += d_loss.s[n]*loss.e[n,k]
         d_out_y = np.multiply(d_loss_s[:, None], loss_e, out=loss_e)
-        # (26, 24, 23) d_out.y[n,y[n]] += -1/N
+        # (25, 23, 22) d_out.y[n,y[n]] += -1/N
         d_out_y[np.arange(N), y] -= 1/N
-        # (30) d_out.b[i] = sum_n d_out.y[n,i]
+        # (28) d_out.b[i] = sum_n d_out.y[n,i]
         d_out_b = np.ones(N, DTYPE) @ d_out_y
-        # (31) d_fc2.y[n,k] = sum_i d_out.y[n,i]*out.W[i,k]
+        # (29) d_fc2.y[n,k] = sum_i d_out.y[n,i]*out.W[i,k]
         d_fc2_y = d_out_y @ out_W
-        # (32) d_out.W[i,k] = sum_n d_out.y[n,i]*fc2.y[n,k]
+        # (30) d_out.W[i,k] = sum_n d_out.y[n,i]*fc2.y[n,k]
         d_out_W = d_out_y.T @ fc2_y
-        # (33) d_fc2.a[n,i] = [fc2.y[n,i] > 0]*d_fc2.y[n,i]
+        # (31) d_fc2.a[n,i] = [fc2.y[n,i] > 0]*d_fc2.y[n,i]
         d_fc2_a = np.multiply(d_fc2_y, (fc2_y > 0), out=d_fc2_y)
-        # (34) d_fc2.b[i] = sum_n d_fc2.a[n,i]
+        # (32) d_fc2.b[i] = sum_n d_fc2.a[n,i]
         d_fc2_b = np.ones(N, DTYPE) @ d_fc2_a
-        # (35) d_fc1.y[n,k] = sum_i d_fc2.a[n,i]*fc2.W[i,k]
+        # (33) d_fc1.y[n,k] = sum_i d_fc2.a[n,i]*fc2.W[i,k]
         d_fc1_y = d_fc2_a @ fc2_W
-        # (36) d_fc2.W[i,k] = sum_n d_fc2.a[n,i]*fc1.y[n,k]
+        # (34) d_fc2.W[i,k] = sum_n d_fc2.a[n,i]*fc1.y[n,k]
         d_fc2_W = d_fc2_a.T @ fc1_y
-        # (37) d_fc1.a[n,i] = [fc1.y[n,i] > 0]*d_fc1.y[n,i]
+        # (35) d_fc1.a[n,i] = [fc1.y[n,i] > 0]*d_fc1.y[n,i]
         d_fc1_a = np.multiply(d_fc1_y, (fc1_y > 0), out=d_fc1_y)
-        # (38) d_fc1.b[i] = sum_n d_fc1.a[n,i]
+        # (36) d_fc1.b[i] = sum_n d_fc1.a[n,i]
         d_fc1_b = np.ones(N, DTYPE) @ d_fc1_a
-        # (39) d_fc1.W[i,k] = sum_n d_fc1.a[n,i]*flat.y[n,k]
+        # (37) d_fc1.W[i,k] = sum_n d_fc1.a[n,i]*flat.y[n,k]
         d_fc1_W = d_fc1_a.T @ flat_y
-        # (40) d_flat.y[n,k] = sum_i d_fc1.a[n,i]*fc1.W[i,k]
+        # (38) d_flat.y[n,k] = sum_i d_fc1.a[n,i]*fc1.W[i,k]
         d_flat_y = d_fc1_a @ fc1_W
         d_conv2_y = np.zeros((N, 16, 8, 8), DTYPE)
-        # (42, 41) d_conv2.y[n,c,2*u+pool2.y_p[n,c,u,v],2*v+pool2.y_q[n,c,u,v]] += d_flat.y[n,16*c+4*u+v]
+        # (40, 39) d_conv2.y[n,c,2*u+pool2.y_p[n,c,u,v],2*v+pool2.y_q[n,c,u,v]] += d_flat.y[n,16*c+4*u+v]
         d_conv2_y_left = d_flat_y.reshape(N, 16, 4, 4).copy()
         for p in range(2):
             for q in range(2):
                 np.multiply(d_conv2_y_left, conv2_y[:, :, p:p + 7:2, q:q + 7:2] == pool2_y, out=d_conv2_y[:, :, p:p + 7:2, q:q + 7:2])
                 d_conv2_y_left -= d_conv2_y[:, :, p:p + 7:2, q:q + 7:2]
-        # (43) d_conv2.a[n,o,u,v] = [conv2.y[n,o,u,v] > 0]*d_conv2.y[n,o,u,v]
+        # (41) d_conv2.a[n,o,u,v] = [conv2.y[n,o,u,v] > 0]*d_conv2.y[n,o,u,v]
         d_conv2_a = np.multiply(d_conv2_y, (conv2_y > 0), out=conv2_y)
-        # (44) d_conv2.b[o] = sum_n,u,v d_conv2.a[n,o,u,v]
+        # (42) d_conv2.b[o] = sum_n,u,v d_conv2.a[n,o,u,v]
         d_conv2_b = d_conv2_a.sum(axis=(0, 2, 3))
-        # (45) d_conv2.W[o,c,p,q] = sum_n,u,v d_conv2.a[n,o,u,v]*pool1.y[n,c,p+u,q+v]
+        # (43) d_conv2.W[o,c,p,q] = sum_n,u,v d_conv2.a[n,o,u,v]*pool1.y[n,c,p+u,q+v]
         d_conv2_W = (pool1_y_patches @ d_conv2_a.reshape(N, 16, 64).swapaxes(-1, -2)).sum(axis=0).T.reshape(16, 6, 5, 5)
         d_pool1_y = np.zeros((N, 6, 12, 12), DTYPE)
-        # (46) d_pool1.y[n,c,p+u,q+v] += sum_o conv2.W[o,c,p,q]*d_conv2.a[n,o,u,v]
+        # (44) d_pool1.y[n,c,p+u,q+v] += sum_o conv2.W[o,c,p,q]*d_conv2.a[n,o,u,v]
         d_pool1_y_parts = (conv2_W.reshape(16, -1).T @ d_conv2_a.reshape(N, 16, 64)).reshape(N, 6, 5, 5, 8, 8)
         for p in range(5):
             for q in range(5):
                 d_pool1_y[:, :, p:p + 8, q:q + 8] += d_pool1_y_parts[:, :, p, q]
         d_conv1_y = np.zeros((N, 6, 24, 24), DTYPE)
-        # (47) d_conv1.y[n,c,2*u+pool1.y_p[n,c,u,v],2*v+pool1.y_q[n,c,u,v]] += d_pool1.y[n,c,u,v]
+        # (45) d_conv1.y[n,c,2*u+pool1.y_p[n,c,u,v],2*v+pool1.y_q[n,c,u,v]] += d_pool1.y[n,c,u,v]
         d_conv1_y_left = d_pool1_y.copy()
         for p in range(2):
             for q in range(2):
                 np.multiply(d_conv1_y_left, conv1_y[:, :, p:p + 23:2, q:q + 23:2] == pool1_y, out=d_conv1_y[:, :, p:p + 23:2, q:q + 23:2])
                 d_conv1_y_left -= d_conv1_y[:, :, p:p + 23:2, q:q + 23:2]
-        # (48) d_conv1.a[n,o,u,v] = [conv1.y[n,o,u,v] > 0]*d_conv1.y[n,o,u,v]
+        # (46) d_conv1.a[n,o,u,v] = [conv1.y[n,o,u,v] > 0]*d_conv1.y[n,o,u,v]
         d_conv1_a = np.multiply(d_conv1_y, (conv1_y > 0), out=conv1_y)
-        # (49) d_conv1.b[o] = sum_n,u,v d_conv1.a[n,o,u,v]
+        # (47) d_conv1.b[o] = sum_n,u,v d_conv1.a[n,o,u,v]
         d_conv1_b = d_conv1_a.sum(axis=(0, 2, 3))
-        # (50) d_conv1.W[o,c,p,q] = sum_n,u,v d_conv1.a[n,o,u,v]*x[n,c,p+u,q+v]
+        # (48) d_conv1.W[o,c,p,q] = sum_n,u,v d_conv1.a[n,o,u,v]*x[n,c,p+u,q+v]
         d_conv1_W = (x_patches @ d_conv1_a.reshape(N, 6, 576).swapaxes(-1, -2)).sum(axis=0).T.reshape(6, 1, 5, 5)
     grads = {
         "conv1.W": d_conv1_W,
@@ -516,7 +516,7 @@ def _check_direction(params, direction):
 
 
 def selfcheck(seed=0, **sizes):
-    """Hold the gradients, in float64, against central differences along random directions; raise where they differ."""
+    """Hold the gradients against central differences in random directions, in float64; raise if they differ."""
     global DTYPE
     rng = np.random.default_rng(seed)
     N = sizes.get("N", 3)
@@ -539,7 +539,8 @@ def selfcheck(seed=0, **sizes):
             "y": np.asarray(rng.integers(0, 10, (N,))),
         }
         _, grads = value_and_grad(params, batch)
-        for name, array in params.items():
+        for name in (name for name in grads if name in params):
+            array = params[name]
             direction = rng.standard_normal(array.shape)
             step = 1e-6 / max(1.0, float(np.abs(direction).max()))
             above = loss({**params, name: array + step * direction}, batch)

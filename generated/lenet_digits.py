@@ -95,57 +95,57 @@ def value_and_grad(params, batch, aux=False):
         loss_l = np.add(loss_s_max - out_y[np.arange(N), y], np.log(loss_s), out=loss_s_max)
         # (14) loss = sum_n loss.l[n]/N
         loss = loss_l.sum()/N
-        # (23, 22, 21) d_loss.s[n] = 1/(N*loss.s[n])
+        # (22, 21, 20) d_loss.s[n] = 1/(N*loss.s[n])
         d_loss_s = (1/N)/loss_s
-        # (26, 25) d_out.y[n,k] += d_loss.s[n]*loss.e[n,k]
+        # (25, 24) d_out.y[n,k] += d_loss.s[n]*loss.e[n,k]
         d_out_y = np.multiply(d_loss_s[:, None], loss_e, out=loss_e)
-        # (24, 22, 21) d_out.y[n,y[n]] += -1/N
+        # (23, 21, 20) d_out.y[n,y[n]] += -1/N
         d_out_y[np.arange(N), y] -= 1/N
-        # (28) d_out.b[i] = sum_n d_out.y[n,i]
+        # (26) d_out.b[i] = sum_n d_out.y[n,i]
         d_out_b = np.ones(N, DTYPE) @ d_out_y
-        # (29) d_fc1.y[n,k] = sum_i d_out.y[n,i]*out.W[i,k]
+        # (27) d_fc1.y[n,k] = sum_i d_out.y[n,i]*out.W[i,k]
         d_fc1_y = d_out_y @ out_W
-        # (30) d_out.W[i,k] = sum_n d_out.y[n,i]*fc1.y[n,k]
+        # (28) d_out.W[i,k] = sum_n d_out.y[n,i]*fc1.y[n,k]
         d_out_W = d_out_y.T @ fc1_y
-        # (31) d_fc1.a[n,i] = [fc1.y[n,i] > 0]*d_fc1.y[n,i]
+        # (29) d_fc1.a[n,i] = [fc1.y[n,i] > 0]*d_fc1.y[n,i]
         d_fc1_a = np.multiply(d_fc1_y, (fc1_y > 0), out=d_fc1_y)
-        # (32) d_fc1.b[i] = sum_n d_fc1.a[n,i]
+        # (30) d_fc1.b[i] = sum_n d_fc1.a[n,i]
         d_fc1_b = np.ones(N, DTYPE) @ d_fc1_a
-        # (33) d_fc1.W[i,k] = sum_n d_fc1.a[n,i]*flat.y[n,k]
+        # (31) d_fc1.W[i,k] = sum_n d_fc1.a[n,i]*flat.y[n,k]
         d_fc1_W = d_fc1_a.T @ flat_y
-        # (34) d_flat.y[n,k] = sum_i d_fc1.a[n,i]*fc1.W[i,k]
+        # (32) d_flat.y[n,k] = sum_i d_fc1.a[n,i]*fc1.W[i,k]
         d_flat_y = d_fc1_a @ fc1_W
         d_conv2_y = np.zeros((N, 16, 4, 4), DTYPE)
-        # (36, 35) d_conv2.y[n,c,2*u+pool2.y_p[n,c,u,v],2*v+pool2.y_q[n,c,u,v]] += d_flat.y[n,4*c+2*u+v]
+        # (34, 33) d_conv2.y[n,c,2*u+pool2.y_p[n,c,u,v],2*v+pool2.y_q[n,c,u,v]] += d_flat.y[n,4*c+2*u+v]
         d_conv2_y_left = d_flat_y.reshape(N, 16, 2, 2).copy()
         for p in range(2):
             for q in range(2):
                 np.multiply(d_conv2_y_left, conv2_y[:, :, p:p + 3:2, q:q + 3:2] == pool2_y, out=d_conv2_y[:, :, p:p + 3:2, q:q + 3:2])
                 d_conv2_y_left -= d_conv2_y[:, :, p:p + 3:2, q:q + 3:2]
-        # (37) d_conv2.a[n,o,u,v] = [conv2.y[n,o,u,v] > 0]*d_conv2.y[n,o,u,v]
+        # (35) d_conv2.a[n,o,u,v] = [conv2.y[n,o,u,v] > 0]*d_conv2.y[n,o,u,v]
         d_conv2_a = np.multiply(d_conv2_y, (conv2_y > 0), out=conv2_y)
-        # (38) d_conv2.b[o] = sum_n,u,v d_conv2.a[n,o,u,v]
+        # (36) d_conv2.b[o] = sum_n,u,v d_conv2.a[n,o,u,v]
         d_conv2_b = d_conv2_a.sum(axis=(0, 2, 3))
-        # (39) d_conv2.W[o,c,p,q] = sum_n,u,v d_conv2.a[n,o,u,v]*pool1.y[n,c,p+u-1,q+v-1]
+        # (37) d_conv2.W[o,c,p,q] = sum_n,u,v d_conv2.a[n,o,u,v]*pool1.y[n,c,p+u-1,q+v-1]
         d_conv2_W = (pool1_y_patches @ d_conv2_a.reshape(N, 16, 16).swapaxes(-1, -2)).sum(axis=0).T.reshape(16, 8, 3, 3)
         d_pool1_y = np.zeros((N, 8, 4, 4), DTYPE)
-        # (40) d_pool1.y[n,c,p+u-1,q+v-1] += sum_o conv2.W[o,c,p,q]*d_conv2.a[n,o,u,v]
+        # (38) d_pool1.y[n,c,p+u-1,q+v-1] += sum_o conv2.W[o,c,p,q]*d_conv2.a[n,o,u,v]
         d_pool1_y_parts = (conv2_W.reshape(16, -1).T @ d_conv2_a.reshape(N, 16, 16)).reshape(N, 8, 3, 3, 4, 4)
         for p in range(3):
             for q in range(3):
                 d_pool1_y[:, :, p + max(0, 1 - p) - 1:p + min(4, 5 - p) - 1, q + max(0, 1 - q) - 1:q + min(4, 5 - q) - 1] += d_pool1_y_parts[:, :, p, q, max(0, 1 - p):min(4, 5 - p), max(0, 1 - q):min(4, 5 - q)]
         d_conv1_y = np.zeros((N, 8, 8, 8), DTYPE)
-        # (41) d_conv1.y[n,c,2*u+pool1.y_p[n,c,u,v],2*v+pool1.y_q[n,c,u,v]] += d_pool1.y[n,c,u,v]
+        # (39) d_conv1.y[n,c,2*u+pool1.y_p[n,c,u,v],2*v+pool1.y_q[n,c,u,v]] += d_pool1.y[n,c,u,v]
         d_conv1_y_left = d_pool1_y.copy()
         for p in range(2):
             for q in range(2):
                 np.multiply(d_conv1_y_left, conv1_y[:, :, p:p + 7:2, q:q + 7:2] == pool1_y[:, :, 1:5, 1:5], out=d_conv1_y[:, :, p:p + 7:2, q:q + 7:2])
                 d_conv1_y_left -= d_conv1_y[:, :, p:p + 7:2, q:q + 7:2]
-        # (42) d_conv1.a[n,o,u,v] = [conv1.y[n,o,u,v] > 0]*d_conv1.y[n,o,u,v]
+        # (40) d_conv1.a[n,o,u,v] = [conv1.y[n,o,u,v] > 0]*d_conv1.y[n,o,u,v]
         d_conv1_a = np.multiply(d_conv1_y, (conv1_y > 0), out=conv1_y)
-        # (43) d_conv1.b[o] = sum_n,u,v d_conv1.a[n,o,u,v]
+        # (41) d_conv1.b[o] = sum_n,u,v d_conv1.a[n,o,u,v]
         d_conv1_b = d_conv1_a.sum(axis=(0, 2, 3))
-        # (44) d_conv1.W[o,c,p,q] = sum_n,u,v d_conv1.a[n,o,u,v]*x[n,c,p+u-1,q+v-1]
+        # (42) d_conv1.W[o,c,p,q] = sum_n,u,v d_conv1.a[n,o,u,v]*x[n,c,p+u-1,q+v-1]
         d_conv1_W = (x_patches @ d_conv1_a.reshape(N, 8, 64).swapaxes(-1, -2)).sum(axis=0).T.reshape(8, 1, 3, 3)
     grads = {
         "conv1.W": d_conv1_W,
@@ -467,7 +467,7 @@ def _check_direction(params, direction):
 
 
 def selfcheck(seed=0, **sizes):
-    """Hold the gradients, in float64, against central differences along random directions; raise where they differ."""
+    """Hold the gradients against central differences in random directions, in float64; raise if they differ."""
     global DTYPE
     rng = np.random.default_rng(seed)
     N = sizes.get("N", 3)
@@ -488,7 +488,8 @@ def selfcheck(seed=0, **sizes):
             "y": np.asarray(rng.integers(0, 10, (N,))),
         }
         _, grads = value_and_grad(params, batch)
-        for name, array in params.items():
+        for name in (name for name in grads if name in params):
+            array = params[name]
             direction = rng.standard_normal(array.shape)
             step = 1e-6 / max(1.0, float(np.abs(direction).max()))
             above = loss({**params, name: array + step * direction}, batch)

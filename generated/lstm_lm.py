@@ -80,7 +80,7 @@ def value_and_grad(params, batch, aux=False):
             _sigmoid(lstm_a_t_part3, lstm_o_t)
             # (7) lstm.c[t,n,k] += lstm.c[t-1,n,k]*lstm.i_f[t,n,k+H] + lstm.g[t,n,k]*lstm.i_f[t,n,k]
             np.add(lstm_c_tm1*lstm_i_f_t_part1, lstm_g_t*lstm_i_f_t_part2, lstm_c_t)
-            # (42) lstm.tanh_c[t,n,k] = tanh(lstm.c[t,n,k])
+            # (40) lstm.tanh_c[t,n,k] = tanh(lstm.c[t,n,k])
             np.tanh(lstm_c_t, lstm_tanh_c_t)
             # (8) lstm.h[t,n,k] = lstm.o[t,n,k]*lstm.tanh_c[t,n,k]
             np.multiply(lstm_o_t, lstm_tanh_c_t, lstm_h_t)
@@ -99,27 +99,27 @@ def value_and_grad(params, batch, aux=False):
         loss_l = np.add(loss_s_max - out_y[np.arange(T)[:, None], np.arange(N), y], np.log(loss_s), out=loss_s_max)
         # (13) loss = sum_t,n loss.l[t,n]/(N*T)
         loss = loss_l.sum()/(N*T)
-        # (18, 17, 16) d_loss.s[t,n] = 1/(N*T*loss.s[t,n])
+        # (17, 16, 15) d_loss.s[t,n] = 1/(N*T*loss.s[t,n])
         d_loss_s = (1/(N*T))/loss_s
-        # (21, 20) d_out.y[t,n,k] += d_loss.s[t,n]*loss.e[t,n,k]
+        # (20, 19) d_out.y[t,n,k] += d_loss.s[t,n]*loss.e[t,n,k]
         d_out_y = np.multiply(d_loss_s[:, :, None], loss_e, out=loss_e)
-        # (19, 17, 16) d_out.y[t,n,y[t,n]] += -1/(N*T)
+        # (18, 16, 15) d_out.y[t,n,y[t,n]] += -1/(N*T)
         d_out_y[np.arange(T)[:, None], np.arange(N), y] -= 1/(N*T)
-        # (23) d_out.b[i] = sum_t,n d_out.y[t,n,i]
+        # (21) d_out.b[i] = sum_t,n d_out.y[t,n,i]
         d_out_b = np.ones(N*T, DTYPE) @ d_out_y.reshape(N*T, -1)
-        # (24) d_lstm.h[t,n,k] += sum_i d_out.y[t,n,i]*out.W[i,k]
+        # (22) d_lstm.h[t,n,k] += sum_i d_out.y[t,n,i]*out.W[i,k]
         d_lstm_h = (d_out_y.reshape(-1, V) @ out_W).reshape(T, N, H)
-        # (25) d_out.W[i,k] = sum_t,n d_out.y[t,n,i]*lstm.h[t,n,k]
+        # (23) d_out.W[i,k] = sum_t,n d_out.y[t,n,i]*lstm.h[t,n,k]
         d_out_W = d_out_y.reshape(-1, V).T @ lstm_h[1:].reshape(-1, H)
-        # (26) d_lstm.c_slope[t,n,k] = (1 - lstm.tanh_c[t,n,k]**2)*lstm.o[t,n,k]
+        # (24) d_lstm.c_slope[t,n,k] = (1 - lstm.tanh_c[t,n,k]**2)*lstm.o[t,n,k]
         d_lstm_c_slope = (1 - lstm_tanh_c**2)*lstm_o
-        # (32, 27) d_lstm.a_slope[t,n,k] = (1 - lstm.o[t,n,k])*lstm.o[t,n,k]*lstm.tanh_c[t,n,k]
+        # (30, 25) d_lstm.a_slope[t,n,k] = (1 - lstm.o[t,n,k])*lstm.o[t,n,k]*lstm.tanh_c[t,n,k]
         d_lstm_a_slope = np.multiply((-lstm_o + 1)*lstm_o, lstm_tanh_c, out=lstm_o)
-        # (33, 28) d_lstm.a_slope_2[t,n,k] = (1 - lstm.g[t,n,k]**2)*lstm.i_f[t,n,k]
+        # (31, 26) d_lstm.a_slope_2[t,n,k] = (1 - lstm.g[t,n,k]**2)*lstm.i_f[t,n,k]
         d_lstm_a_slope_2 = (1 - lstm_g**2)*lstm_i_f[:T, :, :H]
-        # (34, 31) d_lstm.a_slope_3[t,n,k] = (1 - lstm.i_f[t,n,k+H])*lstm.c[t-1,n,k]*lstm.i_f[t,n,k+H]
+        # (32, 29) d_lstm.a_slope_3[t,n,k] = (1 - lstm.i_f[t,n,k+H])*lstm.c[t-1,n,k]*lstm.i_f[t,n,k+H]
         d_lstm_a_slope_3 = (-lstm_i_f[:T, :, H:] + 1)*lstm_c[:T]*lstm_i_f[:T, :, H:]
-        # (35, 29) d_lstm.a_slope_4[t,n,k] = (1 - lstm.i_f[t,n,k])*lstm.g[t,n,k]*lstm.i_f[t,n,k]
+        # (33, 27) d_lstm.a_slope_4[t,n,k] = (1 - lstm.i_f[t,n,k])*lstm.g[t,n,k]*lstm.i_f[t,n,k]
         d_lstm_a_slope_4 = np.multiply((-lstm_i_f[:T, :, :H] + 1)*lstm_g, lstm_i_f[:T, :, :H], out=lstm_g)
         d_lstm_c = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more after
         d_lstm_a = np.zeros((T + 1, N, 4*H), DTYPE)  # axis 0 has 1 more after
@@ -134,31 +134,31 @@ def value_and_grad(params, batch, aux=False):
             d_lstm_a[T - 1::-1, :, 2*H:3*H], d_lstm_a_slope_3[::-1], d_lstm_a[T - 1::-1, :, H:2*H], d_lstm_a_slope_4[::-1],
             d_lstm_a[T - 1::-1, :, :H],
         ):
-            # (30) d_lstm.c[t,n,k] += d_lstm.c[t+1,n,k]*lstm.i_f[t+1,n,k+H]
+            # (28) d_lstm.c[t,n,k] += d_lstm.c[t+1,n,k]*lstm.i_f[t+1,n,k+H]
             np.multiply(d_lstm_c_tp1, lstm_i_f_tp1_part1, d_lstm_c_t)
-            # (38) d_lstm.h[t,n,j] += sum_r d_lstm.a[t+1,n,r]*lstm.U[r,j]
+            # (36) d_lstm.h[t,n,j] += sum_r d_lstm.a[t+1,n,r]*lstm.U[r,j]
             d_lstm_a_tp1.dot(lstm_U, product_2)
             d_lstm_h_t += product_2
-            # (26) d_lstm.c[t,n,k] += d_lstm.c_slope[t,n,k]*d_lstm.h[t,n,k]
+            # (24) d_lstm.c[t,n,k] += d_lstm.c_slope[t,n,k]*d_lstm.h[t,n,k]
             d_lstm_c_t += d_lstm_c_slope_t*d_lstm_h_t
-            # (32, 27) d_lstm.a[t,n,k+3*H] += d_lstm.a_slope[t,n,k]*d_lstm.h[t,n,k]
+            # (30, 25) d_lstm.a[t,n,k+3*H] += d_lstm.a_slope[t,n,k]*d_lstm.h[t,n,k]
             np.multiply(d_lstm_a_slope_t, d_lstm_h_t, d_lstm_a_t_part1)
-            # (33, 28) d_lstm.a[t,n,k+2*H] += d_lstm.a_slope_2[t,n,k]*d_lstm.c[t,n,k]
+            # (31, 26) d_lstm.a[t,n,k+2*H] += d_lstm.a_slope_2[t,n,k]*d_lstm.c[t,n,k]
             np.multiply(d_lstm_a_slope_2_t, d_lstm_c_t, d_lstm_a_t_part2)
-            # (34, 31) d_lstm.a[t,n,k+H] += d_lstm.a_slope_3[t,n,k]*d_lstm.c[t,n,k]
+            # (32, 29) d_lstm.a[t,n,k+H] += d_lstm.a_slope_3[t,n,k]*d_lstm.c[t,n,k]
             np.multiply(d_lstm_a_slope_3_t, d_lstm_c_t, d_lstm_a_t_part3)
-            # (35, 29) d_lstm.a[t,n,k] += d_lstm.a_slope_4[t,n,k]*d_lstm.c[t,n,k]
+            # (33, 27) d_lstm.a[t,n,k] += d_lstm.a_slope_4[t,n,k]*d_lstm.c[t,n,k]
             np.multiply(d_lstm_a_slope_4_t, d_lstm_c_t, d_lstm_a_t_part4)
-        # (36) d_lstm.b[r] = sum_t,n d_lstm.a[t,n,r]
+        # (34) d_lstm.b[r] = sum_t,n d_lstm.a[t,n,r]
         d_lstm_b = np.ones(N*T, DTYPE) @ d_lstm_a[:T].reshape(N*T, -1)
-        # (37) d_lstm.U[r,j] = sum_t,n d_lstm.a[t,n,r]*lstm.h[t-1,n,j]
+        # (35) d_lstm.U[r,j] = sum_t,n d_lstm.a[t,n,r]*lstm.h[t-1,n,j]
         d_lstm_U = d_lstm_a[:T].reshape(-1, 4*H).T @ lstm_h[:T].reshape(-1, H)
-        # (39) d_embed.y[t,n,d] = sum_r d_lstm.a[t,n,r]*lstm.W[r,d]
+        # (37) d_embed.y[t,n,d] = sum_r d_lstm.a[t,n,r]*lstm.W[r,d]
         d_embed_y = (d_lstm_a[:T].reshape(-1, 4*H) @ lstm_W).reshape(T, N, E)
-        # (40) d_lstm.W[r,d] = sum_t,n d_lstm.a[t,n,r]*embed.y[t,n,d]
+        # (38) d_lstm.W[r,d] = sum_t,n d_lstm.a[t,n,r]*embed.y[t,n,d]
         d_lstm_W = d_lstm_a[:T].reshape(-1, 4*H).T @ embed_y.reshape(-1, E)
         d_embed_E = np.zeros((V, E), DTYPE)
-        # (41) d_embed.E[x[t,n],k] += d_embed.y[t,n,k]
+        # (39) d_embed.E[x[t,n],k] += d_embed.y[t,n,k]
         _add_rows(d_embed_E, x, d_embed_y)
     grads = {
         "embed.E": d_embed_E,
@@ -498,7 +498,7 @@ def _check_direction(params, direction):
 
 
 def selfcheck(seed=0, **sizes):
-    """Hold the gradients, in float64, against central differences along random directions; raise where they differ."""
+    """Hold the gradients against central differences in random directions, in float64; raise if they differ."""
     global DTYPE
     rng = np.random.default_rng(seed)
     T = sizes.get("T", 3)
@@ -518,7 +518,8 @@ def selfcheck(seed=0, **sizes):
             "y": np.asarray(rng.integers(0, V, (T, N))),
         }
         _, grads = value_and_grad(params, batch)
-        for name, array in params.items():
+        for name in (name for name in grads if name in params):
+            array = params[name]
             direction = rng.standard_normal(array.shape)
             step = 1e-6 / max(1.0, float(np.abs(direction).max()))
             above = loss({**params, name: array + step * direction}, batch)

@@ -71,31 +71,31 @@ def value_and_grad(params, batch, aux=False):
         loss_l = np.add(loss_s_max - out_y[np.arange(N), y], np.log(loss_s), out=loss_s_max)
         # (9) loss = sum_n loss.l[n]/N
         loss = loss_l.sum()/N
-        # (14, 13, 12) d_loss.s[n] = 1/(N*loss.s[n])
+        # (13, 12, 11) d_loss.s[n] = 1/(N*loss.s[n])
         d_loss_s = (1/N)/loss_s
-        # (17, 16) d_out.y[n,k] += d_loss.s[n]*loss.e[n,k]
+        # (16, 15) d_out.y[n,k] += d_loss.s[n]*loss.e[n,k]
         d_out_y = np.multiply(d_loss_s[:, None], loss_e, out=loss_e)
-        # (15, 13, 12) d_out.y[n,y[n]] += -1/N
+        # (14, 12, 11) d_out.y[n,y[n]] += -1/N
         d_out_y[np.arange(N), y] -= 1/N
-        # (19) d_out.b[i] = sum_n d_out.y[n,i]
+        # (17) d_out.b[i] = sum_n d_out.y[n,i]
         d_out_b = np.ones(N, DTYPE) @ d_out_y
-        # (20) d_fc2.y[n,k] = sum_i d_out.y[n,i]*out.W[i,k]
+        # (18) d_fc2.y[n,k] = sum_i d_out.y[n,i]*out.W[i,k]
         d_fc2_y = d_out_y @ out_W
-        # (21) d_out.W[i,k] = sum_n d_out.y[n,i]*fc2.y[n,k]
+        # (19) d_out.W[i,k] = sum_n d_out.y[n,i]*fc2.y[n,k]
         d_out_W = d_out_y.T @ fc2_y
-        # (22) d_fc2.a[n,i] = [fc2.y[n,i] > 0]*d_fc2.y[n,i]
+        # (20) d_fc2.a[n,i] = [fc2.y[n,i] > 0]*d_fc2.y[n,i]
         d_fc2_a = np.multiply(d_fc2_y, (fc2_y > 0), out=d_fc2_y)
-        # (23) d_fc2.b[i] = sum_n d_fc2.a[n,i]
+        # (21) d_fc2.b[i] = sum_n d_fc2.a[n,i]
         d_fc2_b = np.ones(N, DTYPE) @ d_fc2_a
-        # (24) d_fc1.y[n,k] = sum_i d_fc2.a[n,i]*fc2.W[i,k]
+        # (22) d_fc1.y[n,k] = sum_i d_fc2.a[n,i]*fc2.W[i,k]
         d_fc1_y = d_fc2_a @ fc2_W
-        # (25) d_fc2.W[i,k] = sum_n d_fc2.a[n,i]*fc1.y[n,k]
+        # (23) d_fc2.W[i,k] = sum_n d_fc2.a[n,i]*fc1.y[n,k]
         d_fc2_W = d_fc2_a.T @ fc1_y
-        # (26) d_fc1.a[n,i] = [fc1.y[n,i] > 0]*d_fc1.y[n,i]
+        # (24) d_fc1.a[n,i] = [fc1.y[n,i] > 0]*d_fc1.y[n,i]
         d_fc1_a = np.multiply(d_fc1_y, (fc1_y > 0), out=d_fc1_y)
-        # (27) d_fc1.b[i] = sum_n d_fc1.a[n,i]
+        # (25) d_fc1.b[i] = sum_n d_fc1.a[n,i]
         d_fc1_b = np.ones(N, DTYPE) @ d_fc1_a
-        # (28) d_fc1.W[i,k] = sum_n d_fc1.a[n,i]*x[n,k]
+        # (26) d_fc1.W[i,k] = sum_n d_fc1.a[n,i]*x[n,k]
         d_fc1_W = d_fc1_a.T @ x
     grads = {
         "fc1.W": d_fc1_W,
@@ -351,7 +351,7 @@ def _check_direction(params, direction):
 
 
 def selfcheck(seed=0, **sizes):
-    """Hold the gradients, in float64, against central differences along random directions; raise where they differ."""
+    """Hold the gradients against central differences in random directions, in float64; raise if they differ."""
     global DTYPE
     rng = np.random.default_rng(seed)
     N = sizes.get("N", 3)
@@ -370,7 +370,8 @@ def selfcheck(seed=0, **sizes):
             "y": np.asarray(rng.integers(0, 10, (N,))),
         }
         _, grads = value_and_grad(params, batch)
-        for name, array in params.items():
+        for name in (name for name in grads if name in params):
+            array = params[name]
             direction = rng.standard_normal(array.shape)
             step = 1e-6 / max(1.0, float(np.abs(direction).max()))
             above = loss({**params, name: array + step * direction}, batch)

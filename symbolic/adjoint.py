@@ -168,12 +168,13 @@ def check_names(program: Program, wanted: Iterable[str]) -> None:
 
 
 def active(program: Program, sources: Iterable[str]) -> frozenset[str]:
-    """The tensors whose values depend on the sources through real reads."""
+    """The tensors whose values depend on the sources through real reads; a constant tensor (law 11) ends the way."""
     reached = set(sources)
     frontier = list(reached)
     while frontier:
         for equation in program.readers.get(frontier.pop(), ()):
-            if equation.name not in reached and differentiable_reads(equation, program, reached):
+            fixed = program.tensor(equation.name).constant
+            if equation.name not in reached and not fixed and differentiable_reads(equation, program, reached):
                 reached.add(equation.name)
                 frontier.append(equation.name)
     return frozenset(reached)

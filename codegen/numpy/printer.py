@@ -193,8 +193,8 @@ class NumPyPrinter(StrPrinter):  # type: ignore[misc]
 def ordered_terms(expr: Expr) -> list[Expr]:
     """The terms of a sum: plain reads before function values, what is added before what is subtracted.
 
-    Large reads then cancel before something small is added: ``m - z[y] + log(s)`` keeps the digits of ``log(s)`` that ``m + log(s)
-    - z[y]`` would round away.
+    Large reads then cancel before something small is added: ``m - z[y] + log(s)`` keeps the digits of ``log(s)`` that
+    ``m + log(s) - z[y]`` would round away.
     """
 
     def plain(term: Expr) -> bool:

@@ -26,7 +26,8 @@ class Operand:
     """NumPy text for an array whose axes are the given indices.
 
     ``atom``: may be subscripted as it stands; ``fresh``: an array that nothing else refers to; ``fixed``: the same in every
-    step of the loops round it; ``window``: the read behind a view with overlapping windows, whose matrix of patches is worth keeping.
+    step of the loops round it; ``window``: the read behind a view with overlapping windows, whose matrix of patches is worth
+    keeping.
     """
 
     text: str

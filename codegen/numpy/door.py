@@ -1,0 +1,172 @@
+"""The door of an emitted module: free sizes read off the shapes, and words for what does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import sympy as sp
+from sympy import Expr
+
+from codegen.numpy.names import Identifiers
+from codegen.numpy.printer import Text, integer_text
+from symbolic.errors import SpecError
+from symbolic.program import Program, Size, Tensor
+
+__all__ = ["check_text", "free_sizes"]
+
+
+def free_sizes(program: Program) -> list[str]:
+    """The sizes that a call fixes."""
+    return [name for name, value in program.sizes.items() if value is None]
+
+
+def check_text(program: Program) -> str:
+    """``_check``: the free sizes, found in the shapes; a quick test of everything, and the words where it fails."""
+    free = free_sizes(program)
+    tensors = [(t, "params") for t in program.parameters] + [(t, "batch") for t in program.inputs]
+    where = _places_of_sizes(program, tensors, free)
+    lines = ["def _check(params, batch, names=tuple(INPUTS)):",
+             '    """The free sizes, read off the shapes. Raises ValueError: which array, what was expected, what came."""',
+             f"    {'sizes = ' if free else ''}_sizes(params, batch, names)"]
+    sources = {t.name: source for t, source in tensors}
+    for name, (tensor_name, axis, solved) in where.items():
+        if solved is _BARE:
+            lines.append(f'    {name} = sizes.get("{name}", 1)')
+        else:
+            source = sources[tensor_name]
+            text = integer_text(solved.xreplace({_BARE: Text(f'{source}["{tensor_name}"].shape[{axis}]')}))
+            lines.append(f"    {name} = {text}" + (f' if "{tensor_name}" in names else 1' if source == "batch" else ""))
+    for tensor, source in tensors:
+        shape = ", ".join(integer_text(e) for e in tensor.shape) + ("," if tensor.rank == 1 else "")
+        low = integer_text(tensor.low) if tensor.is_index else "None"
+        below = integer_text(tensor.below) if tensor.is_index and tensor.below is not None else "None"
+        call = f'_array({source}, "{tensor.name}", ({shape}), {low}, {below}, {tensor.ignore})'
+        lines += [f"    {call}"] if source == "params" else [f'    if "{tensor.name}" in names:', f"        {call}"]
+    lines.append("    for name in params:\n        if name not in PARAMETERS:\n"
+                 "            raise ValueError(f\"params: unknown name '{name}'; expected {', '.join(PARAMETERS)}\")")
+    result = ", ".join(free) + ("," if len(free) == 1 else "")
+    lines.append(f"    return {result}" if free else "    return None")
+    fast = _fast_check(program, tensors, where, free)
+    return fast + "\n\n" + "\n".join(lines).replace("def _check(", "def _check_slowly(", 1) + "\n\n" + _WORDS
+
+
+_BARE = sp.Dummy("length")
+"""The length of an axis, in the expression that gives a size from it."""
+
+
+def _places_of_sizes(
+    program: Program, tensors: Sequence[tuple[Tensor, str]], free: Sequence[str]
+) -> dict[str, tuple[str, int, Expr]]:
+    """For each free size an axis and what gives the size from its length: the length itself, or ``length//2`` for ``2*H``.
+
+    Raises SpecError where no axis gives a size, as for ``M*N`` alone.
+    """
+    found: dict[str, tuple[str, int, Expr]] = {}
+    for bare in (True, False):
+        progress = True
+        while progress:
+            progress = False
+            for tensor, _ in tensors:
+                for axis, extent in enumerate(tensor.shape):
+                    unknown = [s for s in extent.free_symbols if s.name in free and s.name not in found]
+                    if len(unknown) != 1 or bare and not isinstance(extent, Size):
+                        continue
+                    (symbol,) = unknown
+                    step = sp.expand(extent).coeff(symbol)
+                    rest = sp.expand(extent - step * symbol)
+                    if rest.has(symbol) or step.has(symbol) or step == 0:
+                        continue
+                    solved = _BARE if bare else sp.floor((_BARE - rest) / step)
+                    found[symbol.name], progress = (tensor.name, axis, solved), True
+    for name in free:
+        if name not in found:
+            raise SpecError(f"expected an axis that gives the size '{name}' at run time, found it only inside products or "
+                            f"quotients; write sizes: {{{name}: ...}}")
+    return found
+
+
+def _fast_check(program: Program, tensors: Sequence[tuple[Tensor, str]], where: Mapping[str, tuple[str, int, Expr]],
+                free: Sequence[str]) -> str:
+    lines = ["def _check(params, batch, names=None):",
+             '    """The free sizes, read off the shapes; ValueError says which array is wrong, what was expected, what came."""']
+    names = Identifiers((*program.sizes, "dtype", "names"))
+    local = {t.name: names.fresh(t.name) for t, _ in tensors}
+    quick = []
+    for tensor, _ in tensors:
+        shape = ", ".join(integer_text(e) for e in tensor.shape) + ("," if tensor.rank == 1 else "")
+        item = local[tensor.name]
+        quick.append(f"{item}.shape == ({shape})")
+        if tensor.is_index:
+            quick.append(f'{item}.dtype.kind in "iu"')
+            if tensor.below is not None and tensor.ignore is None:
+                quick.append(f"_in_range({item}, {integer_text(tensor.low)}, {integer_text(tensor.below)})")
+        else:
+            quick.append(f"{item}.dtype == dtype")
+    inputs_ignore = any(t.ignore is not None for t, _ in tensors)
+    result = ", ".join(free) + ("," if len(free) == 1 else "")
+    if not inputs_ignore and quick:
+        lines.append("    if names is None:")
+        lines.append("        try:")
+        lines += [f'            {local[t.name]} = {source}["{t.name}"]' for t, source in tensors]
+        lines += [f"            {name} = {integer_text(solved.xreplace({_BARE: Text(f'{local[array]}.shape[{axis}]')}))}"
+                  for name, (array, axis, solved) in where.items()]
+        lines.append("            dtype = np.dtype(DTYPE)")
+        lines.append("            if (")
+        lines.append(f"                len(params) == {len(program.parameters)}")
+        lines += [f"                and {test}" for test in quick]
+        lines.append("            ):")
+        lines.append(f"                return {result}" if free else "                return None")
+        lines.append("        except (KeyError, AttributeError, IndexError, TypeError):")
+        lines.append("            pass  # said in words below")
+    lines.append("    return _check_slowly(params, batch, tuple(INPUTS) if names is None else names)")
+    return "\n".join(lines) + "\n"
+
+
+_WORDS = '''def _sizes(params, batch, names):
+    """What the shapes say of the free sizes; two axes of one size must agree."""
+    sizes, seen = {}, {}
+    tables = [(params, PARAMETERS, tuple(PARAMETERS), "params"), (batch, INPUTS, names, "batch")]
+    for arrays, table, listed, source in tables:
+        for name in listed:
+            if name not in arrays:
+                raise ValueError(f"{source}: '{name}' is missing; expected {', '.join(listed)}, found {', '.join(arrays)}")
+            shape, found = table[name][0], getattr(arrays[name], "shape", None)
+            if not isinstance(arrays[name], np.ndarray | np.generic):
+                raise ValueError(f"{source}['{name}']: expected a NumPy array, found {type(arrays[name]).__name__}")
+            if len(shape) != len(found):
+                raise ValueError(f"{source}['{name}']: expected {len(shape)} axes {shape}, found shape {found}")
+            for extent, have in zip(shape, found):
+                if isinstance(extent, str) and extent.isidentifier() and extent not in globals():
+                    if sizes.setdefault(extent, have) != have:
+                        raise ValueError(f"{source}['{name}']: expected {extent} = {sizes[extent]} as in {seen[extent]}, "
+                                         f"found shape {found}")
+                    seen.setdefault(extent, f"{source}['{name}']")
+    return sizes
+
+
+def _array(arrays, name, shape, low, below, ignore):
+    """One array against its shape, type and range."""
+    array = arrays[name]
+    if array.shape != shape:
+        raise ValueError(f"'{name}': expected shape {shape}, found {array.shape}")
+    if low is None:
+        if array.dtype != DTYPE:
+            raise ValueError(f"'{name}': expected dtype {np.dtype(DTYPE).name}, found {array.dtype}; "
+                             f"convert with .astype(np.{np.dtype(DTYPE).name})")
+        return
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"'{name}': expected an integer dtype, found {array.dtype}")
+    values = array if ignore is None else array[array != ignore]
+    if values.size and (values.min() < low or (below is not None and values.max() >= below)):
+        raise ValueError(f"'{name}': expected {low} <= entries < {below}"
+                         f"{'' if ignore is None else f' or {ignore}'}, found {values.min()} .. {values.max()}")
+
+
+def _check_direction(params, direction):
+    """The direction has the names, shapes and types of the parameters."""
+    for name, array in params.items():
+        found = direction.get(name)
+        if getattr(found, "shape", None) != array.shape or found.dtype != array.dtype:
+            raise ValueError(f"direction['{name}']: expected shape {array.shape} and dtype {array.dtype}, "
+                             f"found {None if found is None else (found.shape, found.dtype)}")
+'''

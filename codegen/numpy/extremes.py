@@ -1,0 +1,175 @@
+"""Maxima, their arguments, and the adjoint of a maximum over a window."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from sympy import Expr, Indexed
+
+from codegen.numpy.buffers import Mode
+from codegen.numpy.maxima import argument_key, is_window_maximum
+from codegen.numpy.pieces import place
+from codegen.numpy.printer import integer_text
+from codegen.numpy.storing import Storing
+from codegen.numpy.views import Operand, Viewer, aligned
+from symbolic.analysis import affine, index_reads, is_nonnegative
+from symbolic.program import (
+    Equation,
+    Index,
+    IndexName,
+    Reduction,
+    tensor_of,
+)
+
+__all__ = ["Extremes"]
+
+
+class Extremes(Storing):
+    """Writes maxima: array-wide, or offset by offset where a window has few."""
+
+    def _maximum(self, equation: Equation, viewer: Viewer, mode: Mode) -> None:
+        target = viewer.view(equation.target, writing=True)
+        kept = target.labels
+        over = tuple(i.symbol for i in equation.reduced)
+        if equation.reduction is Reduction.MAX and mode is Mode.BIND and self._by_offsets(equation, viewer, kept):
+            return
+        if equation.reduction is Reduction.ARGMAX and equation.name in self.plan.implied:
+            self.lines.pop()  # its comment: the adjoint finds the first maximum again, offset by offset
+            return
+        order = (*kept, *over)
+        body = self._elementwise(equation.body, viewer, order)
+        full = aligned(body, order)
+        text, tests = full.text, [self._relation(g, viewer, order) for g in equation.guards]
+        if set(body.labels) != set(order) or tests:
+            shape = ", ".join(integer_text(viewer.extent(label)) for label in order)
+            if tests:
+                text = f"np.where({' & '.join(tests)}, {text}, -np.inf)"
+            if set(body.labels) != set(order):
+                text = f"np.broadcast_to({text}, ({shape},))"
+            full = Operand(text, order, True, True)
+        axes = tuple(range(len(kept), len(order)))
+        axis = str(axes[0]) if len(axes) == 1 else f"({', '.join(map(str, axes))})"
+        if equation.reduction is Reduction.MAX:
+            value = f"{full.wrapped()}.max(axis={axis})"
+            if tests:
+                value = f"_finite({value})"
+        else:
+            value = self._argument(equation, viewer, full, kept, over, bool(tests))
+        self._put(target, Operand(value, kept, True, True), mode, equation, viewer)
+
+    def _by_offsets(self, equation: Equation, viewer: Viewer, kept: tuple[IndexName, ...]) -> bool:
+        """A maximum over the few offsets of a window: one strided slice against another, no windows copied."""
+        if not is_window_maximum(equation):
+            return False
+        code = self.storages[equation.name].code
+        inner, first = self._at_offsets(equation, {i.symbol: i.lower for i in equation.reduced})
+        self.emit(f"{code} = {aligned(inner.view(first), kept).wrapped()}.copy()")
+        offsets = tuple(equation.reduced)
+        depth = self.depth
+        self._offset_loops(offsets)
+        inner, entry = self._at_offsets(equation, {})
+        self.emit(f"np.maximum({code}, {aligned(inner.view(entry), kept).text}, out={code})")
+        self.depth = depth
+        return True
+
+    def _at_offsets(self, equation: Equation, values: Mapping[IndexName, Expr]) -> tuple[Viewer, Indexed]:
+        """The window's read with its offsets as numbers or as the variables of Python loops."""
+        vector = {i.symbol: i for i in equation.free}
+        scalars = {i.symbol: i for i in equation.reduced}
+        viewer = Viewer(self.program, self.storages, vector, {**self.loops, **scalars}, self.written)
+        return viewer, equation.body.xreplace(dict(values))
+
+    def _offset_loops(self, offsets: Sequence[Index]) -> None:
+        for index in offsets:
+            lower = "" if index.lower == 0 else f"{integer_text(index.lower)}, "
+            self.emit(f"for {self.plan.code_of_index(index.symbol)} in range({lower}{integer_text(index.upper)}):")
+            self.depth += 1
+
+    def _scatter_maximum(self, equation: Equation) -> bool:
+        """The adjoint of a window maximum: at each offset, what is left goes where the entry equals the maximum.
+
+        What was handed out is taken from what is left, so that ties go to the first offset alone.
+        """
+        source = self.plan.window_maxima.get(argument_key(equation))
+        if source is None:
+            return False
+        maximum, names = source
+        viewer = self._viewer(equation)
+        free = {i.symbol for i in maximum.free}
+        components = {names[tensor_of(r)]: r for s in equation.target.indices for r in index_reads((s,))}
+        places = next(iter(components.values())).indices
+        moved = dict(zip(maximum.target.indices, places, strict=True))
+        if not all(p in viewer.vector for p in places) or not free or len(set(places)) != len(places):
+            return False
+        storage, order = self.storages[equation.name], tuple(places)
+        value = self._elementwise(equation.body, viewer, order)
+        left = self.plan.fresh(f"{storage.code}_left")
+        full = aligned(value, order)
+        if set(value.labels) != set(order):
+            return False
+        self.emit(f"{left} = {full.wrapped()}.copy()" if not value.fresh else f"{left} = {full.text}")
+        depth = self.depth
+        self._offset_loops(maximum.reduced)
+        scalars = {i.symbol: i for i in maximum.reduced}
+        inner = Viewer(self.program, self.storages, viewer.vector, {**self.loops, **scalars}, self.written)
+        read = aligned(inner.view(maximum.body.xreplace(moved)), order).text
+        top = aligned(viewer.view(maximum.target.xreplace(moved)), order).text
+        target = inner.view(equation.target.xreplace({r: s for s, r in components.items()}))
+        if self._apart(equation, components, maximum) and target.labels == order:
+            self.emit(f"np.multiply({left}, {read} == {top}, out={target.text})")
+            self.emit(f"{left} -= {target.text}")
+            self.depth = depth
+            return True
+        share = self.plan.fresh(f"{storage.code}_share")
+        self.emit(f"{share} = {left}*({read} == {top})")
+        self.emit(f"{place(target, adding=True)} += {aligned(Operand(share, order), target.labels).text}")
+        self.emit(f"{left} -= {share}")
+        self.depth = depth
+        return True
+
+    def _apart(self, equation: Equation, components: Mapping[IndexName, Indexed], maximum: Equation) -> bool:
+        """Whether windows do not overlap and nothing else writes the target: each entry is written once at most."""
+        if len(self.program.writers[equation.name]) != 1:
+            return False
+        offsets = {r: maximum.index(symbol).extent for symbol, r in components.items()}
+        for subscript in equation.target.indices:
+            form = affine(subscript)
+            if form is None:
+                return False
+            mine = [s for s in form.symbols if s in offsets]
+            steps = [c for s, c in form.coefficients if s not in offsets]
+            if mine and (len(mine) != 1 or len(steps) > 1 or form.coefficient(mine[0]) != 1
+                         or steps and not is_nonnegative(steps[0] - offsets[mine[0]], self.program)):
+                return False
+        return True
+
+    def _argument(
+        self, equation: Equation, viewer: Viewer, full: Operand, kept: tuple[IndexName, ...],
+        over: tuple[IndexName, ...], masked: bool,
+    ) -> str:
+        """One component of the first maximiser; the flat position is computed once for all components."""
+        key = (equation.body, equation.guards, over, tuple(sorted(self.loops, key=str)))
+        sizes = [integer_text(viewer.extent(label)) for label in over]
+        flat = full.wrapped()
+        if len(over) > 1:
+            kept_sizes = [integer_text(viewer.extent(label)) for label in kept]
+            flat = f"{flat}.reshape({', '.join([*kept_sizes, '-1'])})"
+        if key not in self.arguments:
+            call = f"_first_maximum({flat})" if masked else f"{flat}.argmax(axis=-1)"
+            if len(over) == 1 and equation.component == over[0]:
+                lower = viewer.vector[over[0]].lower
+                return call if lower == 0 else f"{call} + {integer_text(lower)}"
+            name = self.plan.fresh(f"{self.storages[equation.name].code}_flat")
+            self.emit(f"{name} = {call}")
+            if not self.loops:
+                self.arguments[key] = name
+        else:
+            name = self.arguments[key]
+        position = over.index(equation.component)
+        inner = "*".join(sizes[position + 1:])
+        value = name if position == len(over) - 1 else f"{name} // ({inner})" if "*" in inner else f"{name} // {inner}"
+        if position > 0:
+            value = f"{value} % {sizes[position]}"
+        lower = viewer.vector[over[position]].lower
+        value = value if lower == 0 else f"{value} + {integer_text(lower)}"
+        return f"np.where({name} < 0, -1, {value})" if masked else value

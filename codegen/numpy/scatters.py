@@ -1,0 +1,181 @@
+"""Writes through composite subscripts: windows offset by offset, index tensors by fancy indexing or rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import sympy as sp
+from sympy import Indexed
+
+from codegen.lower import clip
+from codegen.numpy.buffers import Mode, may_be_empty
+from codegen.numpy.extremes import Extremes
+from codegen.numpy.pieces import negated, part, place
+from codegen.numpy.printer import integer_text
+from codegen.numpy.views import Operand, Viewer, aligned
+from codegen.schedule import Statement
+from symbolic.analysis import affine, index_reads, is_nonnegative
+from symbolic.program import (
+    Equation,
+    IndexName,
+    index_symbols,
+)
+
+__all__ = ["Scatters"]
+
+
+class Scatters(Extremes):
+    """Adds where a target's subscript is more than a slice."""
+
+    def _window_symbols(self, equation: Equation) -> tuple[IndexName, ...]:
+        """The offsets to loop over where a target subscript holds two indices (``2*u + p``): one index stays in each."""
+        vector = {i.symbol: i for i in equation.indices}
+        chosen: list[IndexName] = []
+        viewer = self._viewer(equation)
+        storage = self.storages[equation.name]
+        for axis, subscript in enumerate(equation.target.indices):
+            form = affine(subscript)
+            if form is None or index_reads((subscript,)) or viewer._digits(storage, axis, subscript):
+                continue
+            mine = [s for s, _ in form.coefficients if s in vector]
+            if len(mine) > 1:
+                mine.sort(key=lambda s: (self._estimate(vector[s].extent), str(s)))
+                chosen += mine[:-1]
+        return tuple(chosen)
+
+    def _scatter_windows(self, equation: Equation, viewer: Viewer, mode: Mode) -> None:
+        """Add window by window: a loop over the few offsets of a kernel, each a strided slice."""
+        offsets = self._window_symbols(equation)
+        storage = self.storages[equation.name]
+        cut = None
+        if self._may_leave(equation, viewer):
+            cut = self._cut_to_target(equation, offsets)
+            if cut is None:
+                self._scatter(equation, viewer)
+                return
+        free = tuple(i.symbol for i in equation.free)
+        bare = tuple(s for s in equation.target.indices if s in viewer.vector)
+        order = (*bare, *offsets, *(s for s in self._target_order(equation, viewer) if s not in (*offsets, *bare)))
+        value = self._contraction(equation, viewer, order) if equation.reduced else (
+            self._masked(equation, viewer, self._elementwise(equation.body, viewer, order), order)
+            if equation.guards else self._elementwise(equation.body, viewer, order))
+        present = [s for s in offsets if s in value.labels]
+        assert set(value.labels) <= set(free)
+        name = value.text
+        if present:
+            name = self.plan.fresh(f"{storage.code}_parts")
+            self.emit(f"{name} = {aligned(value, tuple(s for s in order if s in value.labels)).text}")
+            value = Operand(name, tuple(s for s in order if s in value.labels))
+        depth = self.depth
+        for symbol in offsets:
+            index = viewer.vector[symbol]
+            lower = "" if index.lower == 0 else f"{integer_text(index.lower)}, "
+            self.emit(f"for {self.plan.code_of_index(symbol)} in range({lower}{integer_text(index.upper)}):")
+            self.depth += 1
+        rest = {s: i for s, i in viewer.vector.items() if s not in offsets}
+        moving = {**self.loops, **{s: viewer.vector[s] for s in offsets}}
+        if cut is not None:
+            rest = {i.symbol: i for i in cut.indices}
+            empty = [f"{integer_text(i.lower)} < {integer_text(i.upper)}" for i, _ in may_be_empty(cut, moving, self.program)]
+            if empty:
+                self.emit(f"if {' and '.join(empty)}:")
+                self.depth += 1
+        target = Viewer(self.program, self.storages, rest, moving).view(equation.target, writing=True)
+        slots = [integer_text(s - viewer.vector[s].lower) if s in present else part(viewer.vector[s], rest[s])
+                 for s in value.labels]
+        while slots and slots[-1] == ":":
+            slots.pop()
+        picks = ", ".join(slots)
+        piece = Operand(f"{value.wrapped()}[{picks}]" if picks else value.text,
+                        tuple(s for s in value.labels if s not in offsets), True)
+        self.emit(f"{place(target, adding=True)} += {aligned(piece, target.labels).text}")
+        self.depth = depth
+
+    def _cut_to_target(self, equation: Equation, offsets: Sequence[IndexName]) -> Equation | None:
+        """The equation at one offset of its window, its ranges cut to what lies in the target; ``None`` where a number of the
+        offsets alone decides."""
+        moving = {**self.loops, **{s: equation.index(s) for s in offsets}}
+        inner = replace(equation, indices=tuple(i for i in equation.free if i.symbol not in offsets), guards=())
+        cut = clip(Statement(inner), self.program, moving)
+        return None if cut.when or cut.equation.guards else cut.equation
+
+    def _target_order(self, equation: Equation, viewer: Viewer) -> list[IndexName]:
+        order: dict[IndexName, None] = {}
+        for subscript in equation.target.indices:
+            for s in sorted(index_symbols(subscript), key=str):
+                if s in viewer.vector:
+                    order.setdefault(s)
+        return list(order)
+
+    def _may_leave(self, equation: Equation, viewer: Viewer) -> bool:
+        """Whether a window may write outside its target's storage."""
+        from symbolic.analysis import subscript_range
+
+        storage = self.storages[equation.name]
+        for axis, subscript in enumerate(equation.target.indices):
+            found = subscript_range(subscript, viewer.ranges, self.program)
+            if found is None:
+                return True
+            first, last = found[0] + storage.before[axis], found[1] + storage.before[axis]
+            if not (is_nonnegative(first, self.program)
+                    and is_nonnegative(storage.extents[axis] - 1 - last, self.program)):
+                return True
+        return False
+
+    def _scatter(self, equation: Equation, viewer: Viewer) -> None:
+        """Add through index arrays: plainly where no two instances meet, else with ``np.add.at``."""
+        if self._scatter_maximum(equation):
+            return
+        target = equation.target
+        storage = self.storages[equation.name]
+        parts, labels, masks = viewer.subscript_arrays(target)
+        if equation.reduced and not {i.symbol for i in equation.reduced} & set(labels):
+            value = self._contraction(equation, viewer, labels)
+        else:
+            value = self._elementwise(equation.body, viewer, labels)
+            if equation.guards:
+                value = self._masked(equation, viewer, value, labels)
+        text = aligned(value, labels).text
+        if masks:
+            text = f"np.where({' & '.join(masks)}, {text}, 0)"
+        bare = {s for s in target.indices if s in viewer.vector}
+        place = f"{storage.code}[{', '.join(parts)}]"
+        if set(labels) <= bare:
+            negative = negated(equation.body) if not (masks or equation.guards or equation.reduced) else None
+            if negative is not None:
+                self.emit(f"{place} -= {aligned(self._elementwise(negative, viewer, labels), labels).text}")
+            else:
+                self.emit(f"{place} += {text}")
+            return
+        rows = self._row_scatter(equation, viewer, value, masks)
+        if rows:
+            return
+        self.emit(f"np.add.at({storage.code}, ({', '.join(parts)},), {text})")
+
+    def _row_scatter(self, equation: Equation, viewer: Viewer, value: Operand, masks: Sequence[str]) -> bool:
+        """``d_E[tok[t,n], k] += d_x[t,n,k]``: rows are sorted by their target and added in runs."""
+        fancy = [axis for axis, s in enumerate(equation.target.indices) if index_reads((s,))]
+        if len(fancy) != 1 or masks or equation.reduced and not value.labels:
+            return False
+        (axis,) = fancy
+        subscript = equation.target.indices[axis]
+        if not isinstance(subscript, Indexed):
+            return False
+        storage = self.storages[equation.name]
+        others = [s for k, s in enumerate(equation.target.indices) if k != axis]
+        if not all(s in viewer.vector for s in others) or len(set(others)) != len(others) or storage.padded:
+            return False
+        if any(sp.expand(viewer.vector[s].lower) != 0 for s in others):
+            return False
+        inner = viewer.view(subscript)
+        if set(inner.labels) & set(others) or set(value.labels) != {*inner.labels, *others}:
+            return False
+        columns = tuple(s for s in equation.target.indices if s in viewer.vector)
+        rows = aligned(value, (*inner.labels, *columns))
+        destination = storage.code
+        if axis:
+            axes = [axis, *(k for k in range(len(equation.target.indices)) if k != axis)]
+            destination = f"{storage.code}.T" if len(axes) == 2 else f"{storage.code}.transpose({', '.join(map(str, axes))})"
+        self.emit(f"_add_rows({destination}, {inner.text}, {rows.text})")
+        return True

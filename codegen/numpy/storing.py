@@ -1,0 +1,172 @@
+"""Where a value goes: a new array, a part of one that is there, the array of an operand that nobody reads any more."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import sympy as sp
+from sympy import Expr, Indexed
+
+from codegen.lower import Storage, given
+from codegen.numpy.buffers import Mode
+from codegen.numpy.pieces import negated, place, real_factor
+from codegen.numpy.printer import Text, integer_text, ordered_terms
+from codegen.numpy.values import Values
+from codegen.numpy.views import Operand, Viewer, aligned
+from symbolic.functions import row_of
+from symbolic.program import (
+    Equation,
+    operands,
+    tensor_of,
+)
+
+__all__ = ["Storing"]
+
+_PLAIN_CALL = re.compile(r"^((?:np\.(?!where)\w+|_sigmoid)\(.*)\)$")
+"""Calls that take ``out`` as a last argument."""
+
+
+class Storing(Values):
+    """Binds, assigns and accumulates."""
+
+    def _store(self, equation: Equation, viewer: Viewer, mode: Mode) -> None:
+        target = viewer.view(equation.target, writing=True)
+        order = target.labels
+        if equation.reduced:
+            value = self._contraction(equation, viewer, order, mode is Mode.BIND)
+            self._put(target, value, mode, equation, viewer)
+            return
+        if equation.guards:
+            value = self._masked(equation, viewer, self._elementwise(equation.body, viewer, order), order)
+            self._put(target, value, mode, equation, viewer)
+            return
+        if mode is Mode.ASSIGN and order and viewer.is_view(equation.target) and self._into(equation.body, viewer, target):
+            return
+        if mode is Mode.BIND and order and self._bind_in_place(equation, viewer, target):
+            return
+        negative = negated(equation.body) if mode is Mode.ADD and order else None
+        if negative is not None:
+            value = self._elementwise(negative, viewer, order)
+            self.emit(f"{place(target, adding=True)} -= {aligned(value, order).text}")
+            return
+        self._put(target, self._elementwise(equation.body, viewer, order), mode, equation, viewer)
+
+    def _bind_in_place(self, equation: Equation, viewer: Viewer, target: Operand) -> bool:
+        """Give the result the array of an operand that nobody reads any more, or compute a function in its own result."""
+        code = self.storages[equation.name].code
+        for entry in operands(equation.body):
+            storage = self.storages[tensor_of(entry)]
+            dead = self.plan.last_use.get(storage.tensor.name) == self.top and not given(storage.tensor)
+            if dead and not storage.padded and not storage.tensor.is_index:
+                view = viewer.view(entry)
+                if view.text == storage.code and view.labels == target.labels:
+                    return self._into(equation.body, viewer, replace(target, text=view.text), f"{code} = ")
+        row = row_of(equation.body)
+        if row is not None and row.arity == 1 and _PLAIN_CALL.match(row.numpy) and not isinstance(
+            equation.body.args[0], Indexed
+        ):
+            inner = self._elementwise(equation.body.args[0], viewer, target.labels)
+            if set(inner.labels) == set(target.labels) and inner.fresh:
+                self.emit(f"{code} = {aligned(inner, target.labels).text}")
+                self.emit(f"{row.numpy.format(code)[:-1]}, out={code})")
+                return True
+        return False
+
+    def _into(self, body: Expr, viewer: Viewer, target: Operand, head: str = "") -> bool:
+        """``np.tanh(a, out=h)``: compute straight into an existing buffer where the outermost operation allows it."""
+        order = target.labels
+        if self._labels(body, viewer) != frozenset(order):
+            return False
+        expr = self._with_views(body, viewer, order)
+        row = row_of(expr)
+        if row is not None and row.arity == 1 and not head and _PLAIN_CALL.match(row.numpy) and (
+            expr.args[0].is_Mul or expr.args[0].is_Add
+        ) and self._into(body.args[0], viewer, target):
+            self.emit(f"{row.numpy.format(target.text)[:-1]}, out={target.text})")
+            return True
+        if row is not None and _PLAIN_CALL.match(row.numpy):
+            call = self.printer.doprint(expr)
+            self.emit(f"{head}{call[:-1]}, out={target.text})")
+            return True
+        if expr.is_Mul or expr.is_Add:
+            split = self._halves(expr)
+            if split is None:
+                return False
+            name, left, right = split
+            self.emit(f"{head}{name}({left}, {right}, out={target.text})")
+            return True
+        return False
+
+    def _halves(self, expr: Expr) -> tuple[str, str, str] | None:
+        """The outermost binary operation of a product or a sum as a ufunc and its two operands."""
+        if expr.is_Mul:
+            arrays = [f for f in expr.args if f.atoms(Text)]
+            if len(arrays) < 2 or any(f.is_Pow and f.exp.is_negative for f in arrays) or not real_factor(arrays[0]):
+                return None
+            last = arrays[-1]
+            rest = sp.Mul(*(f for f in expr.args if f is not last))
+            if rest.could_extract_minus_sign() and not real_factor(last):
+                return None
+            return "np.multiply", str(self.printer.doprint(rest)), self.printer._factor(last).strip()
+        terms = ordered_terms(expr)
+        last = terms[-1]
+        rest = sp.Add(*terms[:-1])
+        if not rest.atoms(Text) and not last.atoms(Text):
+            return None
+        if last.could_extract_minus_sign():
+            return "np.subtract", str(self.printer.doprint(rest)), str(self.printer.doprint(-last))
+        return "np.add", str(self.printer.doprint(rest)), str(self.printer.doprint(last))
+
+    def _put(self, target: Operand, value: Operand, mode: Mode, equation: Equation, viewer: Viewer) -> None:
+        """Bind, assign or accumulate a value."""
+        storage = self.storages[equation.name]
+        if mode is Mode.BIND:
+            self._bind(storage, target, value, viewer)
+            return
+        text = aligned(value, target.labels).text if value.labels != target.labels else value.text
+        if not target.labels and target.text == storage.code:
+            self.emit(f"{target.text} {'=' if mode is Mode.ASSIGN else '+='} {text}")
+            return
+        if mode is Mode.ASSIGN and viewer.is_view(equation.target):
+            dot = re.fullmatch(r"(.+\.dot\([\w.\[\]: +,-]+)\)", text)
+            if dot and value.labels == target.labels and re.fullmatch(r"\w+(\[[\w +-]+\])?", target.text):
+                self.emit(f"{dot[1]}, out={target.text})")
+                return
+            product = re.fullmatch(r"([\w.\[\], +:-]+) @ ([\w.\[\], +:-]+)", text)
+            if product and value.labels == target.labels and target.labels:
+                self.emit(f"np.matmul({product[1]}, {product[2]}, out={target.text})")
+                return
+        if mode is Mode.ASSIGN:
+            self.emit(f"{place(target)} = {text}")
+        else:
+            dot = re.fullmatch(r"(.+\.dot\([\w.\[\]: +,-]+)\)", text) if self.loops else None
+            if dot and value.labels == target.labels:
+                text = self._scratch(tuple(viewer.extent(label) for label in value.labels))
+                self.emit(f"{dot[1]}, out={text})")
+            self.emit(f"{place(target, adding=True)} += {text}")
+
+    def _scratch(self, shape: tuple[Expr, ...]) -> str:
+        """An array for the products of a loop, made once before it."""
+        if shape not in self.scratch:
+            self.scratch[shape] = self.plan.fresh("product")
+        return self.scratch[shape]
+
+    def _bind(self, storage: Storage, target: Operand, value: Operand, viewer: Viewer) -> None:
+        if not target.labels:
+            self.emit(f"{storage.code} = {value.text}")
+            return
+        if set(value.labels) != set(target.labels):
+            shape = ", ".join(integer_text(viewer.extent(label)) for label in target.labels)
+            comma = "," if len(target.labels) == 1 else ""
+            if not value.labels:
+                self.emit(f"{storage.code} = np.full(({shape}{comma}), {value.text}, DTYPE)")
+                return
+            self.emit(f"{storage.code} = np.empty(({shape}{comma}), DTYPE)")
+            self.emit(f"{storage.code}[...] = {aligned(value, target.labels).text}")
+            return
+        final = aligned(value, target.labels)
+        if not value.fresh:
+            self.emit(f"{storage.code} = {final.wrapped()}.copy()")
+        else:
+            self.emit(f"{storage.code} = {final.text}")
