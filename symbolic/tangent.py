@@ -33,6 +33,8 @@ def tangent(program: Program, wrt: Iterable[str] | None = None) -> Program:
     number = max(program.next_number, 1 + max((e.number for e in arguments.equations), default=0))
     made: list[Equation] = []
     for equation in equations:
+        if equation.name not in live:
+            continue
         for entry in differentiable_reads(equation, program, live):
             slope = partial(equation.body, entry)
             if slope == 0:
