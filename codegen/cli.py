@@ -196,6 +196,9 @@ def demo(
     out: Annotated[Path, typer.Option(help="The folder that the files go to.")] = Path("chainrule-demo"),
 ) -> None:
     """The main job end to end: spec, derivation, module, check, and training on real text."""
+    # Before NumPy is loaded: on a net this small the threads of a BLAS wait for each other longer than they compute.
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
     from codegen.demo import run
 
     raise typer.Exit(run(quick=quick, out=out))

@@ -3,9 +3,9 @@
     i[t,n,k] = sigmoid(a[t,n,k]),  f[t,n,k] = sigmoid(a[t,n,k+H])   ->   i_f[t,n,k] = sigmoid(a[t,n,k]) for k < 2*H
 
 and every read of f[..,k] becomes i_f[..,k+H]: one call where there were two. It recognises the offsets, not the layer.
-Requires: nothing. Ensures: the same values of all promised tensors. Law: each entry of the wide tensor is the entry that it
-stands for; only tensors whose sole writer fills them and whose reads stay in bounds on that axis are packed, so that no zero
-extension is lost (law 4). Cost: linear.
+Requires: nothing; where what is packed cannot be scheduled, the caller keeps the program as it was. Ensures: the same values of
+all promised tensors. Law: each entry of the wide tensor is the entry that it stands for; only tensors whose sole writer fills
+them and whose reads stay in bounds on that axis are packed, so that no zero extension is lost (law 4). Cost: linear.
 """
 
 from __future__ import annotations
@@ -100,6 +100,8 @@ def _gate(equation: Equation, program: Program) -> _Gate | None:
         if index.lower != 0 or not is_equal(index.extent, tensor.shape[axis], program):
             continue
         found = [entry for entry in reads(equation.body) if symbol in entry.free_symbols]
+        if symbol in equation.body.xreplace(dict.fromkeys(found, sp.S.One)).free_symbols:
+            continue  # the index itself is a number in the body: its value would run on
         offsets = {_offset(entry, symbol) for entry in found}
         offset = offsets.pop() if len(offsets) == 1 else None
         if offset is None:

@@ -75,9 +75,27 @@ def equation_text(terms: Sequence[Equation], program: Program) -> str:
 
 def defines(terms: Sequence[Equation], program: Program) -> bool:
     """Whether these equations are all that writes their target, each entry written by one instance of each."""
-    if len(terms) < len(program.writers.get(terms[0].name, ())):
+    writers = program.writers.get(terms[0].name, ())
+    others = [e for e in writers if e.number != terms[0].number]
+    if len(terms) < len(writers) - len(others):
         return False
-    return all(_meets_once(equation) for equation in terms)
+    return all(map(_meets_once, terms)) and all(_apart(a, b) for a in terms for b in others)
+
+
+def _apart(one: Equation, other: Equation) -> bool:
+    """Whether two equations plainly write different entries: a different number on some axis, or one below all of an index's."""
+    for a, b in zip(one.target.indices, other.target.indices, strict=True):
+        if a.is_Integer and b.is_Integer:
+            if a != b:
+                return True
+        elif _below(a, b, other) or _below(b, a, one):
+            return True
+    return False
+
+
+def _below(number: Any, subscript: Any, equation: Equation) -> bool:
+    ranges = {i.symbol: i.lower for i in equation.indices}
+    return bool(number.is_Integer and subscript in ranges and (ranges[subscript] - number).is_positive)
 
 
 def _meets_once(equation: Equation) -> bool:

@@ -9,23 +9,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
 
-from digits import accuracy, load_digits, train
+from digits import accuracy, enlarged, load_digits, train
 
 from generated import mlp
 
 GOAL = 0.95
-
-
-def enlarged(images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """28 by 28 pixels from 8 by 8, each pixel repeated, in one row."""
-    near = np.arange(28) * 8 // 28
-    return np.ascontiguousarray(images[:, near][:, :, near].reshape(len(images), 784))
 
 
 def main() -> int:

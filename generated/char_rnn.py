@@ -49,7 +49,7 @@ def value_and_grad(params, batch, aux=False):
     rnn_h0 = batch["rnn.h0"]
     with np.errstate(all="ignore"):
         rnn_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
-        # (2) rnn.h[-1,n,i] += rnn.h0[n,i]
+        # (2) rnn.h[-1,n,i] = rnn.h0[n,i]
         rnn_h[0] = rnn_h0
         # (3, 1) rnn.a[t,n,i] += rnn.W[i,x[t,n]] + rnn.b[i]
         rnn_a = rnn_W.T[x] + rnn_b
@@ -85,7 +85,7 @@ def value_and_grad(params, batch, aux=False):
         # (15, 13, 12) d_out.y[t,n,y[t,n]] += -1
         d_out_y[np.arange(T)[:, None], np.arange(N), y] -= 1
         # (18) d_out.b[i] = sum_t,n d_out.y[t,n,i]
-        d_out_b = np.ones(N*T, DTYPE) @ d_out_y.reshape(N*T, -1)
+        d_out_b = np.ones(N*T, DTYPE) @ d_out_y.reshape(N*T, V)
         # (19) d_out.W[i,k] = sum_t,n d_out.y[t,n,i]*rnn.h[t,n,k]
         d_out_W = d_out_y.reshape(-1, V).T @ rnn_h[1:].reshape(-1, H)
         d_rnn_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
@@ -106,7 +106,7 @@ def value_and_grad(params, batch, aux=False):
             # (21) d_rnn.a[t,n,i] = d_rnn.a_slope[t,n,i]*d_rnn.h[t,n,i]
             np.multiply(d_rnn_a_slope_t, d_rnn_h_t, d_rnn_a_t)
         # (22) d_rnn.b[i] = sum_t,n d_rnn.a[t,n,i]
-        d_rnn_b = np.ones(N*T, DTYPE) @ d_rnn_a[:T].reshape(N*T, -1)
+        d_rnn_b = np.ones(N*T, DTYPE) @ d_rnn_a[:T].reshape(N*T, H)
         # (23) d_rnn.U[i,j] = sum_t,n d_rnn.a[t,n,i]*rnn.h[t-1,n,j]
         d_rnn_U = d_rnn_a[:T].reshape(-1, H).T @ rnn_h[:T].reshape(-1, H)
         d_rnn_W = np.zeros((H, V), DTYPE)
@@ -131,7 +131,7 @@ def loss(params, batch):
     rnn_h0 = batch["rnn.h0"]
     with np.errstate(all="ignore"):
         rnn_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
-        # (2) rnn.h[-1,n,i] += rnn.h0[n,i]
+        # (2) rnn.h[-1,n,i] = rnn.h0[n,i]
         rnn_h[0] = rnn_h0
         # (3, 1) rnn.a[t,n,i] += rnn.W[i,x[t,n]] + rnn.b[i]
         rnn_a = rnn_W.T[x] + rnn_b
@@ -173,7 +173,7 @@ def predict(params, batch):
     rnn_h0 = batch["rnn.h0"]
     with np.errstate(all="ignore"):
         rnn_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
-        # (2) rnn.h[-1,n,i] += rnn.h0[n,i]
+        # (2) rnn.h[-1,n,i] = rnn.h0[n,i]
         rnn_h[0] = rnn_h0
         # (3, 1) rnn.a[t,n,i] += rnn.W[i,x[t,n]] + rnn.b[i]
         rnn_a = rnn_W.T[x] + rnn_b
@@ -196,6 +196,9 @@ def predict(params, batch):
 
 def init(seed=0, **sizes):
     """Fresh parameters by the initialisers of the spec; sizes that the spec leaves free come as keywords."""
+    for name in sizes:
+        if name not in ():
+            raise ValueError(f"init: the size {name} is not free here; free sizes of parameters: none")
     rng = np.random.default_rng(seed)
     return {
         "rnn.W": np.asarray(fan_uniform(rng, (H, V), V, H, H), DTYPE),
@@ -216,7 +219,11 @@ def update(params, grads, state=None, **hyper):
     rate = known["rate"]
     eps = known["eps"]
     limit = known["limit"]
+    _check_like("grads", grads, params)
     state = {"s": {name: np.full_like(p, 0.0) for name, p in params.items()}} if state is None else state
+    if "s" not in state:
+        raise ValueError("update: the state has no 's'; give what the last update returned, or None")
+    _check_like("state['s']", state["s"], params)
     clipped = {}
     for name, g in grads.items():
         # (1) g_next[i] = clip(g[i], -limit, limit)
@@ -280,6 +287,8 @@ def _check(params, batch, names=None):
             dtype = np.dtype(DTYPE)
             if (
                 len(params) == 5
+                and T >= 1
+                and N >= 1
                 and rnn_W.shape == (H, V)
                 and rnn_W.dtype == dtype
                 and rnn_U.shape == (H, H)
@@ -308,8 +317,8 @@ def _check(params, batch, names=None):
 def _check_slowly(params, batch, names=tuple(INPUTS)):
     """The free sizes, read off the shapes. Raises ValueError: which array, what was expected, what came."""
     sizes = _sizes(params, batch, names)
-    T = sizes.get("T", 1)
-    N = sizes.get("N", 1)
+    T = sizes.get("T")
+    N = sizes.get("N")
     _array(params, "rnn.W", (H, V), None, None, None)
     _array(params, "rnn.U", (H, H), None, None, None)
     _array(params, "rnn.b", (H,), None, None, None)
@@ -331,6 +340,8 @@ def _sizes(params, batch, names):
     sizes, seen = {}, {}
     tables = [(params, PARAMETERS, tuple(PARAMETERS), "params"), (batch, INPUTS, names, "batch")]
     for arrays, table, listed, source in tables:
+        if not hasattr(arrays, "keys"):
+            raise ValueError(f"{source}: expected a dict of arrays, found {type(arrays).__name__}")
         for name in listed:
             if name not in arrays:
                 raise ValueError(f"{source}: '{name}' is missing; expected {', '.join(listed)}, found {', '.join(arrays)}")
@@ -340,11 +351,18 @@ def _sizes(params, batch, names):
             if len(shape) != len(found):
                 raise ValueError(f"{source}['{name}']: expected {len(shape)} axes {shape}, found shape {found}")
             for extent, have in zip(shape, found):
+                if have < 1:
+                    raise ValueError(f"{source}['{name}']: expected sizes of at least 1, found shape {found}")
                 if isinstance(extent, str) and extent.isidentifier() and extent not in globals():
                     if sizes.setdefault(extent, have) != have:
                         raise ValueError(f"{source}['{name}']: expected {extent} = {sizes[extent]} as in {seen[extent]}, "
                                          f"found shape {found}")
                     seen.setdefault(extent, f"{source}['{name}']")
+    for name, (shape, _) in INPUTS.items():  # what is given beyond what is needed may still tell a size
+        if name not in names and name in batch and len(shape) == np.ndim(batch[name]):
+            for extent, have in zip(shape, np.shape(batch[name])):
+                if isinstance(extent, str) and extent.isidentifier() and extent not in globals():
+                    sizes.setdefault(extent, have)
     return sizes
 
 
@@ -366,13 +384,13 @@ def _array(arrays, name, shape, low, below, ignore):
                          f"{'' if ignore is None else f' or {ignore}'}, found {values.min()} .. {values.max()}")
 
 
-def _check_direction(params, direction):
-    """The direction has the names, shapes and types of the parameters."""
+def _check_like(what, arrays, params):
+    """The arrays have the names, shapes and types of the parameters."""
     for name, array in params.items():
-        found = direction.get(name)
+        found = arrays.get(name) if hasattr(arrays, "get") else None
         if getattr(found, "shape", None) != array.shape or found.dtype != array.dtype:
-            raise ValueError(f"direction['{name}']: expected shape {array.shape} and dtype {array.dtype}, "
-                             f"found {None if found is None else (found.shape, found.dtype)}")
+            raise ValueError(f"{what}['{name}']: expected shape {array.shape} and dtype {array.dtype}, "
+                             f"found {(found.shape, found.dtype) if hasattr(found, 'shape') else 'no array'}")
 
 
 def selfcheck(seed=0, **sizes):

@@ -149,11 +149,11 @@ def value_and_grad(params, batch, aux=False):
             # (36) d_gru.m[t,n,k] += d_gru.a[t,n,k]
             d_gru_m_t_part3[...] = d_gru_a_t_part3
         # (31) d_gru.bn[k] = sum_t,n d_gru.v[t,n,k]
-        d_gru_bn = np.ones(N*T, DTYPE) @ d_gru_v.reshape(N*T, -1)
+        d_gru_bn = np.ones(N*T, DTYPE) @ d_gru_v.reshape(N*T, H)
         # (37) d_gru.U[q,j] = sum_t,n d_gru.m[t,n,q]*gru.h[t-1,n,j]
         d_gru_U = d_gru_m[:T].reshape(-1, 3*H).T @ gru_h[:T].reshape(-1, H)
         # (39) d_gru.b[q] = sum_t,n d_gru.a[t,n,q]
-        d_gru_b = np.ones(N*T, DTYPE) @ d_gru_a.reshape(N*T, -1)
+        d_gru_b = np.ones(N*T, DTYPE) @ d_gru_a.reshape(N*T, 3*H)
         # (40) d_gru.W[q,d] = sum_t,n d_gru.a[t,n,q]*x[t,n,d]
         d_gru_W = d_gru_a.reshape(-1, 3*H).T @ x.reshape(-1, D)
     grads = {
@@ -287,6 +287,9 @@ def predict(params, batch):
 
 def init(seed=0, **sizes):
     """Fresh parameters by the initialisers of the spec; sizes that the spec leaves free come as keywords."""
+    for name in sizes:
+        if name not in ():
+            raise ValueError(f"init: the size {name} is not free here; free sizes of parameters: none")
     rng = np.random.default_rng(seed)
     return {
         "gru.W": np.asarray(fan_uniform(rng, (3*H, D), D, 3*H, H), DTYPE),
@@ -310,7 +313,16 @@ def update(params, grads, state=None, **hyper):
     beta2 = known["beta2"]
     eps = known["eps"]
     limit = known["limit"]
+    _check_like("grads", grads, params)
     state = {"m": {name: np.full_like(p, 0.0) for name, p in params.items()}, "v": {name: np.full_like(p, 0.0) for name, p in params.items()}, "k": 0} if state is None else state
+    if "m" not in state:
+        raise ValueError("update: the state has no 'm'; give what the last update returned, or None")
+    if "v" not in state:
+        raise ValueError("update: the state has no 'v'; give what the last update returned, or None")
+    if "k" not in state:
+        raise ValueError("update: the state has no 'k'; give what the last update returned, or None")
+    _check_like("state['m']", state["m"], params)
+    _check_like("state['v']", state["v"], params)
     k = state["k"]
     total = 0.0
     for g in grads.values():
@@ -383,6 +395,8 @@ def _check(params, batch, names=None):
             dtype = np.dtype(DTYPE)
             if (
                 len(params) == 6
+                and T >= 1
+                and N >= 1
                 and gru_W.shape == (3*H, D)
                 and gru_W.dtype == dtype
                 and gru_U.shape == (3*H, H)
@@ -413,8 +427,8 @@ def _check(params, batch, names=None):
 def _check_slowly(params, batch, names=tuple(INPUTS)):
     """The free sizes, read off the shapes. Raises ValueError: which array, what was expected, what came."""
     sizes = _sizes(params, batch, names)
-    T = sizes.get("T", 1)
-    N = sizes.get("N", 1)
+    T = sizes.get("T")
+    N = sizes.get("N")
     _array(params, "gru.W", (3*H, D), None, None, None)
     _array(params, "gru.U", (3*H, H), None, None, None)
     _array(params, "gru.b", (3*H,), None, None, None)
@@ -437,6 +451,8 @@ def _sizes(params, batch, names):
     sizes, seen = {}, {}
     tables = [(params, PARAMETERS, tuple(PARAMETERS), "params"), (batch, INPUTS, names, "batch")]
     for arrays, table, listed, source in tables:
+        if not hasattr(arrays, "keys"):
+            raise ValueError(f"{source}: expected a dict of arrays, found {type(arrays).__name__}")
         for name in listed:
             if name not in arrays:
                 raise ValueError(f"{source}: '{name}' is missing; expected {', '.join(listed)}, found {', '.join(arrays)}")
@@ -446,11 +462,18 @@ def _sizes(params, batch, names):
             if len(shape) != len(found):
                 raise ValueError(f"{source}['{name}']: expected {len(shape)} axes {shape}, found shape {found}")
             for extent, have in zip(shape, found):
+                if have < 1:
+                    raise ValueError(f"{source}['{name}']: expected sizes of at least 1, found shape {found}")
                 if isinstance(extent, str) and extent.isidentifier() and extent not in globals():
                     if sizes.setdefault(extent, have) != have:
                         raise ValueError(f"{source}['{name}']: expected {extent} = {sizes[extent]} as in {seen[extent]}, "
                                          f"found shape {found}")
                     seen.setdefault(extent, f"{source}['{name}']")
+    for name, (shape, _) in INPUTS.items():  # what is given beyond what is needed may still tell a size
+        if name not in names and name in batch and len(shape) == np.ndim(batch[name]):
+            for extent, have in zip(shape, np.shape(batch[name])):
+                if isinstance(extent, str) and extent.isidentifier() and extent not in globals():
+                    sizes.setdefault(extent, have)
     return sizes
 
 
@@ -472,13 +495,13 @@ def _array(arrays, name, shape, low, below, ignore):
                          f"{'' if ignore is None else f' or {ignore}'}, found {values.min()} .. {values.max()}")
 
 
-def _check_direction(params, direction):
-    """The direction has the names, shapes and types of the parameters."""
+def _check_like(what, arrays, params):
+    """The arrays have the names, shapes and types of the parameters."""
     for name, array in params.items():
-        found = direction.get(name)
+        found = arrays.get(name) if hasattr(arrays, "get") else None
         if getattr(found, "shape", None) != array.shape or found.dtype != array.dtype:
-            raise ValueError(f"direction['{name}']: expected shape {array.shape} and dtype {array.dtype}, "
-                             f"found {None if found is None else (found.shape, found.dtype)}")
+            raise ValueError(f"{what}['{name}']: expected shape {array.shape} and dtype {array.dtype}, "
+                             f"found {(found.shape, found.dtype) if hasattr(found, 'shape') else 'no array'}")
 
 
 def selfcheck(seed=0, **sizes):

@@ -54,7 +54,7 @@ def value_and_grad(params, batch, aux=False):
     with np.errstate(all="ignore"):
         # (1) conv1.a[n,o,u,v] += sum_c,p,q conv1.W[o,c,p,q]*x[n,c,p+u,q+v]
         x_patches = _windows(x, (N, 1, 24, 5, 24, 5), ((0, 1), (1, 1), (2, 1), (2, 1), (3, 1), (3, 1))).transpose(0, 1, 3, 5, 2, 4).reshape(N, 25, 576)
-        conv1_a = (conv1_W.reshape(6, -1) @ x_patches).reshape(N, 6, 24, 24)
+        conv1_a = (conv1_W.reshape(6, 25) @ x_patches).reshape(N, 6, 24, 24)
         # (1) conv1.a[n,o,u,v] += conv1.b[o]
         conv1_a += conv1_b[:, None, None]
         # (2) conv1.y[n,o,u,v] = relu(conv1.a[n,o,u,v])
@@ -66,7 +66,7 @@ def value_and_grad(params, batch, aux=False):
                 np.maximum(pool1_y, conv1_y[:, :, p:p + 23:2, q:q + 23:2], out=pool1_y)
         # (4) conv2.a[n,o,u,v] += sum_c,p,q conv2.W[o,c,p,q]*pool1.y[n,c,p+u,q+v]
         pool1_y_patches = _windows(pool1_y, (N, 6, 8, 5, 8, 5), ((0, 1), (1, 1), (2, 1), (2, 1), (3, 1), (3, 1))).transpose(0, 1, 3, 5, 2, 4).reshape(N, 150, 64)
-        conv2_a = (conv2_W.reshape(16, -1) @ pool1_y_patches).reshape(N, 16, 8, 8)
+        conv2_a = (conv2_W.reshape(16, 150) @ pool1_y_patches).reshape(N, 16, 8, 8)
         # (4) conv2.a[n,o,u,v] += conv2.b[o]
         conv2_a += conv2_b[:, None, None]
         # (5) conv2.y[n,o,u,v] = relu(conv2.a[n,o,u,v])
@@ -149,7 +149,7 @@ def value_and_grad(params, batch, aux=False):
         d_conv2_W = (pool1_y_patches @ d_conv2_a.reshape(N, 16, 64).swapaxes(-1, -2)).sum(axis=0).T.reshape(16, 6, 5, 5)
         d_pool1_y = np.zeros((N, 6, 12, 12), DTYPE)
         # (44) d_pool1.y[n,c,p+u,q+v] += sum_o conv2.W[o,c,p,q]*d_conv2.a[n,o,u,v]
-        d_pool1_y_parts = (conv2_W.reshape(16, -1).T @ d_conv2_a.reshape(N, 16, 64)).reshape(N, 6, 5, 5, 8, 8)
+        d_pool1_y_parts = (conv2_W.reshape(16, 150).T @ d_conv2_a.reshape(N, 16, 64)).reshape(N, 6, 5, 5, 8, 8)
         for p in range(5):
             for q in range(5):
                 d_pool1_y[:, :, p:p + 8, q:q + 8] += d_pool1_y_parts[:, :, p, q]
@@ -201,7 +201,7 @@ def loss(params, batch):
     with np.errstate(all="ignore"):
         # (1) conv1.a[n,o,u,v] += sum_c,p,q conv1.W[o,c,p,q]*x[n,c,p+u,q+v]
         x_patches = _windows(x, (N, 1, 24, 5, 24, 5), ((0, 1), (1, 1), (2, 1), (2, 1), (3, 1), (3, 1))).transpose(0, 1, 3, 5, 2, 4).reshape(N, 25, 576)
-        conv1_a = (conv1_W.reshape(6, -1) @ x_patches).reshape(N, 6, 24, 24)
+        conv1_a = (conv1_W.reshape(6, 25) @ x_patches).reshape(N, 6, 24, 24)
         # (1) conv1.a[n,o,u,v] += conv1.b[o]
         conv1_a += conv1_b[:, None, None]
         # (2) conv1.y[n,o,u,v] = relu(conv1.a[n,o,u,v])
@@ -213,7 +213,7 @@ def loss(params, batch):
                 np.maximum(pool1_y, conv1_y[:, :, p:p + 23:2, q:q + 23:2], out=pool1_y)
         # (4) conv2.a[n,o,u,v] += sum_c,p,q conv2.W[o,c,p,q]*pool1.y[n,c,p+u,q+v]
         pool1_y_patches = _windows(pool1_y, (N, 6, 8, 5, 8, 5), ((0, 1), (1, 1), (2, 1), (2, 1), (3, 1), (3, 1))).transpose(0, 1, 3, 5, 2, 4).reshape(N, 150, 64)
-        conv2_a = (conv2_W.reshape(16, -1) @ pool1_y_patches).reshape(N, 16, 8, 8)
+        conv2_a = (conv2_W.reshape(16, 150) @ pool1_y_patches).reshape(N, 16, 8, 8)
         # (4) conv2.a[n,o,u,v] += conv2.b[o]
         conv2_a += conv2_b[:, None, None]
         # (5) conv2.y[n,o,u,v] = relu(conv2.a[n,o,u,v])
@@ -273,7 +273,7 @@ def predict(params, batch):
     with np.errstate(all="ignore"):
         # (1) conv1.a[n,o,u,v] += sum_c,p,q conv1.W[o,c,p,q]*x[n,c,p+u,q+v]
         x_patches = _windows(x, (N, 1, 24, 5, 24, 5), ((0, 1), (1, 1), (2, 1), (2, 1), (3, 1), (3, 1))).transpose(0, 1, 3, 5, 2, 4).reshape(N, 25, 576)
-        conv1_a = (conv1_W.reshape(6, -1) @ x_patches).reshape(N, 6, 24, 24)
+        conv1_a = (conv1_W.reshape(6, 25) @ x_patches).reshape(N, 6, 24, 24)
         # (1) conv1.a[n,o,u,v] += conv1.b[o]
         conv1_a += conv1_b[:, None, None]
         # (2) conv1.y[n,o,u,v] = relu(conv1.a[n,o,u,v])
@@ -285,7 +285,7 @@ def predict(params, batch):
                 np.maximum(pool1_y, conv1_y[:, :, p:p + 23:2, q:q + 23:2], out=pool1_y)
         # (4) conv2.a[n,o,u,v] += sum_c,p,q conv2.W[o,c,p,q]*pool1.y[n,c,p+u,q+v]
         pool1_y_patches = _windows(pool1_y, (N, 6, 8, 5, 8, 5), ((0, 1), (1, 1), (2, 1), (2, 1), (3, 1), (3, 1))).transpose(0, 1, 3, 5, 2, 4).reshape(N, 150, 64)
-        conv2_a = (conv2_W.reshape(16, -1) @ pool1_y_patches).reshape(N, 16, 8, 8)
+        conv2_a = (conv2_W.reshape(16, 150) @ pool1_y_patches).reshape(N, 16, 8, 8)
         # (4) conv2.a[n,o,u,v] += conv2.b[o]
         conv2_a += conv2_b[:, None, None]
         # (5) conv2.y[n,o,u,v] = relu(conv2.a[n,o,u,v])
@@ -319,6 +319,9 @@ def predict(params, batch):
 
 def init(seed=0, **sizes):
     """Fresh parameters by the initialisers of the spec; sizes that the spec leaves free come as keywords."""
+    for name in sizes:
+        if name not in ():
+            raise ValueError(f"init: the size {name} is not free here; free sizes of parameters: none")
     rng = np.random.default_rng(seed)
     return {
         "conv1.W": np.asarray(fan_uniform(rng, (6, 1, 5, 5), 25, 150, 25), DTYPE),
@@ -345,7 +348,16 @@ def update(params, grads, state=None, **hyper):
     beta1 = known["beta1"]
     beta2 = known["beta2"]
     eps = known["eps"]
+    _check_like("grads", grads, params)
     state = {"m": {name: np.full_like(p, 0.0) for name, p in params.items()}, "v": {name: np.full_like(p, 0.0) for name, p in params.items()}, "k": 0} if state is None else state
+    if "m" not in state:
+        raise ValueError("update: the state has no 'm'; give what the last update returned, or None")
+    if "v" not in state:
+        raise ValueError("update: the state has no 'v'; give what the last update returned, or None")
+    if "k" not in state:
+        raise ValueError("update: the state has no 'k'; give what the last update returned, or None")
+    _check_like("state['m']", state["m"], params)
+    _check_like("state['v']", state["v"], params)
     k = state["k"]
     new, slots = {}, {"m": {}, "v": {}}
     for name, p in params.items():
@@ -411,6 +423,7 @@ def _check(params, batch, names=None):
             dtype = np.dtype(DTYPE)
             if (
                 len(params) == 10
+                and N >= 1
                 and conv1_W.shape == (6, 1, 5, 5)
                 and conv1_W.dtype == dtype
                 and conv1_b.shape == (6,)
@@ -446,7 +459,7 @@ def _check(params, batch, names=None):
 def _check_slowly(params, batch, names=tuple(INPUTS)):
     """The free sizes, read off the shapes. Raises ValueError: which array, what was expected, what came."""
     sizes = _sizes(params, batch, names)
-    N = sizes.get("N", 1)
+    N = sizes.get("N")
     _array(params, "conv1.W", (6, 1, 5, 5), None, None, None)
     _array(params, "conv1.b", (6,), None, None, None)
     _array(params, "conv2.W", (16, 6, 5, 5), None, None, None)
@@ -471,6 +484,8 @@ def _sizes(params, batch, names):
     sizes, seen = {}, {}
     tables = [(params, PARAMETERS, tuple(PARAMETERS), "params"), (batch, INPUTS, names, "batch")]
     for arrays, table, listed, source in tables:
+        if not hasattr(arrays, "keys"):
+            raise ValueError(f"{source}: expected a dict of arrays, found {type(arrays).__name__}")
         for name in listed:
             if name not in arrays:
                 raise ValueError(f"{source}: '{name}' is missing; expected {', '.join(listed)}, found {', '.join(arrays)}")
@@ -480,11 +495,18 @@ def _sizes(params, batch, names):
             if len(shape) != len(found):
                 raise ValueError(f"{source}['{name}']: expected {len(shape)} axes {shape}, found shape {found}")
             for extent, have in zip(shape, found):
+                if have < 1:
+                    raise ValueError(f"{source}['{name}']: expected sizes of at least 1, found shape {found}")
                 if isinstance(extent, str) and extent.isidentifier() and extent not in globals():
                     if sizes.setdefault(extent, have) != have:
                         raise ValueError(f"{source}['{name}']: expected {extent} = {sizes[extent]} as in {seen[extent]}, "
                                          f"found shape {found}")
                     seen.setdefault(extent, f"{source}['{name}']")
+    for name, (shape, _) in INPUTS.items():  # what is given beyond what is needed may still tell a size
+        if name not in names and name in batch and len(shape) == np.ndim(batch[name]):
+            for extent, have in zip(shape, np.shape(batch[name])):
+                if isinstance(extent, str) and extent.isidentifier() and extent not in globals():
+                    sizes.setdefault(extent, have)
     return sizes
 
 
@@ -506,13 +528,13 @@ def _array(arrays, name, shape, low, below, ignore):
                          f"{'' if ignore is None else f' or {ignore}'}, found {values.min()} .. {values.max()}")
 
 
-def _check_direction(params, direction):
-    """The direction has the names, shapes and types of the parameters."""
+def _check_like(what, arrays, params):
+    """The arrays have the names, shapes and types of the parameters."""
     for name, array in params.items():
-        found = direction.get(name)
+        found = arrays.get(name) if hasattr(arrays, "get") else None
         if getattr(found, "shape", None) != array.shape or found.dtype != array.dtype:
-            raise ValueError(f"direction['{name}']: expected shape {array.shape} and dtype {array.dtype}, "
-                             f"found {None if found is None else (found.shape, found.dtype)}")
+            raise ValueError(f"{what}['{name}']: expected shape {array.shape} and dtype {array.dtype}, "
+                             f"found {(found.shape, found.dtype) if hasattr(found, 'shape') else 'no array'}")
 
 
 def selfcheck(seed=0, **sizes):

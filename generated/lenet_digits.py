@@ -51,7 +51,7 @@ def value_and_grad(params, batch, aux=False):
         x_padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
         # (1) conv1.a[n,o,u,v] += sum_c,p,q conv1.W[o,c,p,q]*x[n,c,p+u-1,q+v-1]
         x_patches = _windows(x_padded, (N, 1, 8, 3, 8, 3), ((0, 1), (1, 1), (2, 1), (2, 1), (3, 1), (3, 1))).transpose(0, 1, 3, 5, 2, 4).reshape(N, 9, 64)
-        conv1_a = (conv1_W.reshape(8, -1) @ x_patches).reshape(N, 8, 8, 8)
+        conv1_a = (conv1_W.reshape(8, 9) @ x_patches).reshape(N, 8, 8, 8)
         # (1) conv1.a[n,o,u,v] += conv1.b[o]
         conv1_a += conv1_b[:, None, None]
         # (2) conv1.y[n,o,u,v] = relu(conv1.a[n,o,u,v])
@@ -61,7 +61,7 @@ def value_and_grad(params, batch, aux=False):
         pool1_y[:, :, 1:5, 1:5] = conv1_y.reshape(N, 8, 4, 2, 4, 2).transpose(0, 1, 2, 4, 3, 5).max(axis=(4, 5))
         # (4) conv2.a[n,o,u,v] += sum_c,p,q conv2.W[o,c,p,q]*pool1.y[n,c,p+u-1,q+v-1]
         pool1_y_patches = _windows(pool1_y, (N, 8, 4, 3, 4, 3), ((0, 1), (1, 1), (2, 1), (2, 1), (3, 1), (3, 1))).transpose(0, 1, 3, 5, 2, 4).reshape(N, 72, 16)
-        conv2_a = (conv2_W.reshape(16, -1) @ pool1_y_patches).reshape(N, 16, 4, 4)
+        conv2_a = (conv2_W.reshape(16, 72) @ pool1_y_patches).reshape(N, 16, 4, 4)
         # (4) conv2.a[n,o,u,v] += conv2.b[o]
         conv2_a += conv2_b[:, None, None]
         # (5) conv2.y[n,o,u,v] = relu(conv2.a[n,o,u,v])
@@ -130,7 +130,7 @@ def value_and_grad(params, batch, aux=False):
         d_conv2_W = (pool1_y_patches @ d_conv2_a.reshape(N, 16, 16).swapaxes(-1, -2)).sum(axis=0).T.reshape(16, 8, 3, 3)
         d_pool1_y = np.zeros((N, 8, 4, 4), DTYPE)
         # (38) d_pool1.y[n,c,p+u-1,q+v-1] += sum_o conv2.W[o,c,p,q]*d_conv2.a[n,o,u,v]
-        d_pool1_y_parts = (conv2_W.reshape(16, -1).T @ d_conv2_a.reshape(N, 16, 16)).reshape(N, 8, 3, 3, 4, 4)
+        d_pool1_y_parts = (conv2_W.reshape(16, 72).T @ d_conv2_a.reshape(N, 16, 16)).reshape(N, 8, 3, 3, 4, 4)
         for p in range(3):
             for q in range(3):
                 d_pool1_y[:, :, p + max(0, 1 - p) - 1:p + min(4, 5 - p) - 1, q + max(0, 1 - q) - 1:q + min(4, 5 - q) - 1] += d_pool1_y_parts[:, :, p, q, max(0, 1 - p):min(4, 5 - p), max(0, 1 - q):min(4, 5 - q)]
@@ -179,7 +179,7 @@ def loss(params, batch):
         x_padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
         # (1) conv1.a[n,o,u,v] += sum_c,p,q conv1.W[o,c,p,q]*x[n,c,p+u-1,q+v-1]
         x_patches = _windows(x_padded, (N, 1, 8, 3, 8, 3), ((0, 1), (1, 1), (2, 1), (2, 1), (3, 1), (3, 1))).transpose(0, 1, 3, 5, 2, 4).reshape(N, 9, 64)
-        conv1_a = (conv1_W.reshape(8, -1) @ x_patches).reshape(N, 8, 8, 8)
+        conv1_a = (conv1_W.reshape(8, 9) @ x_patches).reshape(N, 8, 8, 8)
         # (1) conv1.a[n,o,u,v] += conv1.b[o]
         conv1_a += conv1_b[:, None, None]
         # (2) conv1.y[n,o,u,v] = relu(conv1.a[n,o,u,v])
@@ -189,7 +189,7 @@ def loss(params, batch):
         pool1_y[:, :, 1:5, 1:5] = conv1_y.reshape(N, 8, 4, 2, 4, 2).transpose(0, 1, 2, 4, 3, 5).max(axis=(4, 5))
         # (4) conv2.a[n,o,u,v] += sum_c,p,q conv2.W[o,c,p,q]*pool1.y[n,c,p+u-1,q+v-1]
         pool1_y_patches = _windows(pool1_y, (N, 8, 4, 3, 4, 3), ((0, 1), (1, 1), (2, 1), (2, 1), (3, 1), (3, 1))).transpose(0, 1, 3, 5, 2, 4).reshape(N, 72, 16)
-        conv2_a = (conv2_W.reshape(16, -1) @ pool1_y_patches).reshape(N, 16, 4, 4)
+        conv2_a = (conv2_W.reshape(16, 72) @ pool1_y_patches).reshape(N, 16, 4, 4)
         # (4) conv2.a[n,o,u,v] += conv2.b[o]
         conv2_a += conv2_b[:, None, None]
         # (5) conv2.y[n,o,u,v] = relu(conv2.a[n,o,u,v])
@@ -242,7 +242,7 @@ def predict(params, batch):
         x_padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
         # (1) conv1.a[n,o,u,v] += sum_c,p,q conv1.W[o,c,p,q]*x[n,c,p+u-1,q+v-1]
         x_patches = _windows(x_padded, (N, 1, 8, 3, 8, 3), ((0, 1), (1, 1), (2, 1), (2, 1), (3, 1), (3, 1))).transpose(0, 1, 3, 5, 2, 4).reshape(N, 9, 64)
-        conv1_a = (conv1_W.reshape(8, -1) @ x_patches).reshape(N, 8, 8, 8)
+        conv1_a = (conv1_W.reshape(8, 9) @ x_patches).reshape(N, 8, 8, 8)
         # (1) conv1.a[n,o,u,v] += conv1.b[o]
         conv1_a += conv1_b[:, None, None]
         # (2) conv1.y[n,o,u,v] = relu(conv1.a[n,o,u,v])
@@ -252,7 +252,7 @@ def predict(params, batch):
         pool1_y[:, :, 1:5, 1:5] = conv1_y.reshape(N, 8, 4, 2, 4, 2).transpose(0, 1, 2, 4, 3, 5).max(axis=(4, 5))
         # (4) conv2.a[n,o,u,v] += sum_c,p,q conv2.W[o,c,p,q]*pool1.y[n,c,p+u-1,q+v-1]
         pool1_y_patches = _windows(pool1_y, (N, 8, 4, 3, 4, 3), ((0, 1), (1, 1), (2, 1), (2, 1), (3, 1), (3, 1))).transpose(0, 1, 3, 5, 2, 4).reshape(N, 72, 16)
-        conv2_a = (conv2_W.reshape(16, -1) @ pool1_y_patches).reshape(N, 16, 4, 4)
+        conv2_a = (conv2_W.reshape(16, 72) @ pool1_y_patches).reshape(N, 16, 4, 4)
         # (4) conv2.a[n,o,u,v] += conv2.b[o]
         conv2_a += conv2_b[:, None, None]
         # (5) conv2.y[n,o,u,v] = relu(conv2.a[n,o,u,v])
@@ -280,6 +280,9 @@ def predict(params, batch):
 
 def init(seed=0, **sizes):
     """Fresh parameters by the initialisers of the spec; sizes that the spec leaves free come as keywords."""
+    for name in sizes:
+        if name not in ():
+            raise ValueError(f"init: the size {name} is not free here; free sizes of parameters: none")
     rng = np.random.default_rng(seed)
     return {
         "conv1.W": np.asarray(fan_uniform(rng, (8, 1, 3, 3), 9, 72, 9), DTYPE),
@@ -304,7 +307,16 @@ def update(params, grads, state=None, **hyper):
     beta1 = known["beta1"]
     beta2 = known["beta2"]
     eps = known["eps"]
+    _check_like("grads", grads, params)
     state = {"m": {name: np.full_like(p, 0.0) for name, p in params.items()}, "v": {name: np.full_like(p, 0.0) for name, p in params.items()}, "k": 0} if state is None else state
+    if "m" not in state:
+        raise ValueError("update: the state has no 'm'; give what the last update returned, or None")
+    if "v" not in state:
+        raise ValueError("update: the state has no 'v'; give what the last update returned, or None")
+    if "k" not in state:
+        raise ValueError("update: the state has no 'k'; give what the last update returned, or None")
+    _check_like("state['m']", state["m"], params)
+    _check_like("state['v']", state["v"], params)
     k = state["k"]
     new, slots = {}, {"m": {}, "v": {}}
     for name, p in params.items():
@@ -368,6 +380,7 @@ def _check(params, batch, names=None):
             dtype = np.dtype(DTYPE)
             if (
                 len(params) == 8
+                and N >= 1
                 and conv1_W.shape == (8, 1, 3, 3)
                 and conv1_W.dtype == dtype
                 and conv1_b.shape == (8,)
@@ -399,7 +412,7 @@ def _check(params, batch, names=None):
 def _check_slowly(params, batch, names=tuple(INPUTS)):
     """The free sizes, read off the shapes. Raises ValueError: which array, what was expected, what came."""
     sizes = _sizes(params, batch, names)
-    N = sizes.get("N", 1)
+    N = sizes.get("N")
     _array(params, "conv1.W", (8, 1, 3, 3), None, None, None)
     _array(params, "conv1.b", (8,), None, None, None)
     _array(params, "conv2.W", (16, 8, 3, 3), None, None, None)
@@ -422,6 +435,8 @@ def _sizes(params, batch, names):
     sizes, seen = {}, {}
     tables = [(params, PARAMETERS, tuple(PARAMETERS), "params"), (batch, INPUTS, names, "batch")]
     for arrays, table, listed, source in tables:
+        if not hasattr(arrays, "keys"):
+            raise ValueError(f"{source}: expected a dict of arrays, found {type(arrays).__name__}")
         for name in listed:
             if name not in arrays:
                 raise ValueError(f"{source}: '{name}' is missing; expected {', '.join(listed)}, found {', '.join(arrays)}")
@@ -431,11 +446,18 @@ def _sizes(params, batch, names):
             if len(shape) != len(found):
                 raise ValueError(f"{source}['{name}']: expected {len(shape)} axes {shape}, found shape {found}")
             for extent, have in zip(shape, found):
+                if have < 1:
+                    raise ValueError(f"{source}['{name}']: expected sizes of at least 1, found shape {found}")
                 if isinstance(extent, str) and extent.isidentifier() and extent not in globals():
                     if sizes.setdefault(extent, have) != have:
                         raise ValueError(f"{source}['{name}']: expected {extent} = {sizes[extent]} as in {seen[extent]}, "
                                          f"found shape {found}")
                     seen.setdefault(extent, f"{source}['{name}']")
+    for name, (shape, _) in INPUTS.items():  # what is given beyond what is needed may still tell a size
+        if name not in names and name in batch and len(shape) == np.ndim(batch[name]):
+            for extent, have in zip(shape, np.shape(batch[name])):
+                if isinstance(extent, str) and extent.isidentifier() and extent not in globals():
+                    sizes.setdefault(extent, have)
     return sizes
 
 
@@ -457,13 +479,13 @@ def _array(arrays, name, shape, low, below, ignore):
                          f"{'' if ignore is None else f' or {ignore}'}, found {values.min()} .. {values.max()}")
 
 
-def _check_direction(params, direction):
-    """The direction has the names, shapes and types of the parameters."""
+def _check_like(what, arrays, params):
+    """The arrays have the names, shapes and types of the parameters."""
     for name, array in params.items():
-        found = direction.get(name)
+        found = arrays.get(name) if hasattr(arrays, "get") else None
         if getattr(found, "shape", None) != array.shape or found.dtype != array.dtype:
-            raise ValueError(f"direction['{name}']: expected shape {array.shape} and dtype {array.dtype}, "
-                             f"found {None if found is None else (found.shape, found.dtype)}")
+            raise ValueError(f"{what}['{name}']: expected shape {array.shape} and dtype {array.dtype}, "
+                             f"found {(found.shape, found.dtype) if hasattr(found, 'shape') else 'no array'}")
 
 
 def selfcheck(seed=0, **sizes):

@@ -106,7 +106,7 @@ def value_and_grad(params, batch, aux=False):
         # (18, 16, 15) d_out.y[t,n,y[t,n]] += -1/(N*T)
         d_out_y[np.arange(T)[:, None], np.arange(N), y] -= 1/(N*T)
         # (21) d_out.b[i] = sum_t,n d_out.y[t,n,i]
-        d_out_b = np.ones(N*T, DTYPE) @ d_out_y.reshape(N*T, -1)
+        d_out_b = np.ones(N*T, DTYPE) @ d_out_y.reshape(N*T, V)
         # (22) d_lstm.h[t,n,k] += sum_i d_out.y[t,n,i]*out.W[i,k]
         d_lstm_h = (d_out_y.reshape(-1, V) @ out_W).reshape(T, N, H)
         # (23) d_out.W[i,k] = sum_t,n d_out.y[t,n,i]*lstm.h[t,n,k]
@@ -150,7 +150,7 @@ def value_and_grad(params, batch, aux=False):
             # (33, 27) d_lstm.a[t,n,k] += d_lstm.a_slope_4[t,n,k]*d_lstm.c[t,n,k]
             np.multiply(d_lstm_a_slope_4_t, d_lstm_c_t, d_lstm_a_t_part4)
         # (34) d_lstm.b[r] = sum_t,n d_lstm.a[t,n,r]
-        d_lstm_b = np.ones(N*T, DTYPE) @ d_lstm_a[:T].reshape(N*T, -1)
+        d_lstm_b = np.ones(N*T, DTYPE) @ d_lstm_a[:T].reshape(N*T, 4*H)
         # (35) d_lstm.U[r,j] = sum_t,n d_lstm.a[t,n,r]*lstm.h[t-1,n,j]
         d_lstm_U = d_lstm_a[:T].reshape(-1, 4*H).T @ lstm_h[:T].reshape(-1, H)
         # (37) d_embed.y[t,n,d] = sum_r d_lstm.a[t,n,r]*lstm.W[r,d]
@@ -289,6 +289,9 @@ def predict(params, batch):
 
 def init(seed=0, **sizes):
     """Fresh parameters by the initialisers of the spec; sizes that the spec leaves free come as keywords."""
+    for name in sizes:
+        if name not in ():
+            raise ValueError(f"init: the size {name} is not free here; free sizes of parameters: none")
     rng = np.random.default_rng(seed)
     return {
         "embed.E": np.asarray(normal(rng, (V, E), E, V, 0, 1), DTYPE),
@@ -312,7 +315,16 @@ def update(params, grads, state=None, **hyper):
     beta2 = known["beta2"]
     eps = known["eps"]
     limit = known["limit"]
+    _check_like("grads", grads, params)
     state = {"m": {name: np.full_like(p, 0.0) for name, p in params.items()}, "v": {name: np.full_like(p, 0.0) for name, p in params.items()}, "k": 0} if state is None else state
+    if "m" not in state:
+        raise ValueError("update: the state has no 'm'; give what the last update returned, or None")
+    if "v" not in state:
+        raise ValueError("update: the state has no 'v'; give what the last update returned, or None")
+    if "k" not in state:
+        raise ValueError("update: the state has no 'k'; give what the last update returned, or None")
+    _check_like("state['m']", state["m"], params)
+    _check_like("state['v']", state["v"], params)
     k = state["k"]
     total = 0.0
     for g in grads.values():
@@ -403,6 +415,8 @@ def _check(params, batch, names=None):
             dtype = np.dtype(DTYPE)
             if (
                 len(params) == 6
+                and T >= 1
+                and N >= 1
                 and embed_E.shape == (V, E)
                 and embed_E.dtype == dtype
                 and lstm_W.shape == (4*H, E)
@@ -431,8 +445,8 @@ def _check(params, batch, names=None):
 def _check_slowly(params, batch, names=tuple(INPUTS)):
     """The free sizes, read off the shapes. Raises ValueError: which array, what was expected, what came."""
     sizes = _sizes(params, batch, names)
-    T = sizes.get("T", 1)
-    N = sizes.get("N", 1)
+    T = sizes.get("T")
+    N = sizes.get("N")
     _array(params, "embed.E", (V, E), None, None, None)
     _array(params, "lstm.W", (4*H, E), None, None, None)
     _array(params, "lstm.U", (4*H, H), None, None, None)
@@ -453,6 +467,8 @@ def _sizes(params, batch, names):
     sizes, seen = {}, {}
     tables = [(params, PARAMETERS, tuple(PARAMETERS), "params"), (batch, INPUTS, names, "batch")]
     for arrays, table, listed, source in tables:
+        if not hasattr(arrays, "keys"):
+            raise ValueError(f"{source}: expected a dict of arrays, found {type(arrays).__name__}")
         for name in listed:
             if name not in arrays:
                 raise ValueError(f"{source}: '{name}' is missing; expected {', '.join(listed)}, found {', '.join(arrays)}")
@@ -462,11 +478,18 @@ def _sizes(params, batch, names):
             if len(shape) != len(found):
                 raise ValueError(f"{source}['{name}']: expected {len(shape)} axes {shape}, found shape {found}")
             for extent, have in zip(shape, found):
+                if have < 1:
+                    raise ValueError(f"{source}['{name}']: expected sizes of at least 1, found shape {found}")
                 if isinstance(extent, str) and extent.isidentifier() and extent not in globals():
                     if sizes.setdefault(extent, have) != have:
                         raise ValueError(f"{source}['{name}']: expected {extent} = {sizes[extent]} as in {seen[extent]}, "
                                          f"found shape {found}")
                     seen.setdefault(extent, f"{source}['{name}']")
+    for name, (shape, _) in INPUTS.items():  # what is given beyond what is needed may still tell a size
+        if name not in names and name in batch and len(shape) == np.ndim(batch[name]):
+            for extent, have in zip(shape, np.shape(batch[name])):
+                if isinstance(extent, str) and extent.isidentifier() and extent not in globals():
+                    sizes.setdefault(extent, have)
     return sizes
 
 
@@ -488,13 +511,13 @@ def _array(arrays, name, shape, low, below, ignore):
                          f"{'' if ignore is None else f' or {ignore}'}, found {values.min()} .. {values.max()}")
 
 
-def _check_direction(params, direction):
-    """The direction has the names, shapes and types of the parameters."""
+def _check_like(what, arrays, params):
+    """The arrays have the names, shapes and types of the parameters."""
     for name, array in params.items():
-        found = direction.get(name)
+        found = arrays.get(name) if hasattr(arrays, "get") else None
         if getattr(found, "shape", None) != array.shape or found.dtype != array.dtype:
-            raise ValueError(f"direction['{name}']: expected shape {array.shape} and dtype {array.dtype}, "
-                             f"found {None if found is None else (found.shape, found.dtype)}")
+            raise ValueError(f"{what}['{name}']: expected shape {array.shape} and dtype {array.dtype}, "
+                             f"found {(found.shape, found.dtype) if hasattr(found, 'shape') else 'no array'}")
 
 
 def selfcheck(seed=0, **sizes):

@@ -123,13 +123,13 @@ def value_and_grad(params, batch, aux=False):
             # (23) d_cell.af[t,n,i] = d_cell.af_slope[t,n,i]*d_cell.f[t,n,i]
             np.multiply(d_cell_af_slope_t, d_cell_f_t, d_cell_af_t)
         # (17) d_cell.bh[i] = sum_t,n d_cell.ag[t,n,i]
-        d_cell_bh = np.ones(N*T, DTYPE) @ d_cell_ag.reshape(N*T, -1)
+        d_cell_bh = np.ones(N*T, DTYPE) @ d_cell_ag.reshape(N*T, H)
         # (18) d_cell.Uh[i,j] = sum_t,n cell.r[t,n,j]*d_cell.ag[t,n,i]
         d_cell_Uh = d_cell_ag.reshape(-1, H).T @ cell_r.reshape(-1, H)
         # (20) d_cell.Wh[i,k] = sum_t,n d_cell.ag[t,n,i]*x[t,n,k]
         d_cell_Wh = d_cell_ag.reshape(-1, H).T @ x.reshape(-1, D)
         # (24) d_cell.bf[i] = sum_t,n d_cell.af[t,n,i]
-        d_cell_bf = np.ones(N*T, DTYPE) @ d_cell_af[:T].reshape(N*T, -1)
+        d_cell_bf = np.ones(N*T, DTYPE) @ d_cell_af[:T].reshape(N*T, H)
         # (25) d_cell.Uf[i,j] = sum_t,n cell.h[t-1,n,j]*d_cell.af[t,n,i]
         d_cell_Uf = d_cell_af[:T].reshape(-1, H).T @ cell_h[:T].reshape(-1, H)
         # (27) d_cell.Wf[i,k] = sum_t,n d_cell.af[t,n,i]*x[t,n,k]
@@ -250,6 +250,9 @@ def predict(params, batch):
 
 def init(seed=0, **sizes):
     """Fresh parameters by the initialisers of the spec; sizes that the spec leaves free come as keywords."""
+    for name in sizes:
+        if name not in ():
+            raise ValueError(f"init: the size {name} is not free here; free sizes of parameters: none")
     rng = np.random.default_rng(seed)
     return {
         "cell.Wf": np.asarray(fan_uniform(rng, (H, D), D, H, D), DTYPE),
@@ -272,7 +275,16 @@ def update(params, grads, state=None, **hyper):
     beta1 = known["beta1"]
     beta2 = known["beta2"]
     eps = known["eps"]
+    _check_like("grads", grads, params)
     state = {"m": {name: np.full_like(p, 0.0) for name, p in params.items()}, "v": {name: np.full_like(p, 0.0) for name, p in params.items()}, "k": 0} if state is None else state
+    if "m" not in state:
+        raise ValueError("update: the state has no 'm'; give what the last update returned, or None")
+    if "v" not in state:
+        raise ValueError("update: the state has no 'v'; give what the last update returned, or None")
+    if "k" not in state:
+        raise ValueError("update: the state has no 'k'; give what the last update returned, or None")
+    _check_like("state['m']", state["m"], params)
+    _check_like("state['v']", state["v"], params)
     k = state["k"]
     new, slots = {}, {"m": {}, "v": {}}
     for name, p in params.items():
@@ -329,6 +341,8 @@ def _check(params, batch, names=None):
             dtype = np.dtype(DTYPE)
             if (
                 len(params) == 6
+                and T >= 1
+                and N >= 1
                 and cell_Wf.shape == (H, D)
                 and cell_Wf.dtype == dtype
                 and cell_Uf.shape == (H, H)
@@ -355,8 +369,8 @@ def _check(params, batch, names=None):
 def _check_slowly(params, batch, names=tuple(INPUTS)):
     """The free sizes, read off the shapes. Raises ValueError: which array, what was expected, what came."""
     sizes = _sizes(params, batch, names)
-    T = sizes.get("T", 1)
-    N = sizes.get("N", 1)
+    T = sizes.get("T")
+    N = sizes.get("N")
     _array(params, "cell.Wf", (H, D), None, None, None)
     _array(params, "cell.Uf", (H, H), None, None, None)
     _array(params, "cell.bf", (H,), None, None, None)
@@ -377,6 +391,8 @@ def _sizes(params, batch, names):
     sizes, seen = {}, {}
     tables = [(params, PARAMETERS, tuple(PARAMETERS), "params"), (batch, INPUTS, names, "batch")]
     for arrays, table, listed, source in tables:
+        if not hasattr(arrays, "keys"):
+            raise ValueError(f"{source}: expected a dict of arrays, found {type(arrays).__name__}")
         for name in listed:
             if name not in arrays:
                 raise ValueError(f"{source}: '{name}' is missing; expected {', '.join(listed)}, found {', '.join(arrays)}")
@@ -386,11 +402,18 @@ def _sizes(params, batch, names):
             if len(shape) != len(found):
                 raise ValueError(f"{source}['{name}']: expected {len(shape)} axes {shape}, found shape {found}")
             for extent, have in zip(shape, found):
+                if have < 1:
+                    raise ValueError(f"{source}['{name}']: expected sizes of at least 1, found shape {found}")
                 if isinstance(extent, str) and extent.isidentifier() and extent not in globals():
                     if sizes.setdefault(extent, have) != have:
                         raise ValueError(f"{source}['{name}']: expected {extent} = {sizes[extent]} as in {seen[extent]}, "
                                          f"found shape {found}")
                     seen.setdefault(extent, f"{source}['{name}']")
+    for name, (shape, _) in INPUTS.items():  # what is given beyond what is needed may still tell a size
+        if name not in names and name in batch and len(shape) == np.ndim(batch[name]):
+            for extent, have in zip(shape, np.shape(batch[name])):
+                if isinstance(extent, str) and extent.isidentifier() and extent not in globals():
+                    sizes.setdefault(extent, have)
     return sizes
 
 
@@ -412,13 +435,13 @@ def _array(arrays, name, shape, low, below, ignore):
                          f"{'' if ignore is None else f' or {ignore}'}, found {values.min()} .. {values.max()}")
 
 
-def _check_direction(params, direction):
-    """The direction has the names, shapes and types of the parameters."""
+def _check_like(what, arrays, params):
+    """The arrays have the names, shapes and types of the parameters."""
     for name, array in params.items():
-        found = direction.get(name)
+        found = arrays.get(name) if hasattr(arrays, "get") else None
         if getattr(found, "shape", None) != array.shape or found.dtype != array.dtype:
-            raise ValueError(f"direction['{name}']: expected shape {array.shape} and dtype {array.dtype}, "
-                             f"found {None if found is None else (found.shape, found.dtype)}")
+            raise ValueError(f"{what}['{name}']: expected shape {array.shape} and dtype {array.dtype}, "
+                             f"found {(found.shape, found.dtype) if hasattr(found, 'shape') else 'no array'}")
 
 
 def selfcheck(seed=0, **sizes):

@@ -49,7 +49,7 @@ def value_and_grad(params, batch, aux=False):
     y = batch["y"]
     with np.errstate(all="ignore"):
         rnn_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
-        # (1) rnn.h[-1,n,i] += rnn.h0[i]
+        # (1) rnn.h[-1,n,i] = rnn.h0[i]
         rnn_h[0] = rnn_h0
         # (2) rnn.a[t,n,i] += sum_k rnn.W[i,k]*x[t,n,k]
         rnn_a = (x.reshape(-1, D) @ rnn_W.T).reshape(T, N, H)
@@ -74,7 +74,7 @@ def value_and_grad(params, batch, aux=False):
         # (9, 8, 7) d_out.y[t,n,i] = 2*loss.r[t,n,i]/(K*N*T)
         d_out_y = (2/(K*N*T))*loss_r
         # (10) d_out.b[i] = sum_t,n d_out.y[t,n,i]
-        d_out_b = np.ones(N*T, DTYPE) @ d_out_y.reshape(N*T, -1)
+        d_out_b = np.ones(N*T, DTYPE) @ d_out_y.reshape(N*T, K)
         # (11) d_out.W[i,k] = sum_t,n d_out.y[t,n,i]*rnn.h[t,n,k]
         d_out_W = d_out_y.reshape(-1, K).T @ rnn_h[1:].reshape(-1, H)
         d_rnn_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
@@ -90,7 +90,7 @@ def value_and_grad(params, batch, aux=False):
             if t >= 0:
                 np.multiply(1 - rnn_h_t_2**2, d_rnn_h_t, d_rnn_a[t])
         # (14) d_rnn.b[i] = sum_t,n d_rnn.a[t,n,i]
-        d_rnn_b = np.ones(N*T, DTYPE) @ d_rnn_a[:T].reshape(N*T, -1)
+        d_rnn_b = np.ones(N*T, DTYPE) @ d_rnn_a[:T].reshape(N*T, H)
         # (15) d_rnn.U[i,j] = sum_t,n d_rnn.a[t,n,i]*rnn.h[t-1,n,j]
         d_rnn_U = d_rnn_a[:T].reshape(-1, H).T @ rnn_h[:T].reshape(-1, H)
         # (17) d_rnn.W[i,k] = sum_t,n d_rnn.a[t,n,i]*x[t,n,k]
@@ -123,7 +123,7 @@ def loss(params, batch):
     y = batch["y"]
     with np.errstate(all="ignore"):
         rnn_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
-        # (1) rnn.h[-1,n,i] += rnn.h0[i]
+        # (1) rnn.h[-1,n,i] = rnn.h0[i]
         rnn_h[0] = rnn_h0
         # (2) rnn.a[t,n,i] += sum_k rnn.W[i,k]*x[t,n,k]
         rnn_a = (x.reshape(-1, D) @ rnn_W.T).reshape(T, N, H)
@@ -160,7 +160,7 @@ def predict(params, batch):
     x = batch["x"]
     with np.errstate(all="ignore"):
         rnn_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
-        # (1) rnn.h[-1,n,i] += rnn.h0[i]
+        # (1) rnn.h[-1,n,i] = rnn.h0[i]
         rnn_h[0] = rnn_h0
         # (2) rnn.a[t,n,i] += sum_k rnn.W[i,k]*x[t,n,k]
         rnn_a = (x.reshape(-1, D) @ rnn_W.T).reshape(T, N, H)
@@ -183,6 +183,9 @@ def predict(params, batch):
 
 def init(seed=0, **sizes):
     """Fresh parameters by the initialisers of the spec; sizes that the spec leaves free come as keywords."""
+    for name in sizes:
+        if name not in ():
+            raise ValueError(f"init: the size {name} is not free here; free sizes of parameters: none")
     rng = np.random.default_rng(seed)
     return {
         "rnn.W": np.asarray(fan_uniform(rng, (H, D), D, H, H), DTYPE),
@@ -204,7 +207,11 @@ def update(params, grads, state=None, **hyper):
     rate = known["rate"]
     momentum = known["momentum"]
     limit = known["limit"]
+    _check_like("grads", grads, params)
     state = {"v": {name: np.full_like(p, 0.0) for name, p in params.items()}} if state is None else state
+    if "v" not in state:
+        raise ValueError("update: the state has no 'v'; give what the last update returned, or None")
+    _check_like("state['v']", state["v"], params)
     total = 0.0
     for g in grads.values():
         # (1) total = sum_i g[i]**2
@@ -256,6 +263,8 @@ def _check(params, batch, names=None):
             dtype = np.dtype(DTYPE)
             if (
                 len(params) == 6
+                and T >= 1
+                and N >= 1
                 and rnn_W.shape == (H, D)
                 and rnn_W.dtype == dtype
                 and rnn_U.shape == (H, H)
@@ -282,8 +291,8 @@ def _check(params, batch, names=None):
 def _check_slowly(params, batch, names=tuple(INPUTS)):
     """The free sizes, read off the shapes. Raises ValueError: which array, what was expected, what came."""
     sizes = _sizes(params, batch, names)
-    T = sizes.get("T", 1)
-    N = sizes.get("N", 1)
+    T = sizes.get("T")
+    N = sizes.get("N")
     _array(params, "rnn.W", (H, D), None, None, None)
     _array(params, "rnn.U", (H, H), None, None, None)
     _array(params, "rnn.b", (H,), None, None, None)
@@ -304,6 +313,8 @@ def _sizes(params, batch, names):
     sizes, seen = {}, {}
     tables = [(params, PARAMETERS, tuple(PARAMETERS), "params"), (batch, INPUTS, names, "batch")]
     for arrays, table, listed, source in tables:
+        if not hasattr(arrays, "keys"):
+            raise ValueError(f"{source}: expected a dict of arrays, found {type(arrays).__name__}")
         for name in listed:
             if name not in arrays:
                 raise ValueError(f"{source}: '{name}' is missing; expected {', '.join(listed)}, found {', '.join(arrays)}")
@@ -313,11 +324,18 @@ def _sizes(params, batch, names):
             if len(shape) != len(found):
                 raise ValueError(f"{source}['{name}']: expected {len(shape)} axes {shape}, found shape {found}")
             for extent, have in zip(shape, found):
+                if have < 1:
+                    raise ValueError(f"{source}['{name}']: expected sizes of at least 1, found shape {found}")
                 if isinstance(extent, str) and extent.isidentifier() and extent not in globals():
                     if sizes.setdefault(extent, have) != have:
                         raise ValueError(f"{source}['{name}']: expected {extent} = {sizes[extent]} as in {seen[extent]}, "
                                          f"found shape {found}")
                     seen.setdefault(extent, f"{source}['{name}']")
+    for name, (shape, _) in INPUTS.items():  # what is given beyond what is needed may still tell a size
+        if name not in names and name in batch and len(shape) == np.ndim(batch[name]):
+            for extent, have in zip(shape, np.shape(batch[name])):
+                if isinstance(extent, str) and extent.isidentifier() and extent not in globals():
+                    sizes.setdefault(extent, have)
     return sizes
 
 
@@ -339,13 +357,13 @@ def _array(arrays, name, shape, low, below, ignore):
                          f"{'' if ignore is None else f' or {ignore}'}, found {values.min()} .. {values.max()}")
 
 
-def _check_direction(params, direction):
-    """The direction has the names, shapes and types of the parameters."""
+def _check_like(what, arrays, params):
+    """The arrays have the names, shapes and types of the parameters."""
     for name, array in params.items():
-        found = direction.get(name)
+        found = arrays.get(name) if hasattr(arrays, "get") else None
         if getattr(found, "shape", None) != array.shape or found.dtype != array.dtype:
-            raise ValueError(f"direction['{name}']: expected shape {array.shape} and dtype {array.dtype}, "
-                             f"found {None if found is None else (found.shape, found.dtype)}")
+            raise ValueError(f"{what}['{name}']: expected shape {array.shape} and dtype {array.dtype}, "
+                             f"found {(found.shape, found.dtype) if hasattr(found, 'shape') else 'no array'}")
 
 
 def selfcheck(seed=0, **sizes):

@@ -86,6 +86,9 @@ def predict(params, batch):
 
 def init(seed=0, **sizes):
     """Fresh parameters by the initialisers of the spec; sizes that the spec leaves free come as keywords."""
+    for name in sizes:
+        if name not in ():
+            raise ValueError(f"init: the size {name} is not free here; free sizes of parameters: none")
     rng = np.random.default_rng(seed)
     return {
         "x": np.asarray(zeros(rng, (), 1, 1), DTYPE),
@@ -102,6 +105,7 @@ def update(params, grads, state=None, **hyper):
             raise ValueError(f"update: unknown hyperparameter '{name}'; expected {', '.join(known)}")
     known.update(hyper)
     rate = known["rate"]
+    _check_like("grads", grads, params)
     state = {} if state is None else state
     new, slots = {}, {}
     for name, p in params.items():
@@ -156,6 +160,8 @@ def _sizes(params, batch, names):
     sizes, seen = {}, {}
     tables = [(params, PARAMETERS, tuple(PARAMETERS), "params"), (batch, INPUTS, names, "batch")]
     for arrays, table, listed, source in tables:
+        if not hasattr(arrays, "keys"):
+            raise ValueError(f"{source}: expected a dict of arrays, found {type(arrays).__name__}")
         for name in listed:
             if name not in arrays:
                 raise ValueError(f"{source}: '{name}' is missing; expected {', '.join(listed)}, found {', '.join(arrays)}")
@@ -165,11 +171,18 @@ def _sizes(params, batch, names):
             if len(shape) != len(found):
                 raise ValueError(f"{source}['{name}']: expected {len(shape)} axes {shape}, found shape {found}")
             for extent, have in zip(shape, found):
+                if have < 1:
+                    raise ValueError(f"{source}['{name}']: expected sizes of at least 1, found shape {found}")
                 if isinstance(extent, str) and extent.isidentifier() and extent not in globals():
                     if sizes.setdefault(extent, have) != have:
                         raise ValueError(f"{source}['{name}']: expected {extent} = {sizes[extent]} as in {seen[extent]}, "
                                          f"found shape {found}")
                     seen.setdefault(extent, f"{source}['{name}']")
+    for name, (shape, _) in INPUTS.items():  # what is given beyond what is needed may still tell a size
+        if name not in names and name in batch and len(shape) == np.ndim(batch[name]):
+            for extent, have in zip(shape, np.shape(batch[name])):
+                if isinstance(extent, str) and extent.isidentifier() and extent not in globals():
+                    sizes.setdefault(extent, have)
     return sizes
 
 
@@ -191,13 +204,13 @@ def _array(arrays, name, shape, low, below, ignore):
                          f"{'' if ignore is None else f' or {ignore}'}, found {values.min()} .. {values.max()}")
 
 
-def _check_direction(params, direction):
-    """The direction has the names, shapes and types of the parameters."""
+def _check_like(what, arrays, params):
+    """The arrays have the names, shapes and types of the parameters."""
     for name, array in params.items():
-        found = direction.get(name)
+        found = arrays.get(name) if hasattr(arrays, "get") else None
         if getattr(found, "shape", None) != array.shape or found.dtype != array.dtype:
-            raise ValueError(f"direction['{name}']: expected shape {array.shape} and dtype {array.dtype}, "
-                             f"found {None if found is None else (found.shape, found.dtype)}")
+            raise ValueError(f"{what}['{name}']: expected shape {array.shape} and dtype {array.dtype}, "
+                             f"found {(found.shape, found.dtype) if hasattr(found, 'shape') else 'no array'}")
 
 
 def selfcheck(seed=0, **sizes):

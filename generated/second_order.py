@@ -84,7 +84,7 @@ def value_and_grad(params, batch, aux=False):
             # (8) d_cell.a[t,n,i] = d_cell.a_slope[t,n,i]*d_cell.h[t,n,i]
             np.multiply(d_cell_a_slope_t, d_cell_h_t, d_cell_a_t)
         # (9) d_cell.b[i] = sum_t,n d_cell.a[t,n,i]
-        d_cell_b = np.ones(N*T, DTYPE) @ d_cell_a[:T].reshape(N*T, -1)
+        d_cell_b = np.ones(N*T, DTYPE) @ d_cell_a[:T].reshape(N*T, H)
         # (10) d_cell.V[i,j] = sum_t,n cell.h[t-2,n,j]*d_cell.a[t,n,i]
         d_cell_V = d_cell_a[:T].reshape(-1, H).T @ cell_h[:T].reshape(-1, H)
         # (12) d_cell.U[i,j] = sum_t,n cell.h[t-1,n,j]*d_cell.a[t,n,i]
@@ -162,6 +162,9 @@ def predict(params, batch):
 
 def init(seed=0, **sizes):
     """Fresh parameters by the initialisers of the spec; sizes that the spec leaves free come as keywords."""
+    for name in sizes:
+        if name not in ():
+            raise ValueError(f"init: the size {name} is not free here; free sizes of parameters: none")
     rng = np.random.default_rng(seed)
     return {
         "cell.W": np.asarray(fan_uniform(rng, (H, D), D, H, D), DTYPE),
@@ -179,6 +182,7 @@ def update(params, grads, state=None, **hyper):
             raise ValueError(f"update: unknown hyperparameter '{name}'; expected {', '.join(known)}")
     known.update(hyper)
     rate = known["rate"]
+    _check_like("grads", grads, params)
     state = {} if state is None else state
     new, slots = {}, {}
     for name, p in params.items():
@@ -214,6 +218,8 @@ def _check(params, batch, names=None):
             dtype = np.dtype(DTYPE)
             if (
                 len(params) == 4
+                and T >= 1
+                and N >= 1
                 and cell_W.shape == (H, D)
                 and cell_W.dtype == dtype
                 and cell_U.shape == (H, H)
@@ -236,8 +242,8 @@ def _check(params, batch, names=None):
 def _check_slowly(params, batch, names=tuple(INPUTS)):
     """The free sizes, read off the shapes. Raises ValueError: which array, what was expected, what came."""
     sizes = _sizes(params, batch, names)
-    T = sizes.get("T", 1)
-    N = sizes.get("N", 1)
+    T = sizes.get("T")
+    N = sizes.get("N")
     _array(params, "cell.W", (H, D), None, None, None)
     _array(params, "cell.U", (H, H), None, None, None)
     _array(params, "cell.V", (H, H), None, None, None)
@@ -256,6 +262,8 @@ def _sizes(params, batch, names):
     sizes, seen = {}, {}
     tables = [(params, PARAMETERS, tuple(PARAMETERS), "params"), (batch, INPUTS, names, "batch")]
     for arrays, table, listed, source in tables:
+        if not hasattr(arrays, "keys"):
+            raise ValueError(f"{source}: expected a dict of arrays, found {type(arrays).__name__}")
         for name in listed:
             if name not in arrays:
                 raise ValueError(f"{source}: '{name}' is missing; expected {', '.join(listed)}, found {', '.join(arrays)}")
@@ -265,11 +273,18 @@ def _sizes(params, batch, names):
             if len(shape) != len(found):
                 raise ValueError(f"{source}['{name}']: expected {len(shape)} axes {shape}, found shape {found}")
             for extent, have in zip(shape, found):
+                if have < 1:
+                    raise ValueError(f"{source}['{name}']: expected sizes of at least 1, found shape {found}")
                 if isinstance(extent, str) and extent.isidentifier() and extent not in globals():
                     if sizes.setdefault(extent, have) != have:
                         raise ValueError(f"{source}['{name}']: expected {extent} = {sizes[extent]} as in {seen[extent]}, "
                                          f"found shape {found}")
                     seen.setdefault(extent, f"{source}['{name}']")
+    for name, (shape, _) in INPUTS.items():  # what is given beyond what is needed may still tell a size
+        if name not in names and name in batch and len(shape) == np.ndim(batch[name]):
+            for extent, have in zip(shape, np.shape(batch[name])):
+                if isinstance(extent, str) and extent.isidentifier() and extent not in globals():
+                    sizes.setdefault(extent, have)
     return sizes
 
 
@@ -291,13 +306,13 @@ def _array(arrays, name, shape, low, below, ignore):
                          f"{'' if ignore is None else f' or {ignore}'}, found {values.min()} .. {values.max()}")
 
 
-def _check_direction(params, direction):
-    """The direction has the names, shapes and types of the parameters."""
+def _check_like(what, arrays, params):
+    """The arrays have the names, shapes and types of the parameters."""
     for name, array in params.items():
-        found = direction.get(name)
+        found = arrays.get(name) if hasattr(arrays, "get") else None
         if getattr(found, "shape", None) != array.shape or found.dtype != array.dtype:
-            raise ValueError(f"direction['{name}']: expected shape {array.shape} and dtype {array.dtype}, "
-                             f"found {None if found is None else (found.shape, found.dtype)}")
+            raise ValueError(f"{what}['{name}']: expected shape {array.shape} and dtype {array.dtype}, "
+                             f"found {(found.shape, found.dtype) if hasattr(found, 'shape') else 'no array'}")
 
 
 def selfcheck(seed=0, **sizes):

@@ -18,6 +18,7 @@ from functools import lru_cache
 import sympy as sp
 from sympy import Expr, Indexed
 
+from symbolic.analysis import in_bounds, index_reads, is_nonnegative, subscript_range
 from symbolic.errors import ProgramError, nearest
 from symbolic.program import (
     Equation,
@@ -126,7 +127,7 @@ def instances_to_differentiate(
     number = program.next_number
     for equation in program.equations:
         if equation.reduction is not Reduction.MAX or equation.name not in live:
-            seen.append(equation)
+            seen.append(written_only(equation, program) if equation.name in live else equation)
             continue
         at_maximum = {}
         for reduced in equation.reduced:
@@ -154,6 +155,25 @@ def instances_to_differentiate(
                     reduction=Reduction.SUM)
         )
     return tuple(seen), arguments
+
+
+def written_only(equation: Equation, program: Program) -> Equation:
+    """The equation guarded to the instances whose write happens (law 2): the others have no adjoint, and must not be computed
+    (their slope need not be finite)."""
+    if in_bounds(equation.target, equation, program):
+        return equation
+    guards = []
+    tensor, ranges = program.tensor(equation.name), {i.symbol: i for i in equation.indices}
+    for axis, subscript in enumerate(equation.target.indices):
+        lower, upper = tensor.bounds(axis)
+        found = subscript_range(subscript, ranges, program)
+        if index_reads((subscript,)):
+            continue  # nowhere writes nothing
+        if found is None or not is_nonnegative(found[0] - lower, program):
+            guards.append(sp.Ge(subscript, lower))
+        if found is None or not is_nonnegative(upper - 1 - found[1], program):
+            guards.append(sp.Lt(subscript, upper))
+    return replace(equation, guards=(*equation.guards, *(g for g in guards if g not in (sp.true, sp.false))))
 
 
 def check_names(program: Program, wanted: Iterable[str]) -> None:

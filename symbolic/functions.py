@@ -50,7 +50,19 @@ square = _own("square", 1)
 max2 = _own("max2", 2)
 min2 = _own("min2", 2)
 clip = _own("clip", 3)
-where = _own("where", 3)
+
+
+class where(ScalarFunction):  # noqa: N801 - the name that it has in equation text
+    """``where(c, a, b)``: a where c is not 0, else b; its slope is chosen likewise, so that the other branch is not computed."""
+
+    nargs = 3
+
+    def _eval_derivative(self, s: Expr) -> Expr:
+        condition, yes, no = self.args
+        slopes = yes.diff(s), no.diff(s)
+        return sp.S.Zero if slopes == (0, 0) else where(condition, *slopes)
+
+
 gt = _own("gt", 2)
 ge = _own("ge", 2)
 lt = _own("lt", 2)
@@ -101,7 +113,12 @@ def _c(name: str) -> Callable[..., Any]:
             import cmath
 
             return getattr(cmath, name)(x)
-        return getattr(math, name)(x)
+        try:
+            return getattr(math, name)(x)
+        except OverflowError:
+            return math.inf if x > 0 or name == "cosh" else -math.inf
+        except ValueError:
+            return math.nan
 
     return call
 
@@ -161,7 +178,7 @@ def _rows() -> list[Row]:
             r"\operatorname{softplus}", slope=(0.0, 1.0)),
         Row("log_sigmoid", log_sigmoid, 1, (lambda x: sigmoid(-x),), lambda x: -_softplus(-x), "_log_sigmoid({0})",
             "log_sigmoid({0})", r"\log\sigma", slope=(0.0, 1.0)),
-        Row("expm1", expm1, 1, (sp.exp,), lambda x: _exp(x) - 1 if isinstance(x, complex) else math.expm1(x),
+        Row("expm1", expm1, 1, (sp.exp,), lambda x: _exp(x) - 1 if isinstance(x, complex) or x > 700 else math.expm1(x),
             "np.expm1({0})", "expm1({0})", r"\operatorname{expm1}"),
         Row("log1p", log1p, 1, (lambda x: 1 / (1 + x),), lambda x: _log(1 + x) if isinstance(x, complex) else math.log1p(x),
             "np.log1p({0})", "log1p({0})", r"\operatorname{log1p}"),
@@ -183,7 +200,7 @@ def _rows() -> list[Row]:
             "ties go to the first argument", (0.0, 1.0), 1, lambda a, b: abs(_real(a) - _real(b))),
         Row("clip", clip, 3,
             (lambda x, a, b: ge(x, a) * le(x, b), lambda x, a, b: lt(x, a), lambda x, a, b: gt(x, b)),
-            lambda x, a, b: a if _real(x) < _real(a) else b if _real(x) > _real(b) else x,
+            lambda x, a, b: b if _real(x) > _real(b) or _real(a) > _real(b) else a if _real(x) < _real(a) else x,
             "np.clip({0}, {1}, {2})", "clip({0}, {1}, {2})", r"\operatorname{clip}", True,
             "slope 1 at both ends", (0.0, 1.0), 2, lambda x, a, b: min(abs(_real(x - a)), abs(_real(x - b)))),
         Row("where", where, 3, (_zero2, lambda c, a, b: where(c, 1, 0), lambda c, a, b: where(c, 0, 1)),

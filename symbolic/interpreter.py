@@ -253,8 +253,9 @@ def _product(parts: Iterable[Any]) -> Any:
 
 def _power(base: Any, exponent: Any) -> Any:
     try:
-        return base**exponent
-    except ZeroDivisionError:
+        value = base**exponent
+    except (ZeroDivisionError, OverflowError):
         return math.inf
-    except OverflowError:
-        return math.inf
+    if isinstance(value, complex) and not (isinstance(base, complex) or isinstance(exponent, complex)):
+        return math.nan  # real numbers stay real: the root of a negative one is none
+    return value

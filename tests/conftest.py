@@ -11,6 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+# Before NumPy is loaded, and for every process that a test starts: the arrays are small, and threads only wait for each other.
+for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent

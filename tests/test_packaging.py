@@ -15,6 +15,7 @@ import pytest
 
 import codegen
 import symbolic
+from codegen.derive import as_text, derive
 from tests.conftest import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -123,6 +124,10 @@ def test_the_readme_shows_what_is_generated() -> None:
     (block,) = re.findall(r"```python\n(.*?)```", readme(), re.DOTALL)[:1]
     for line in filter(str.strip, block.splitlines()):
         assert line.strip() in generated, line
+    (shown,) = re.findall(r"```\n(  dL/drnn.h\n.*?)```", readme(), re.DOTALL)
+    derived = as_text(derive(symbolic.load(ROOT / "specs" / "char_rnn.yaml")))
+    for line in shown.splitlines():
+        assert f"\n{line}\n" in derived, line
     (spec,) = re.findall(r"```yaml\n(.*?)```", readme(), re.DOTALL)[:1]
     assert spec == (ROOT / "specs" / "char_rnn.yaml").read_text(encoding="utf-8")
 
@@ -131,3 +136,9 @@ def test_links_of_the_documentation_lead_somewhere() -> None:
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_spec_of_the_readme_is_good() -> None:
+    own = re.findall(r"```yaml\n(.*?)```", readme(), re.DOTALL)[1]
+    module = codegen.compile(symbolic.load(own))
+    assert sorted(module.PARAMETERS) == ["cell.U", "cell.W", "cell.b", "cell.s"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import types
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sympy as sp
 
 import codegen
+from codegen import pipeline
 from codegen.nodes import check_nodes, freeze, frozen, nudged
 from codegen.oracles import Comparison
 from codegen.perturb import complex_slope, slope
@@ -20,7 +23,7 @@ from codegen.trial import Trial, choose_sizes, draw, instances
 from codegen.verify import KINK, OK, UNDECIDED, WRONG, check
 from symbolic import ChainruleError, load
 from symbolic.interpreter import evaluate
-from symbolic.program import Program, Role
+from symbolic.program import Program, Role, size, tensor_of
 
 SECOND_ORDER = "second_order.yaml"
 
@@ -354,3 +357,85 @@ def test_the_same_seed_gives_the_same_report(specs: Path) -> None:
     first, second, other = check(model, seed=1), check(model, seed=1), check(model, seed=2)
     assert first == second
     assert first.loss != other.loss
+
+
+# ---- known bugs of hand-written gradients ------------------------------------------------------------------------------
+
+
+def mutated(change: Callable[[Program], Program]) -> Callable[..., Any]:
+    """A build whose backward program is changed before it is scheduled and written: a bug as a person would make it."""
+
+    def build(model: Any, **options: Any) -> Any:
+        chosen = pipeline.Options(**{k: v for k, v in options.items() if k != "target"})
+        done = pipeline.stages(model, chosen)
+        done = replace(done, optimised=change(done.optimised))
+        (text,) = pipeline.render(model, "numpy", chosen, done).values()
+        module = types.ModuleType("mutated")
+        exec(text, module.__dict__)
+        return module
+
+    return build
+
+
+def _adjoint_lines(program: Program) -> list[int]:
+    return [k for k, e in enumerate(program.equations) if program.tensor(e.name).role is Role.ADJOINT]
+
+
+@pytest.mark.parametrize("name", ["second_order", "minimal_gated_unit", "leaky_integrator"])
+def test_every_adjoint_equation_matters(specs: Path, name: str) -> None:
+    """Each line of the backward pass a thousandth too large, one at a time, is found out."""
+    model = load(specs / f"{name}.yaml")
+    lines = _adjoint_lines(pipeline.stages(model).optimised)
+    assert len(lines) >= 8
+    for k in lines:
+        def change(program: Program, k: int = k) -> Program:
+            rows = list(program.equations)
+            rows[k] = replace(rows[k], body=rows[k].body * sp.Float(1.001))
+            return program.with_equations(rows)
+
+        assert check(model, dtype="float64", sizes={"T": 3, "N": 2}, build=mutated(change)).verdict == WRONG, k
+
+
+def _without(program: Program, wrong: Callable[[Any], bool]) -> Program:
+    kept = [e for e in program.equations if not wrong(e)]
+    assert len(kept) == len(program.equations) - 1
+    return program.with_equations(kept)
+
+
+def test_a_backward_pass_without_recursion_over_time(specs: Path) -> None:
+    model = load(specs / "rnn_regression.yaml")
+    # d_h[t] += U^T d_a[t+1] left out: with one time step nobody would notice.
+    build = mutated(lambda p: _without(p, lambda e: e.name == "d_rnn.h" and "d_rnn.a" in map(tensor_of, e.reads)))
+    report = check(model, build=build, sizes={"T": 3, "N": 2})
+    assert {v.name for v in report.parameters if v.verdict == WRONG} >= {"rnn.W", "rnn.U", "rnn.b"}
+    assert {v.name: v.verdict for v in report.parameters}["out.W"] == OK
+
+
+def test_an_adjoint_that_overwrites_instead_of_adding(specs: Path) -> None:
+    """dh from the output replaces dh from the next step: the loss's own contribution is lost."""
+    model = load(specs / "rnn_regression.yaml")
+    build = mutated(lambda p: _without(p, lambda e: e.name == "d_rnn.h" and "d_out.y" in map(tensor_of, e.reads)))
+    assert check(model, build=build, sizes={"T": 3, "N": 2}).verdict == WRONG
+
+
+def test_a_gradient_averaged_over_time(specs: Path) -> None:
+    def change(program: Program) -> Program:
+        rows = [replace(e, body=e.body / size("T")) if e.name == "d_rnn.U" else e for e in program.equations]
+        return program.with_equations(rows)
+
+    report = check(load(specs / "rnn_regression.yaml"), build=mutated(change), sizes={"T": 3, "N": 2})
+    assert {v.name for v in report.parameters if v.verdict == WRONG} == {"rnn.U"}
+
+
+def test_truncation_without_saying_so(specs: Path) -> None:
+    """Backpropagation of one step only, on a loss of all steps."""
+    def change(program: Program) -> Program:
+        rows = []
+        for e in program.equations:
+            back = e.name == "d_rnn.h" and "d_rnn.a" in map(tensor_of, e.reads)
+            steps = next((i for i in e.indices if i.name == "t"), None)
+            rows.append(replace(e, guards=(*e.guards, sp.Eq(steps.symbol, 0))) if back and steps is not None else e)
+        return program.with_equations(rows)
+
+    report = check(load(specs / "rnn_regression.yaml"), build=mutated(change), sizes={"T": 4, "N": 2})
+    assert report.verdict == WRONG

@@ -309,6 +309,9 @@ def _box(row: _Write, program: Program) -> list[tuple[Expr, Expr]] | None:
     """The half-open box that a statement writes over all its loops, where it is one without gaps."""
     ranges = row.ranges
     box = []
+    symbols = [s for subscript in row.statement.equation.target.indices for s in index_symbols(subscript)]
+    if len(set(symbols)) != len(symbols):
+        return None  # a diagonal leaves the rest of its square
     for subscript in row.statement.equation.target.indices:
         form = affine(subscript)
         if _is_mixed_radix(row, subscript, program):

@@ -73,7 +73,9 @@ class Contractor:
         if left and operand.labels == (*gone, *left):
             # A sum over leading axes as a product with ones: the BLAS adds rows faster than np.sum.
             rows = self._size(tuple(gone))
-            matrix = operand.wrapped() if len(gone) == len(left) == 1 else f"{operand.wrapped()}.reshape({rows}, -1)"
+            # Both sizes are written: where one may be 0, -1 would have no value.
+            shape = f"{rows}, {self._size(left)}"
+            matrix = operand.wrapped() if len(gone) == len(left) == 1 else f"{operand.wrapped()}.reshape({shape})"
             text = f"np.ones({rows}, DTYPE) @ {matrix}"
             if len(left) == 1:
                 return Operand(text, left, False, True)
@@ -132,7 +134,7 @@ class Contractor:
             # Inside a loop calls count: ndarray.dot costs a third of matmul's, and a transposed operand twice a plain one.
             left, right = (self.prelude(side) if operand.fixed and not side.isidentifier() else side
                            for side, operand in ((left, a), (right, b)))
-            return Operand(f"{left}.dot({right})", (*rows, *columns), True, True)
+            return Operand(f"{left}.dot({right})", (*rows, *columns), True, True, into=f"{left}.dot({right}, out=")
         if len(rows) > 1 or len(columns) > 1:
             shape = ", ".join(integer_text(self.extent(label)) for label in (*rows, *columns))
             return Operand(f"({text}).reshape({shape})", (*rows, *columns), True, True)
@@ -140,7 +142,7 @@ class Contractor:
             # The activations' transpose is free and weights @ columns is the order that the BLAS does best.
             left, right = self._flat(b, columns, inner), self._flat(a, inner, rows)
             return Operand(f"({left} @ {right}).T", (*rows, *columns), True, True)
-        return Operand(text, (*rows, *columns), False, True)
+        return Operand(text, (*rows, *columns), False, True, into=f"np.matmul({left}, {right}, out=")
 
     @staticmethod
     def _interleaved(first: Sequence[IndexName], rows: Labels, columns: Labels) -> Labels:
@@ -216,7 +218,7 @@ class Contractor:
             return operand.wrapped()
         if len(second) == 1 or self._volume(first) >= self._volume(second):
             return f"{operand.wrapped()}.reshape(-1, {self._size(second)})"
-        return f"{operand.wrapped()}.reshape({self._size(first)}, -1)"
+        return f"{operand.wrapped()}.reshape({self._size(first)}, {self._size(second)})"
 
     def _size(self, labels: Labels) -> str:
         return integer_text(sp.Mul(*(self.extent(label) for label in labels)))

@@ -31,11 +31,11 @@ def check_text(program: Program) -> str:
     sources = {t.name: source for t, source in tensors}
     for name, (tensor_name, axis, solved) in where.items():
         if solved is _BARE:
-            lines.append(f'    {name} = sizes.get("{name}", 1)')
+            lines.append(f'    {name} = sizes.get("{name}")')
         else:
             source = sources[tensor_name]
             text = integer_text(solved.xreplace({_BARE: Text(f'{source}["{tensor_name}"].shape[{axis}]')}))
-            lines.append(f"    {name} = {text}" + (f' if "{tensor_name}" in names else 1' if source == "batch" else ""))
+            lines.append(f"    {name} = {text}" + (f' if "{tensor_name}" in names else None' if source == "batch" else ""))
     for tensor, source in tensors:
         shape = ", ".join(integer_text(e) for e in tensor.shape) + ("," if tensor.rank == 1 else "")
         low = integer_text(tensor.low) if tensor.is_index else "None"
@@ -113,7 +113,7 @@ def _fast_check(program: Program, tensors: Sequence[tuple[Tensor, str]], where: 
         lines.append("            dtype = np.dtype(DTYPE)")
         lines.append("            if (")
         lines.append(f"                len(params) == {len(program.parameters)}")
-        lines += [f"                and {test}" for test in quick]
+        lines += [f"                and {test}" for test in (*(f"{name} >= 1" for name in free), *quick)]
         lines.append("            ):")
         lines.append(f"                return {result}" if free else "                return None")
         lines.append("        except (KeyError, AttributeError, IndexError, TypeError):")
@@ -127,6 +127,8 @@ _WORDS = '''def _sizes(params, batch, names):
     sizes, seen = {}, {}
     tables = [(params, PARAMETERS, tuple(PARAMETERS), "params"), (batch, INPUTS, names, "batch")]
     for arrays, table, listed, source in tables:
+        if not hasattr(arrays, "keys"):
+            raise ValueError(f"{source}: expected a dict of arrays, found {type(arrays).__name__}")
         for name in listed:
             if name not in arrays:
                 raise ValueError(f"{source}: '{name}' is missing; expected {', '.join(listed)}, found {', '.join(arrays)}")
@@ -136,11 +138,18 @@ _WORDS = '''def _sizes(params, batch, names):
             if len(shape) != len(found):
                 raise ValueError(f"{source}['{name}']: expected {len(shape)} axes {shape}, found shape {found}")
             for extent, have in zip(shape, found):
+                if have < 1:
+                    raise ValueError(f"{source}['{name}']: expected sizes of at least 1, found shape {found}")
                 if isinstance(extent, str) and extent.isidentifier() and extent not in globals():
                     if sizes.setdefault(extent, have) != have:
                         raise ValueError(f"{source}['{name}']: expected {extent} = {sizes[extent]} as in {seen[extent]}, "
                                          f"found shape {found}")
                     seen.setdefault(extent, f"{source}['{name}']")
+    for name, (shape, _) in INPUTS.items():  # what is given beyond what is needed may still tell a size
+        if name not in names and name in batch and len(shape) == np.ndim(batch[name]):
+            for extent, have in zip(shape, np.shape(batch[name])):
+                if isinstance(extent, str) and extent.isidentifier() and extent not in globals():
+                    sizes.setdefault(extent, have)
     return sizes
 
 
@@ -162,11 +171,11 @@ def _array(arrays, name, shape, low, below, ignore):
                          f"{'' if ignore is None else f' or {ignore}'}, found {values.min()} .. {values.max()}")
 
 
-def _check_direction(params, direction):
-    """The direction has the names, shapes and types of the parameters."""
+def _check_like(what, arrays, params):
+    """The arrays have the names, shapes and types of the parameters."""
     for name, array in params.items():
-        found = direction.get(name)
+        found = arrays.get(name) if hasattr(arrays, "get") else None
         if getattr(found, "shape", None) != array.shape or found.dtype != array.dtype:
-            raise ValueError(f"direction['{name}']: expected shape {array.shape} and dtype {array.dtype}, "
-                             f"found {None if found is None else (found.shape, found.dtype)}")
+            raise ValueError(f"{what}['{name}']: expected shape {array.shape} and dtype {array.dtype}, "
+                             f"found {(found.shape, found.dtype) if hasattr(found, 'shape') else 'no array'}")
 '''

@@ -23,7 +23,8 @@ from codegen.numpy.selfcheck import selfcheck_text
 from codegen.numpy.statements import Writer
 from codegen.numpy.update import update_lines
 from codegen.pack import pack
-from codegen.schedule import schedule
+from codegen.schedule import Node, schedule
+from symbolic.errors import ScheduleError
 from symbolic.program import Program, Tensor
 
 __all__ = ["Prepared", "Unit", "emit", "function"]
@@ -126,8 +127,7 @@ def _row(tensor: Tensor, key: str | None = None) -> _Row:
 
 def function(unit: Unit, prepared: Prepared) -> _Function:
     """One function: door, body, result."""
-    program = pack(demand(unit.program))
-    nodes, program = hoist(schedule(program), program)
+    nodes, program = _scheduled(demand(unit.program))
     nodes = fuse(lower(nodes, program))
     names, codes = Identifiers.of(program)
     for symbol in _index_names(nodes):
@@ -157,6 +157,15 @@ def function(unit: Unit, prepared: Prepared) -> _Function:
         return f"{storage.code}[{', '.join(picks)}]"
 
     return _Function(*_signature(unit), tuple(door), tuple(body), tuple(_result(unit, program, array)))
+
+
+def _scheduled(program: Program) -> tuple[tuple[Node, ...], Program]:
+    """Gates packed where that can be scheduled (one may need the other within a step), then what can leave loops hoisted."""
+    packed = pack(program)
+    try:
+        return hoist(schedule(packed), packed)
+    except ScheduleError:
+        return hoist(schedule(program), program)
 
 
 def _returned(unit: Unit, program: Program) -> Iterable[str]:
@@ -216,7 +225,13 @@ def _door(unit: Unit, program: Program, codes: Mapping[str, str], free: Sequence
     else:
         lines.append(call)
     if unit.kind in ("jvp", "hvp"):
-        lines.append("_check_direction(params, direction)")
+        lines.append('_check_like("direction", direction, params)')
+    told = {str(s) for t in (*program.parameters, *inputs) for e in t.shape for s in e.free_symbols}
+    asked = {str(s) for e in program.equations for i in e.indices for s in (i.lower + i.upper).free_symbols}
+    for name in free:
+        if unit.kind == "predict" and name in asked - told:
+            lines += [f"if {name} is None:",
+                      f'    raise ValueError("predict: no input that is given tells the size {name}; add one that has it")']
     used = _used(program)
     entry = {t.name: "" if t.rank else "[()]" for t in program.tensors}  # [()]: the number itself, no view of the caller's
     lines += [f'{codes[t.name]} = params["{t.name}"]{entry[t.name]}' for t in program.parameters if t.name in used]
@@ -268,10 +283,15 @@ def _init(prepared: Prepared) -> tuple[list[str], list[str]]:
     from symbolic.initialisers import fans
 
     program = prepared.program
-    lines = ["rng = np.random.default_rng(seed)"]
+    lines = []
     used: dict[str, str] = {}
     free = sorted({str(s) for t in program.parameters for e in t.shape for s in e.free_symbols
                    if program.sizes.get(str(s)) is None})
+    lines.append("for name in sizes:")
+    lines.append(f"    if name not in {tuple(free)!r}:".replace("'", '"'))
+    listed = ", ".join(free) or "none"
+    lines.append(f"        raise ValueError(f\"init: the size {{name}} is not free here; free sizes of parameters: {listed}\")")
+    lines.append("rng = np.random.default_rng(seed)")
     for name in free:
         lines.append(f'if "{name}" not in sizes:')
         lines.append(f'    raise ValueError("init: the size {name} is free; give it, init({name}=...)")')

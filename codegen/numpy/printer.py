@@ -145,6 +145,12 @@ class NumPyPrinter(StrPrinter):  # type: ignore[misc]
         row = row_of(expr)
         if row is None:
             raise ValueError(f"no NumPy text for {expr}")
+        if not expr.atoms(Text):  # sizes alone: Python numbers in, a Python number out
+            if isinstance(expr, _COMPARES):
+                return f"float({self._compare(expr)})"
+            if row.arity == 1:
+                return f"float({row.numpy.format(f'np.float64({self._print(expr.args[0])})')})"
+            return f"float({self._call(expr)})"
         if isinstance(expr, _COMPARES):
             return f"{self._compare(expr)}.astype({self.dtype})"
         if row.name == "where":
@@ -154,8 +160,12 @@ class NumPyPrinter(StrPrinter):  # type: ignore[misc]
             if yes.is_number and no.is_number:
                 branches = [f"{self.dtype}({b})" for b in branches]
             return f"np.where({test}, {', '.join(branches)})"
-        text = row.numpy.format(*map(self._print, expr.args))
-        return text if expr.atoms(Text) else f"float({text})"
+        return self._call(expr)
+
+    def _call(self, expr: Any) -> str:
+        row = row_of(expr)
+        assert row is not None
+        return row.numpy.format(*map(self._print, expr.args))
 
     def _print_exp(self, expr: Any) -> str:
         return self._print_Function(expr)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import sympy as sp
 from sympy import Indexed
 
 from codegen.lower import clip
@@ -15,7 +14,7 @@ from codegen.numpy.pieces import negated, part, place
 from codegen.numpy.printer import integer_text
 from codegen.numpy.views import Operand, Viewer, aligned
 from codegen.schedule import Statement
-from symbolic.analysis import affine, index_reads, is_nonnegative
+from symbolic.analysis import affine, index_reads, is_equal, is_nonnegative
 from symbolic.program import (
     Equation,
     IndexName,
@@ -42,7 +41,7 @@ class Scatters(Extremes):
             if len(mine) > 1:
                 mine.sort(key=lambda s: (self._estimate(vector[s].extent), str(s)))
                 chosen += mine[:-1]
-        return tuple(chosen)
+        return tuple(dict.fromkeys(chosen))  # one index may stand in two subscripts
 
     def _scatter_windows(self, equation: Equation, viewer: Viewer, mode: Mode) -> None:
         """Add window by window: a loop over the few offsets of a kernel, each a strided slice."""
@@ -166,8 +165,11 @@ class Scatters(Extremes):
         others = [s for k, s in enumerate(equation.target.indices) if k != axis]
         if not all(s in viewer.vector for s in others) or len(set(others)) != len(others) or storage.padded:
             return False
-        if any(sp.expand(viewer.vector[s].lower) != 0 for s in others):
-            return False
+        for axis_of, s in enumerate(equation.target.indices):
+            if axis_of != axis and not (viewer.vector[s].lower == 0 and is_equal(
+                viewer.vector[s].upper, storage.tensor.shape[axis_of], self.program
+            )):
+                return False
         inner = viewer.view(subscript)
         if set(inner.labels) & set(others) or set(value.labels) != {*inner.labels, *others}:
             return False

@@ -128,22 +128,16 @@ class Storing(Values):
         if not target.labels and target.text == storage.code:
             self.emit(f"{target.text} {'=' if mode is Mode.ASSIGN else '+='} {text}")
             return
-        if mode is Mode.ASSIGN and viewer.is_view(equation.target):
-            dot = re.fullmatch(r"(.+\.dot\([\w.\[\]: +,-]+)\)", text)
-            if dot and value.labels == target.labels and re.fullmatch(r"\w+(\[[\w +-]+\])?", target.text):
-                self.emit(f"{dot[1]}, out={target.text})")
-                return
-            product = re.fullmatch(r"([\w.\[\], +:-]+) @ ([\w.\[\], +:-]+)", text)
-            if product and value.labels == target.labels and target.labels:
-                self.emit(f"np.matmul({product[1]}, {product[2]}, out={target.text})")
-                return
+        fits = bool(value.into) and value.labels == target.labels and target.labels != ()
+        if mode is Mode.ASSIGN and fits and viewer.is_view(equation.target):
+            self.emit(f"{value.into}{target.text})")
+            return
         if mode is Mode.ASSIGN:
             self.emit(f"{place(target)} = {text}")
         else:
-            dot = re.fullmatch(r"(.+\.dot\([\w.\[\]: +,-]+)\)", text) if self.loops else None
-            if dot and value.labels == target.labels:
+            if self.loops and fits:
                 text = self._scratch(tuple(viewer.extent(label) for label in value.labels))
-                self.emit(f"{dot[1]}, out={text})")
+                self.emit(f"{value.into}{text})")
             self.emit(f"{place(target, adding=True)} += {text}")
 
     def _scratch(self, shape: tuple[Expr, ...]) -> str:

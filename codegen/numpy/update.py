@@ -36,10 +36,15 @@ def update_lines(update: Any) -> Update:
              "        raise ValueError(f\"update: unknown hyperparameter '{name}'; expected {', '.join(known)}\")",
              "known.update(hyper)"]
     lines += [f'{name} = known["{name}"]' for name in both]
+    lines.append('_check_like("grads", grads, params)')
     slots = ", ".join(f'"{s}": {{name: np.full_like(p, {float(v)!r}) for name, p in params.items()}}'
                       for s, v in optimizer.slots.items())
     count = (", " if slots else "") + '"k": 0' if optimizer.counts else ""
     lines.append(f"state = {{{slots}{count}}} if state is None else state")
+    for slot in optimizer.state:
+        lines.append(f'if "{slot}" not in state:')
+        lines.append(f'    raise ValueError("update: the state has no \'{slot}\'; give what the last update returned, or None")')
+    lines += [f'_check_like("state[\'{s}\']", state["{s}"], params)' for s in optimizer.slots]
     if optimizer.counts:
         lines.append('k = state["k"]')
     name = optimizer.name

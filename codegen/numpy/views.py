@@ -27,7 +27,7 @@ class Operand:
 
     ``atom``: may be subscripted as it stands; ``fresh``: an array that nothing else refers to; ``fixed``: the same in every
     step of the loops round it; ``window``: the read behind a view with overlapping windows, whose matrix of patches is worth
-    keeping.
+    keeping; ``into``: the call that computes it into an array, up to that array's name.
     """
 
     text: str
@@ -36,6 +36,7 @@ class Operand:
     fresh: bool = False
     fixed: bool = False
     window: Indexed | None = None
+    into: str = ""
 
     def wrapped(self) -> str:
         return self.text if self.atom else f"({self.text})"
@@ -53,6 +54,7 @@ def aligned(operand: Operand, order: Sequence[IndexName]) -> Operand:
     """The operand with its axes in the given order, axes it lacks of length 1 (leading ones left out)."""
     present = tuple(label for label in order if label in operand.labels)
     text, atom, fresh = operand.text, operand.atom, operand.fresh
+    into = operand.into if tuple(order) == operand.labels else ""
     if present != operand.labels:
         text = transposed(operand, present).text
         atom, fresh = True, False
@@ -65,7 +67,7 @@ def aligned(operand: Operand, order: Sequence[IndexName]) -> Operand:
             parts.pop()
         text = f"{text if atom else f'({text})'}[{', '.join(parts)}]"
         atom = True
-    return replace(operand, text=text, labels=tuple(order), atom=atom, fresh=fresh)
+    return replace(operand, text=text, labels=tuple(order), atom=atom, fresh=fresh, into=into)
 
 
 def transposed(operand: Operand, order: Sequence[IndexName]) -> Operand:
@@ -73,9 +75,9 @@ def transposed(operand: Operand, order: Sequence[IndexName]) -> Operand:
     if tuple(order) == operand.labels:
         return operand
     if tuple(order) == operand.labels[::-1]:
-        return replace(operand, text=f"{operand.wrapped()}.T", labels=tuple(order), atom=True)
+        return replace(operand, text=f"{operand.wrapped()}.T", labels=tuple(order), atom=True, into="")
     axes = ", ".join(str(operand.labels.index(label)) for label in order)
-    return replace(operand, text=f"{operand.wrapped()}.transpose({axes})", labels=tuple(order), atom=True)
+    return replace(operand, text=f"{operand.wrapped()}.transpose({axes})", labels=tuple(order), atom=True, into="")
 
 
 class Viewer:

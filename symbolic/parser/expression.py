@@ -144,6 +144,8 @@ class Expressions:
                 raise self.source.error(node, f"expected an exponent of at most {MAX_EXPONENT}, found {exponent}")
             if base.is_number and not (sp.Integer(0) < abs(base) < 10**6):
                 raise self.source.error(node, f"the power {base}**{exponent} of a number is out of range; write its value")
+            if base.is_number and base.is_negative and not exponent.is_Integer:
+                raise self.source.error(node, f"expected a real number, found the root of {base}")
             return base**exponent
         if base.is_number and not base.is_positive:
             raise self.source.error(node, "expected a positive base under a variable exponent")
@@ -168,7 +170,18 @@ class Expressions:
         if node.keywords or len(node.args) != row.arity or any(isinstance(a, ast.Starred) for a in node.args):
             raise self.source.error(node, f"expected {name} with {row.arity} argument{'s' * (row.arity > 1)}, "
                                           f"found {len(node.args) + len(node.keywords)}")
-        return row.symbol(*(self._value(argument, line) for argument in node.args))
+        arguments = [self._value(argument, line) for argument in node.args]
+        if all(argument.is_number for argument in arguments):
+            return self._constant(node, row.value(*map(float, arguments)))
+        if name == "clip" and arguments[1].is_number and arguments[2].is_number and arguments[1] > arguments[2]:
+            raise self.source.error(node, f"expected low <= high in clip(x, low, high), found {arguments[1]} and {arguments[2]}")
+        return row.symbol(*arguments)
+
+    def _constant(self, node: ast.AST, value: Any) -> Expr:
+        """A function of numbers is a number."""
+        if isinstance(value, complex) or value != value or value in (float("inf"), float("-inf")):
+            raise self.source.error(node, "expected a finite real number, found a function outside its domain; write its value")
+        return sp.Integer(int(value)) if float(value).is_integer() and abs(value) < 2**53 else sp.Float(value)
 
     def _pairs(self, node: Any) -> list[tuple[ast.cmpop, ast.AST, ast.AST]]:
         sides = [node.left, *node.comparators]

@@ -89,6 +89,13 @@ class _Summand:
     guards: tuple[sp.Basic, ...] = ()
 
 
+def _cofactor(staged: Equation | None) -> Expr:
+    """What multiplies the exponential in the equation of e."""
+    if staged is None:
+        return sp.S.One
+    return sp.Mul(*(f for f in sp.Mul.make_args(staged.body) if not isinstance(f, sp.exp)))
+
+
 class _Group:
     """One sum s, its exponentials, and everything that is multiplied by the common factor."""
 
@@ -150,6 +157,11 @@ class _Group:
             if any(writer.reduction is Reduction.MAX for writer in writers):
                 raise _NotInvariantError
         if not any(i.symbol in index_symbols(summand.exponent) for i in summand.equation.reduced):
+            raise _NotInvariantError
+        # The term at the maximum must not be 0, or the shifted sum underflows where the plain one is fine: a factor that is
+        # read (a mask by multiplication) may be 0 there.
+        parts = [summand.rest] if summand.entry is None else [summand.rest, _cofactor(summand.staged)]
+        if any(operands(part) or index_symbols(part) or part == 0 for part in parts):
             raise _NotInvariantError
         return summand
 

@@ -1,0 +1,222 @@
+"""Small programs that once came out wrong: each holds the emitted module against the interpreter of the plain program.
+
+They are about what element-wise random programs do not reach: signs and scales of products inside loops, diagonals, gates with
+the index itself in their body, writes that do not happen, masks by multiplication, ranges that are empty at T = 1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import codegen
+import symbolic
+from symbolic.interpreter import evaluate
+
+RNG = np.random.default_rng(3)
+X, U = RNG.standard_normal((3, 2, 2)), RNG.standard_normal((2, 2))
+RECURRENT: dict[str, Any] = {"inputs": {"x": ["T", "N", "H"]}, "parameters": {"U": ["H", "H"]}}
+SIZES = {"T": 3, "N": 2, "H": 2}
+SQUARES = "loss = sum(h[t,n,i]**2, over=(t,n,i))"
+
+CASES = [
+    pytest.param(
+        f"h[t,n,i] = x[t,n,i] - U[i,j]*h[t-1,n,j]\n{SQUARES}", RECURRENT, SIZES, {"x": X, "U": U}, id="minus in a loop"
+    ),
+    pytest.param(
+        f"h[t,n,i] = x[t,n,i] + 0.5*U[i,j]*h[t-1,n,j]\n{SQUARES}", RECURRENT, SIZES, {"x": X, "U": U}, id="scale in a loop"
+    ),
+    pytest.param(
+        f"h[t,n,i] = x[t,n,i] + (t+1)*U[i,j]*h[t-1,n,j]\n{SQUARES}",
+        RECURRENT,
+        SIZES,
+        {"x": X, "U": U},
+        id="index as a factor in a loop",
+    ),
+    pytest.param(
+        f"a[t,n,i] = -U[i,j]*h[t-1,n,j]\nh[t,n,i] = tanh(a[t,n,i]) + x[t,n,i]\n{SQUARES}",
+        {**RECURRENT, "shapes": {"a": ["T", "N", "H"]}},
+        SIZES,
+        {"x": X, "U": U},
+        id="minus, assigned",
+    ),
+    pytest.param(
+        "y[n] = b[k+2*u, k+n-1]\nloss = sum(y[n]**2, over=n)",
+        {
+            "parameters": {"b": ["P", "Q"]},
+            "shapes": {"y": ["N"]},
+            "ranges": {"k": 3, "u": 2, "n": "N"},
+            "inputs": {"z": ["N"]},
+        },
+        {"N": 4, "P": 7, "Q": 6},
+        {"b": RNG.standard_normal((7, 6)), "z": np.zeros(4)},
+        id="one index in two subscripts",
+    ),
+    pytest.param(
+        "y[i] = w[i,i]\nloss = sum(y[i]**2, over=i)",
+        {"parameters": {"w": ["K", "K"]}},
+        {"K": 4},
+        {"w": RNG.standard_normal((4, 4))},
+        id="diagonal",
+    ),
+    pytest.param(
+        "i[n,k] = tanh(a[n,k+0]*(k+1))\nf[n,k] = tanh(a[n,k+H]*(k+1))\nloss = sum(i[n,k]*f[n,k], over=(n,k))",
+        {"inputs": {"a": ["N", "2*H"], "q": ["H"]}, "ranges": {"k": "H"}},
+        {"N": 2, "H": 3},
+        {"a": RNG.standard_normal((2, 6)), "q": np.zeros(3)},
+        id="gates with the index in their body",
+    ),
+    pytest.param(
+        "a[n,k+0] = x[n,k]\ni[n,k] = sigmoid(a[n,k+0])\na[n,H+k] += W[k,j]*i[n,j]\nf[n,k] = sigmoid(a[n,k+H])\n"
+        "loss = sum(f[n,k]*i[n,k], over=(n,k))",
+        {"inputs": {"x": ["N", "H"]}, "parameters": {"W": ["H", "H"]}, "shapes": {"a": ["N", "2*H"]}, "ranges": {"k": "H"}},
+        {"N": 2, "H": 2},
+        {"x": X[0], "W": U},
+        id="a gate that needs its neighbour",
+    ),
+    pytest.param(
+        "c[t+1] = 0.9*c[t] + log(u[t])*w[0]\nloss = sum(c[t]**2, over=t)",
+        {"inputs": {"u": ["T"]}, "parameters": {"w": [1]}, "shapes": {"c": ["T"]}},
+        {"T": 3},
+        {"u": np.array([1.0, 2.0, 0.5]), "w": np.array([0.3])},
+        id="a write that does not happen",
+    ),
+    pytest.param(
+        "s[t] = sum(m[t,k]*exp(z[t,k]), over=k)\nloss = sum(log(s[t]), over=t)",
+        {"inputs": {"m": ["T", "K"]}, "parameters": {"z": ["T", "K"]}},
+        {"T": 1, "K": 3},
+        {"m": np.array([[0.0, 1, 1]]), "z": np.array([[300.0, -50, -49]])},
+        id="a mask by multiplication",
+    ),
+    pytest.param(
+        "loss = sum(where(z[t] > 0, log(z[t]), 0), over=t)",
+        {"parameters": {"z": ["T"]}},
+        {"T": 3},
+        {"z": np.array([0.0, 1.0, 2.0])},
+        id="the branch not taken",
+    ),
+    pytest.param(
+        "y[t,n,i] = (t < T-1)*sigmoid(b[i]) + 0.5*x[t,n]\nloss = sum(y[t,n,i], over=(t,n,i))",
+        {"inputs": {"x": ["T", "N"]}, "parameters": {"b": ["I"]}},
+        {"T": 1, "N": 2, "I": 3},
+        {"x": X[:1, :, 0], "b": RNG.standard_normal(3)},
+        id="an empty range",
+    ),
+    pytest.param(
+        "z[n] = b[ix[n],m+0]*y[ix[n],m-1]\nloss = sum(z[n]**2, over=n)",
+        {
+            "inputs": {"ix": {"shape": ["N"], "kind": "index", "below": "T"}},
+            "parameters": {"b": ["T", "M"], "y": ["T", "M"]},
+            "ranges": {"m": 2},
+        },
+        {"N": 3, "T": 4, "M": 3},
+        {"ix": np.array([0, 2, 2]), "b": RNG.standard_normal((4, 3)), "y": RNG.standard_normal((4, 3))},
+        id="part of a row",
+    ),
+    pytest.param(
+        "loss = sum(sigmoid(K)*max2(1, 2)*relu(2)*w[i], over=i)",
+        {"parameters": {"w": ["K"]}},
+        {"K": 3},
+        {"w": RNG.standard_normal(3)},
+        id="functions of sizes and numbers",
+    ),
+]
+
+
+@pytest.fixture
+def dirty_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``np.empty`` gives what nobody may read: NaN."""
+    plain = np.empty
+
+    def empty(shape: Any, dtype: Any = float, *rest: Any, **named: Any) -> Any:
+        array = plain(shape, dtype, *rest, **named)
+        if array.dtype.kind == "f":
+            array.fill(np.nan)
+        return array
+
+    monkeypatch.setattr(np, "empty", empty)
+
+
+@pytest.mark.parametrize(("text", "spec", "sizes", "values"), CASES)
+def test_module_agrees_with_the_interpreter(
+    text: str, spec: dict[str, Any], sizes: dict[str, int], values: dict[str, Any], dirty_memory: None
+) -> None:
+    model = symbolic.load(text, dtype="float64", loss="loss", **spec)
+    program = model.program()
+    params = {t.name: np.asarray(values[t.name], float) for t in program.parameters}
+    batch = {t.name: np.asarray(values[t.name]) for t in program.inputs}
+    loss, grads = codegen.compile(model, wrt="all").value_and_grad(params, batch)
+    adjoint = symbolic.gradient(program, list(grads))
+    want = evaluate(adjoint, values, sizes, ["loss", *(adjoint.gradients[name] for name in grads)])
+    assert loss == pytest.approx(float(want["loss"]), rel=1e-12, abs=1e-12)
+    for name, got in grads.items():
+        expected = want[adjoint.gradients[name]]
+        assert np.all(np.isfinite(got)), name
+        np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-12, err_msg=name)
+
+
+def test_a_write_that_does_not_happen_has_no_adjoint() -> None:
+    """log(0) is never written, so its infinite slope reaches nothing (laws 2 and 3)."""
+    model = symbolic.load(
+        "c[t+1] = 0.9*c[t] + log(u[t])*w[0]\nloss = sum(c[t]**2, over=t)",
+        dtype="float64",
+        loss="loss",
+        inputs={"u": ["T"]},
+        parameters={"w": [1]},
+        shapes={"c": ["T"]},
+    )
+    _, grads = codegen.compile(model).value_and_grad({"w": np.array([0.3])}, {"u": np.array([1.0, 2.0, 0.0])})
+    assert np.all(np.isfinite(grads["w"]))
+
+
+@pytest.mark.parametrize("wrong", ["sqrt(-2)", "log(0)", "(-2)**0.5", "clip(w[i], 1, -1)"])
+def test_numbers_outside_a_functions_domain_are_refused(wrong: str) -> None:
+    with pytest.raises(symbolic.EquationError, match=r"^<equations>:1:\d+: equations: expected"):
+        symbolic.load(f"loss = sum({wrong}*w[i], over=i)", parameters={"w": ["K"]}, loss="loss")
+
+
+def test_predict_says_which_size_nobody_tells() -> None:
+    model = symbolic.load(
+        "h[t,n] = 0.5*h[t-1,n] + w[n]",
+        dtype="float64",
+        parameters={"w": ["N"]},
+        inputs={"y": ["T", "N"]},
+        shapes={"h": ["T", "N"]},
+        loss={"type": "mse", "target": "y"},
+        output="h",
+    )
+    module = codegen.compile(model)
+    params = {"w": np.ones(2)}
+    with pytest.raises(ValueError, match=r"^predict: no input that is given tells the size T"):
+        module.predict(params, {})
+    assert module.predict(params, {"y": np.zeros((5, 2))})["h"].shape == (5, 2)
+
+
+def test_update_refuses_what_does_not_fit() -> None:
+    model = symbolic.load(
+        "loss = sum(w[i]**2, over=i)", dtype="float64", parameters={"w": ["K"]}, loss="loss", optimizer={"type": "momentum"}
+    )
+    module = codegen.compile(model)
+    params = {"w": np.ones(3)}
+    with pytest.raises(ValueError, match=r"^grads\['w'\]: expected shape \(3,\)"):
+        module.update(params, {"w": np.ones(2)})
+    with pytest.raises(ValueError, match=r"^grads\['w'\]: expected"):
+        module.update(params, {})
+    with pytest.raises(ValueError, match=r"^update: the state has no 'v'"):
+        module.update(params, {"w": np.ones(3)}, {"a": 1})
+
+
+def test_sizes_are_at_least_one_and_dicts_are_dicts() -> None:
+    module = codegen.compile(
+        symbolic.load(
+            "loss = sum(w[i]*x[i], over=i)", dtype="float64", parameters={"w": ["K"]}, inputs={"x": ["K"]}, loss="loss"
+        )
+    )
+    with pytest.raises(ValueError, match=r"expected sizes of at least 1"):
+        module.value_and_grad({"w": np.ones(0)}, {"x": np.ones(0)})
+    with pytest.raises(ValueError, match=r"^params: expected a dict of arrays, found NoneType"):
+        module.value_and_grad(None, None)
+    with pytest.raises(ValueError, match=r"^init: the size Q is not free"):
+        module.init(K=2, Q=3)
