@@ -10,7 +10,8 @@ overflows and no sum is 0:
 
 Law: with f = exp(-m), e and s are multiplied by f; a term of degree 0 in them keeps its value and log(f*s) = log(s) -
 m. The value does not depend on m at all, so m is a constant. Where one reader is not invariant, an entry of ``e`` is
-in no sum, or the exponent has had a maximum subtracted already, nothing is changed. It recognises structure: a user's
+in no sum, a factor that is read multiplies the exponential (it may be 0 at the maximum), or the exponent has had a
+maximum subtracted already, nothing is changed. It recognises structure: a user's
 own log(sum(exp(z))) becomes stable too. Cost: linear.
 
 >>> from symbolic.program import *
