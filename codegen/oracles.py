@@ -41,6 +41,9 @@ SAMPLED = 4
 DIRECTIONS = 2
 """Entries and random directions of a larger tensor."""
 
+DOUBTS = 3
+"""Disagreements of the complex step that are looked at for a kink, before the gradient is taken to be wrong."""
+
 STEP_BUDGET = 600_000
 """Instances that the complex step may visit in all (about three seconds)."""
 
@@ -119,6 +122,7 @@ class Held:
         self.program, self.module, self.trial = program, module, trial
         self.loss, self.gradients = gradients_of(module, program, trial)
         self.notes: list[str] = []
+        self.doubts = 0
         self.found: dict[str, list[Comparison]] = {name: [] for name in self.gradients}
         self.counts: dict[str, tuple[int, int]] = dict.fromkeys(self.gradients, (0, 0))
         largest = max((float(np.max(np.abs(g[np.isfinite(g)]), initial=0.0)) for g in self.gradients.values()), default=0.0)
@@ -170,8 +174,13 @@ class Held:
         expected = self._expected(name, direction)
         if not abs(found.value - expected) > max(1e-6 * abs(expected), self.floor):
             return found
-        # At a kink an imaginary step sees one side alone. Real steps see both; they are only taken where there is a doubt.
-        return replace(found, kink=slope(lambda h: moved(h).real).kink)
+        # At a kink an imaginary step sees one side alone. Real steps see both; they are only taken where there is a doubt,
+        # and where several doubts were none, the gradient is wrong and not the point unlucky.
+        if self.doubts >= DOUBTS:
+            return found
+        kink = slope(lambda h: moved(h).real).kink
+        self.doubts += not kink
+        return replace(found, kink=kink)
 
     def _expected(self, name: str, direction: Array) -> float:
         """The slope along a direction that the module's gradient says."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 # Before NumPy is loaded: with batches this small the threads of a BLAS wait for each other longer than they compute.
@@ -21,7 +23,9 @@ def load_digits(seed: int = 0) -> tuple[tuple[Array, Array], tuple[Array, Array]
     try:
         from sklearn.datasets import load_digits as bundled
     except ImportError:
-        raise SystemExit("the examples need scikit-learn for its digits: pip install 'chainrule[examples]'") from None
+        script = f"examples/{Path(sys.argv[0]).name}"
+        line = f".venv/bin/pip install '.[examples]' && .venv/bin/python {script}"
+        raise SystemExit(f"the digits come with scikit-learn; in the checkout: {line}") from None
     data = bundled()
     order = np.random.default_rng(seed).permutation(len(data.target))
     images, labels = (data.images[order] / 16).astype(np.float32), data.target[order]

@@ -1,6 +1,6 @@
 """Handwritten digits with the committed small convolutional network (LeNet on 8 by 8 pixels): over 97 % of unseen digits.
 
-    python examples/digits_lenet.py
+    .venv/bin/pip install '.[examples]' && .venv/bin/python examples/digits_lenet.py
 """
 
 from __future__ import annotations
@@ -8,7 +8,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
+# The checkout that this file is in comes before an installed package.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from digits import accuracy, load_digits, shifted, train
 

@@ -1,6 +1,6 @@
 """Handwritten digits with the committed multi-layer perceptron, 784-128-64-10: over 95 % of unseen digits.
 
-    python examples/digits_mlp.py
+    .venv/bin/pip install '.[examples]' && .venv/bin/python examples/digits_mlp.py
 
 The images of 8 by 8 pixels are enlarged to the 28 by 28 that ``specs/mlp.yaml`` expects.
 """
@@ -10,7 +10,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
+# The checkout that this file is in comes before an installed package.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from digits import accuracy, enlarged, load_digits, train
 

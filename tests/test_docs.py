@@ -1,0 +1,79 @@
+"""The examples of the README and of docs/spec.md do what the text says: specs load, Python runs, excerpts are excerpts."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from symbolic import load
+from symbolic.spec import read_text
+from tests.conftest import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SPEC = (ROOT / "docs" / "spec.md").read_text(encoding="utf-8")
+
+
+def blocks(text: str, language: str) -> list[Any]:
+    """The fenced blocks of a language, each called by its line."""
+    found = re.finditer(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return [pytest.param(m[1], id=f"line {text.count(chr(10), 0, m.start()) + 1}") for m in found]
+
+
+@pytest.mark.parametrize("text", blocks(README, "yaml"))
+def test_specs_of_the_readme_load(text: str) -> None:
+    assert load(text).program().loss == "loss"
+
+
+@pytest.mark.parametrize("text", blocks(SPEC, "yaml"))
+def test_specs_load(text: str) -> None:
+    """A block without a name shows some keys, which replace those of the first block."""
+    data = dict(read_text(text).data)
+    whole = data if "name" in data else {**read_text(blocks(SPEC, "yaml")[0].values[0]).data, **data}
+    model = load(whole)
+    assert model.program().loss == "loss"
+    assert model.predict_program().outputs
+
+
+def test_the_first_spec_of_the_readme_is_the_committed_one() -> None:
+    assert blocks(README, "yaml")[0].values[0] == (ROOT / "specs" / "char_rnn.yaml").read_text(encoding="utf-8")
+
+
+def test_python_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One block is an excerpt of a committed module, the other one runs beside a copy of the specs."""
+    excerpt, script = (block.values[0] for block in blocks(README, "python"))
+    assert excerpt in (ROOT / "generated" / "char_rnn.py").read_text(encoding="utf-8")
+    shutil.copytree(ROOT / "specs", tmp_path / "specs")
+    monkeypatch.chdir(tmp_path)
+    tokens = np.random.default_rng(0).integers(0, 65, size=(2, 4, 3))
+    scope: dict[str, Any] = {"batch": {"x": tokens[0], "y": tokens[1]}}
+    exec(script, scope)
+    assert np.isfinite(scope["loss"])
+    assert (tmp_path / "generated" / "lstm_lm.py").exists()
+
+
+def test_python_of_the_spec() -> None:
+    """The blocks run one after the other, as a reader would type them; they hold assertions of their own."""
+    scope: dict[str, Any] = {}
+    for block in blocks(SPEC, "python"):
+        exec(block.values[0], scope)
+    assert scope["loss"] == -12
+
+
+def test_keys_of_the_table() -> None:
+    """The table of keys has those of the schema, no fewer and no more."""
+    from symbolic.spec import schema
+
+    rows = re.findall(r"^\| (`.*?) \|", SPEC.partition("| start |")[0], re.MULTILINE)
+    assert sorted(re.findall(r"`(\w+)`", " ".join(rows))) == sorted(schema()["properties"])
+
+
+@pytest.mark.parametrize("text", [README, SPEC], ids=["README.md", "docs/spec.md"])
+def test_links_lead_somewhere(text: str) -> None:
+    base = ROOT if text is README else ROOT / "docs"
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (base / target).exists(), target
