@@ -117,7 +117,7 @@ def test_reverse_over_reverse_is_the_same(name: str) -> None:
 def test_a_wrong_direction_is_said() -> None:
     module, params, batch, (v, _) = prepared("second_order")
     for function in (module.jvp, module.hvp):
-        with pytest.raises(ValueError, match=r"direction\['cell\.W'\]: expected shape \(4, 3\) and dtype float64, found no array"):
+        with pytest.raises(ValueError, match=r"direction\['cell\.W'\]: expected shape \(4, 3\) .*found no array"):
             function(params, batch, {n: a for n, a in v.items() if n != "cell.W"})
         with pytest.raises(ValueError, match=r"direction\['cell\.W'\]: expected shape \(4, 3\)"):
             function(params, batch, {**v, "cell.W": np.zeros((3, 4))})

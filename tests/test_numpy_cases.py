@@ -220,3 +220,15 @@ def test_sizes_are_at_least_one_and_dicts_are_dicts() -> None:
         module.value_and_grad(None, None)
     with pytest.raises(ValueError, match=r"^init: the size Q is not free"):
         module.init(K=2, Q=3)
+
+
+@pytest.mark.parametrize("kind", ["sgd", "momentum", "adagrad", "rmsprop", "adam", "adamw"])
+def test_update_of_a_rank_0_parameter(kind: str) -> None:
+    options = {"weight_decay": 0.1} if kind in ("sgd", "momentum") else {}
+    model = symbolic.load("p = w*w\nloss = p + w", dtype="float64", parameters={"w": []}, loss="loss",
+                          optimizer={"type": kind, **options}, clip={"type": "global_norm", "limit": 1.0})
+    module = codegen.compile(model)
+    params, state = module.update({"w": np.array(2.0)}, {"w": np.array(9.0)})
+    assert params["w"].shape == ()
+    assert params["w"] < 2.0
+    module.update(params, {"w": np.array(9.0)}, state)

@@ -103,4 +103,5 @@ def _body(program: Program, taken: set[str]) -> tuple[list[str], dict[str, str]]
             codes.setdefault(index.name, names.fresh(index.name))
     storages = plan_storage(nodes, program, codes)
     plan = plan_buffers(nodes, program, storages, codes, names, frozenset(program.outputs))
+    plan.last_use.clear()  # nothing is computed in place: a parameter of rank 0 gives numbers, which take no out=
     return Writer(program, storages, plan).write(nodes), codes
