@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from symbolic.errors import ChainruleError, nearest
+from symbolic.errors import ChainruleError, listed, nearest
 
 __all__ = ["print_catalogue", "print_entry"]
 
@@ -40,8 +40,8 @@ def print_entry(name: str) -> None:
             _print_row(name, {"Losses": "loss"}.get(title, title.lower().rstrip("s")), table[name])
             return
     known = [*SUMMARIES, *(entry for table in others.values() for entry in table)]
-    raise ChainruleError(f"expected an entry of the catalogue, found '{name}'{nearest(name, known)}; "
-                         "chainrule layers lists them")
+    raise ChainruleError(f"expected an entry of the catalogue, found '{name}'{nearest(name, known)}"
+                         f"{listed(known, len(known))}")
 
 
 def _others() -> dict[str, Mapping[str, Any]]:

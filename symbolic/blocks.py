@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import sympy as sp
 from sympy import Expr
 
-from symbolic.errors import SpecError, nearest
+from symbolic.errors import SpecError, listed, nearest
 from symbolic.layers.base import Block, State, final_name, final_text, initial_name, initial_text
 from symbolic.ledger import Ledger, Start, show_shape
 from symbolic.parser import Scope
@@ -118,7 +118,8 @@ class BlockAdder:
         output = self.block.output
         if output not in known:
             raise self.ledger.fail(
-                f"expected the name of a tensor that the equations define, found '{output}'{nearest(output, known)}",
+                f"expected the name of a tensor that the equations define, found '{output}'"
+                f"{nearest(output, known)}{listed(known)}",
                 self._at("output"),
             )
 

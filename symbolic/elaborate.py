@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import sympy as sp
 
 from symbolic.blocks import BlockAdder
-from symbolic.errors import nearest
+from symbolic.errors import EquationError, SpecError, listed, nearest
 from symbolic.initialisers import Init, parse_init
 from symbolic.layers.base import scalar
 from symbolic.ledger import Ledger, Start, show_shape
@@ -32,7 +32,29 @@ class Elaborated:
 
 def elaborate(spec: Spec) -> Elaborated:
     """The program of a spec. Raises SpecError at the place of the first fault."""
-    return _Elaborator(spec).run()
+    made = _Elaborator(spec)
+    try:
+        return made.run()
+    except SpecError as error:
+        raise _with_sizes(error, made.ledger) from None
+
+
+def _with_sizes(error: SpecError, ledger: Ledger) -> SpecError:
+    """The error; of each size in it that an option brought up, it says that nobody declared it."""
+    message = error.bare_message if isinstance(error, EquationError) else error.message
+    notes = ""
+    counted = re.search(r"\baxes\b", message)  # too many axes or too few, whatever their extents
+    for name, place in ledger.assumed.items() if not counted else ():
+        if re.search(rf"(?<![\w.]){name}(?![\w.])", message):
+            at = ledger.document.where(place) or spell(place)
+            notes += f"; '{name}' (at {at}) was taken as a free size, because no size has that name"
+    if not notes:
+        return error
+    if isinstance(error, EquationError):
+        return EquationError(
+            message + notes, where=error.where, path=error.path, line=error.line, offset=error.offset
+        )
+    return SpecError(message + notes, where=error.where, path=error.path)
 
 
 class _Elaborator:
@@ -91,10 +113,14 @@ class _Elaborator:
             hint = (
                 "; it comes later: layers follow one another"
                 if later
-                else nearest(name, [*self.ledger.tensors, *self.layers])
+                else nearest(name, [*self.ledger.tensors, *self.layers]) + listed(self.known(what))
             )
             raise self.ledger.fail(f"expected the name of {what}, found '{name}'{hint}", place)
         return found
+
+    def known(self, what: str) -> Iterable[str]:
+        """The names that could stand for ``what``: inputs where it says so, and the layers so far."""
+        return (*(i.name for i in self.spec.inputs if "input" in what), *self.layers)
 
     def sources(self, entry: LayerEntry, previous: LayerEntry | None) -> tuple[Tensor, ...]:
         """What goes into a layer: what ``from:`` names, else the layer before, else the first input that is no target.
@@ -196,6 +222,7 @@ class _Elaborator:
         target = inputs.get(str(entry.target))
         if target is None:
             hint = ", which is a layer" if entry.target in self.layers else nearest(str(entry.target), inputs)
+            hint += listed(inputs)
             raise ledger.fail(f"expected the name of an input, found '{entry.target}'{hint}", (*entry.place, "target"))
         with ledger.placed(entry.place):
             block = tables.losses()[entry.kind].build(
@@ -238,7 +265,9 @@ class _Elaborator:
             if name in starts:
                 starts[name] = Start(text, place)
             elif name != "default":
-                raise ledger.fail(f"expected the name of a parameter, found '{name}'{nearest(name, starts)}", place)
+                raise ledger.fail(
+                    f"expected the name of a parameter, found '{name}'{nearest(name, starts)}{listed(starts)}", place
+                )
             else:
                 starts.update(
                     {

@@ -40,6 +40,8 @@ class Ledger:
     equations: list[Equation] = field(default_factory=list)
     starts: dict[str, Start] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
+    assumed: dict[str, Place] = field(default_factory=dict)
+    """Free sizes that an option brought up (``units: H``), and where: a slip of the pen, perhaps."""
     number: int = 1
 
     def fail(self, message: str, place: Place, key: bool = False) -> SpecError:
@@ -89,6 +91,8 @@ class Ledger:
                     place,
                 )
             self.sizes[name] = size(name)
+            if option:
+                self.assumed[name] = place
         where = self.document.where_text(place)
         try:
             found: Expr = parse_extent(value, self.sizes, where)

@@ -231,6 +231,12 @@ def _categorical(logits: bool) -> Callable[[Any, Tensor, Tensor, Context], Block
                 writer.guards.append(f"({target} != {y.ignore})*")
             lines.append(f"{element} = {f'{log_s} - ' if logits else '-'}{kept}{writer.entry(target)}")
         else:
+            if y.shape in (writer.shape, (*writer.shape, 1)):
+                shape = ", ".join(map(str, writer.shape))
+                raise context.error(
+                    f"expected labels (integers), or one number for each class, found the real input '{y.name}' of "
+                    f"shape [{_show(y)}] for the prediction '{x.name}'; for labels write {y.name}: {{shape: [{shape}], "
+                    f"kind: index, below: {x.shape[-1]}}}", "target")
             writer.fit((*writer.shape, x.shape[-1]))
             given = at("y", *names, "k")
             if logits:

@@ -132,17 +132,23 @@ def test_the_specs_that_are_spoilt_here_are_good() -> None:
         ("below: 3", "below: 9**9**9**9", f"5:39: inputs.y.below: {EXTENT}, found a power in '9**9**9**9'; write..."),
         ("[N, 4]", "[N, 9**9**9**9]", f"4:10: inputs.x[1]: {EXTENT}, found a power in '9**9**9**9'; write..."),
         # names of other things
-        ("target: y", "target: z", "9:45: loss.target: expected the name of an input, found 'z'"),
-        ("target: y", "target: out", "9:45: loss.target: expected the name of an input, found 'out', which is a layer"),
+        ("target: y", "target: z", "9:45: loss.target: expected the name of an input, found 'z'; known: x, y"),
+        ("target: y", "target: out",
+         "9:45: loss.target: expected the name of an input, found 'out', which is a layer; known: x, y"),
         ("units: 3}", "units: 3, from: hidd}",
-         "8:46: layers[1].from: expected the name of an input or of an earlier layer, found 'hidd'; did you mean 'hid'?"),
+         "8:46: layers[1].from: expected the name of an input or of an earlier layer, found 'hidd'; did you mean 'hid'?; "
+         "known: x, y, hid"),
+        ("units: 3}", "units: 3, from: q}",
+         "8:46: layers[1].from: expected the name of an input or of an earlier layer, found 'q'; known: x, y, hid"),
+        ("target: y", "target: y, prediction: q",
+         "9:60: loss.prediction: expected the name of a layer, found 'q'; known: hid, out"),
         ("units: H,", "units: H, from: out,",
          "7:46: layers[0].from: expected...found 'out'; it comes later: layers follow one another"),
         ("units: 3}", "units: 3, from: [hid, x]}",
          "8:46: layers[1].from: expected 1 inputs for a layer of type dense, found 2; say from: ..."),
         ("units: H", "units: h", "7:37: layers[0].units: expected a known size, found 'h'; did you mean 'H'?..."),
         ("loss:", "outputs: [hid, nope]\nloss:",
-         "9:16: outputs[1]: expected the name of a layer or a tensor, found 'nope'"),
+         "9:16: outputs[1]: expected the name of a layer or a tensor, found 'nope'; known: hid, out"),
         ("name: hid", "name: out", "8:12: layers[1].name: expected each input and layer to have a name of its own, found 'out' "
          "again (first at line 7); rename one"),
         ("name: hid", "name: x", "7:12: layers[0].name: expected each input and layer to have a name of its own, found 'x'..."),
@@ -169,6 +175,15 @@ def test_the_specs_that_are_spoilt_here_are_good() -> None:
         ("softmax_cross_entropy", "mse",
          "9:27: loss.target: expected a target of shape [N, 3]...found 'y' of shape [N]; out.y has shape [N, 3] (at m.yaml:8:5), "
          "y has shape [N] (at m.yaml:5:6)"),
+        ("{shape: [N], kind: index, below: 3}", "[N]",
+         "9:45: loss.target: expected labels (integers), or one number for each class, found the real input 'y' of shape [N] "
+         "for the prediction 'out.y'; for labels write y: {shape: [N], kind: index, below: 3}; y has shape [N] (at m.yaml:5:6), "
+         "out.y has shape [N, 3] (at m.yaml:8:5)"),
+        ("y: {shape: [N], kind: index, below: 3}\n", "y: [N, 1]\n",
+         "9:45: loss.target: expected labels (integers),...for labels write y: {shape: [N], kind: index, below: 3}; y has..."),
+        # a size that an option brings up is free
+        ("units: 3", "units: four, activation: relu}\n  - {name: more, type: reshape, shape: [7]",
+         "9:40: layers[2].shape: expected as many entries as 'out.y' [N, four] has, found [7]; 'four' (at m.yaml:8:37) was taken as a free size, because no size has that name"),
         ("below: 3", "below: 4", "9:45: loss.target: expected labels below 3, the last axis of 'out.y' [N, 3], found 'y' below 4;"
          "...(at m.yaml:8:5), y has shape [N] (at m.yaml:5:6)"),
     ],
@@ -190,12 +205,26 @@ def test_a_model_of_layers(tmp_path: Path, before: str, after: str, expected: st
         ("b[i]\n", "b[i]  # \u202e\n", "9:16: layers[0].equations: expected printable text, found the character U+202E in line 1"),
         ("    equations: |", "    ranges: {a-b: 3}\n    equations: |", f"9:14: layers[0].ranges['a-b']: expected the name of an index {NAME},..."),
         ("tanh(a[t,n,i])", "tanh(W[i,k]*x[t,n,k])", "11:18: layers[0].equations: index 'k' is missing on the left and stands "
-         "inside the function tanh(...): ambiguous. Write sum(...) to sum outside, or..."),
+         "inside the function tanh(...): ambiguous. Write sum(tanh(W[i,k]*x[t,n,k]), over=k) to sum outside, or "
+         "tanh(sum(W[i,k]*x[t,n,k], over=k)) to sum inside\n...^"),
+        ("tanh(a[t,n,i])", "sum(0*b[j], over=j)", "11:18: layers[0].equations: index 'j' is reduced but vanished, because the "
+         "expression '0*b[j]' is 0; leave it out\n...^"),
+        ("tanh(a[t,n,i])", "tanh(sum(b[j] - b[j], over=j))", "11:23: layers[0].equations: index 'j' is reduced but vanished, "
+         "because the expression 'b[j] - b[j]' is 0; leave it out\n...^"),
+        ("tanh(a[t,n,i])", "mean(b[j]/b[j], over=j)", "11:18: layers[0].equations: index 'j' is reduced but vanished, because the "
+         "expression 'b[j]/b[j]' does not depend on it; simplify it\n...^"),
+        ("tanh(a[t,n,i])", "sum(b[i], over=j)",
+         "11:18: layers[0].equations: index 'j' is reduced but does not occur in the expression\n...^"),
         # names
-        ("b[i]\n", "c[i]\n", "10:56: layers[0].equations: undefined tensor 'c'\n...^"),
+        ("b[i]\n", "c[i]\n", "10:56: layers[0].equations: undefined tensor 'c'; known: a, h, x, y, W, U, b\n...^"),
+        ("b[i]\n", "zz.q[i]\n", "10:56: layers[0].equations: undefined tensor 'zz.q'; known: a, h, x, y, W, U, b\n...^"),
+        ("W: [H, D]", "W: [H, four]", "10:25: layers[0].equations: index 'k' is used at two extents: four in cell.W[i, k] and D "
+         "in...; 'four' (at m.yaml:7:25) was taken as a free size, because no size has that name\n...^"),
         ("tanh(", "tahn(", "11:18: layers[0].equations: unknown function 'tahn'; did you mean 'tan'?...^"),
-        ("tanh(", "floor(", "11:18: layers[0].equations: 'floor' is not differentiable and has no place in an equation\n...^"),
-        ("output: h", "output: g", "12:13: layers[0].output: expected the name of a tensor that the equations define, found 'g'"),
+        ("tanh(", "floor(", "11:18: layers[0].equations: 'floor' is not differentiable and has no place in an equation; "
+         "compute it outside the model and give it as an input\n...^"),
+        ("output: h", "output: g", "12:13: layers[0].output: expected the name of a tensor that the equations define, found 'g';"
+         " known: h, a"),
         ("b: [H]}", "b: [H], x: [H]}", "7:51: layers[0].parameters.x: expected a name of its own, found 'x', which means an "
          "input of the model here; rename one"),
         ("b: [H]}", "b: [H], h: [H]}", "8:17: layers[0].states.h: expected each name once, found 'h' as parameter and as state"),
@@ -229,8 +258,18 @@ def test_a_model_of_layers(tmp_path: Path, before: str, after: str, expected: st
          "8:41: layers[0].states.h.lag: expected a number of at least 1, found 0"),
         # the language
         ("x[t,n,k] +", "x[t,n,k] + 9**9**9**9 +", "10:39: layers[0].equations: expected an exponent of at most 64...^"),
-        ("tanh(a[t,n,i])", "__import__('os').system('id')", "11:18: layers[0].equations: expected a call of a known function..."),
-        ("tanh(a[t,n,i])", "a.__class__[t]", "11:18: layers[0].equations:..."),
+        ("tanh(a[t,n,i])", "__import__('os').system('id')", "11:18: layers[0].equations: expected a call of a known function by "
+         "its name, found '__import__('os').system('id')'\n...^"),
+        ("tanh(a[t,n,i])", "__import__('os')", "11:18: layers[0].equations: unknown function '__import__'; known: abs,...^"),
+        ("tanh(a[t,n,i])", "x[t,n,i].sum()", "11:18: layers[0].equations: expected a call of a known function by its name, found "
+         "'x[t,n,i].sum()'\n...^"),
+        ("tanh(a[t,n,i])", "x.T", "11:18: layers[0].equations: expected a tensor with its indices, found the attribute 'T' of 'x'; "
+         "equations know no attributes: write the indices in the other order for a transpose, x[j,i]\n...^"),
+        ("tanh(a[t,n,i])", "a.__class__[t]", "11:18: layers[0].equations: expected a tensor with its indices, found the attribute "
+         "'__class__' of 'a'; equations know no attributes: write indices\n...^"),
+        ("tanh(a[t,n,i])", "x[0][t,n,i]", "11:18: layers[0].equations: expected a name, found 'x[0]'\n...^"),
+        ("tanh(a[t,n,i])", "a[t,n,i] % 2", "11:18: layers[0].equations: 'a[t,n,i] % 2' is not part of the equation language;...^"),
+        ("tanh(a[t,n,i])", "sum(a[t,n,i], over='k')", "11:37: layers[0].equations: expected the name of an index, found 'k'\n...^"),
         ("tanh(a[t,n,i])", "(lambda: 1)()", "11:18: layers[0].equations:..."),
         ("tanh(a[t,n,i])", "open('/etc/passwd')", "11:18: layers[0].equations: unknown function 'open'..."),
         ("tanh(a[t,n,i])", "tanh(a[t,n,i]", "11:22: layers[0].equations: not an equation: '(' was never closed\n...^"),
@@ -261,6 +300,46 @@ def test_an_equation_error_shows_its_line_and_a_caret(tmp_path: Path) -> None:
     assert line.index("c[i]") == caret.index("^")
 
 
+def test_no_more_than_twelve_known_names_are_listed(tmp_path: Path) -> None:
+    more = ", ".join(f"p{k}: [H]" for k in range(20))
+    text = changed(changed(OWN, "b: [H]}", f"b: [H], {more}}}"), "b[i]\n", "zz[i]\n")
+    refuse(tmp_path, text, "...undefined tensor 'zz'; known: a, h, x, y, W, U, b, p0, p1, p2, p3, p4, ...\n...^")
+
+
+@pytest.mark.parametrize(("key", "meant"), [("units", "channels"), ("out_channels", "channels"), ("chanels", "channels"),
+                                            ("kernel_size", "kernel"), ("nonsense", "")])  # fmt: skip
+def test_an_unknown_key_suggests_what_is_meant(tmp_path: Path, key: str, meant: str) -> None:
+    text = changed(DENSE, "{name: hid, type: dense, units: H, activation: tanh}", f"{{name: hid, type: conv2d, {key}: 4}}")
+    refuse(
+        tmp_path,
+        text,
+        f"m.yaml:7:31: layers[0].{key}: expected the keys of a layer of type conv2d (name, type, from, channels, kernel, "
+        "stride, padding, dilation, groups, bias, activation, init), found "
+        f"'{key}'" + (f"; did you mean '{meant}'?" if meant else ""),
+    )
+
+
+AMBIGUOUS = (
+    ("a[t,n,i]*tanh(W[i,j]*x[t,n,j])", "sum(a[t,n,i]*tanh(W[i,j]*x[t,n,j]), over=j)", "a[t,n,i]*tanh(sum(W[i,j]*x[t,n,j], over=j))"),
+    ("tanh(W[i,j]*x[t,n,j] + b[i])", "sum(tanh(W[i,j]*x[t,n,j] + b[i]), over=j)", "tanh(sum(W[i,j]*x[t,n,j], over=j) + b[i])"),
+    ("tanh(W[i,j]*U[i,k])", "sum(tanh(W[i,j]*U[i,k]), over=(j, k))", "tanh(sum(W[i,j]*U[i,k], over=(j, k)))"),
+    ("(W[i,j]*x[t,n,j])**2", "sum((W[i,j]*x[t,n,j])**2, over=j)", "sum(W[i,j]*x[t,n,j], over=j)**2"),
+    ("a[t,n,i]/x[t,n,j]", "sum(a[t,n,i]/x[t,n,j], over=j)", "a[t,n,i]/sum(x[t,n,j], over=j)"),
+    ("b[i]*(b[i] + W[i,j])", "sum(b[i]*(b[i] + W[i,j]), over=j)", "b[i]*(b[i] + sum(W[i,j], over=j))"),
+    ("-exp(tanh(W[i,j]))", "sum(exp(tanh(W[i,j])), over=j)", "exp(sum(tanh(W[i,j]), over=j)) or exp(tanh(sum(W[i,j], over=j)))"),
+    ("(t > 0)*max2(W[i,j], b[i])", "sum((t > 0)*max2(W[i,j], b[i]), over=j)", "(t > 0)*max2(sum(W[i,j], over=j), b[i])"),
+    ("where(W[i,j] > 0, b[i], 1)/2", "sum(where(W[i,j] > 0, b[i], 1)/2, over=j)", "where(sum(W[i,j], over=j) > 0, b[i], 1)/2"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "outside", "inside"), AMBIGUOUS)
+def test_both_readings_are_written_out_and_are_equations(tmp_path: Path, body: str, outside: str, inside: str) -> None:
+    expected = f"...: ambiguous. Write {outside} to sum outside, or {inside} to sum inside\n...^"
+    refuse(tmp_path, changed(OWN, "tanh(a[t,n,i])", body), expected)
+    for reading in (outside, *inside.split(" or ")):
+        load(changed(OWN, "tanh(a[t,n,i])", reading)).program()
+
+
 def test_an_input_that_could_be_meant_is_asked_for(tmp_path: Path) -> None:
     text = changed(
         DENSE,
@@ -284,7 +363,8 @@ def test_a_free_size_that_no_array_shows_is_refused(tmp_path: Path) -> None:
         tmp_path,
         changed(text, "0*q_ + ", ""),
         "m.yaml:2:8: sizes.Q: expected a value for the size 'Q', found none, and no "
-        "input or parameter has it in its shape; write sizes: {Q: ...}",
+        "input or parameter has it in its shape; write sizes: {Q: ...}; 'Q' (at m.yaml:9:21) was taken as a free size, "
+        "because no size has that name",
     )
 
 

@@ -311,6 +311,9 @@ def test_unknown_entry(call: Any) -> None:
     status, _, err = call("layers", "lstn")
     assert status == 2
     assert "found 'lstn'; did you mean 'lstm'?" in err
+    status, _, err = call("layers", "nonsense")
+    assert status == 2
+    assert err.startswith("chainrule: expected an entry of the catalogue, found 'nonsense'; known: dense, one_hot, ")
 
 
 def test_schema_is_json(call: Any) -> None:

@@ -131,7 +131,18 @@ BAD: list[tuple[list[Any], Any, dict[str, Any], str]] = [
         {"type": "mse"},
         r"expected a target of shape \[T, N\] for the prediction '.*' of shape \[T, N\], found 'y' of shape \[N, T\]",
     ),
-    (["T", "N", "K"], ["T", "N"], {"type": "softmax_cross_entropy"}, r"expected a target of shape \[T, N, K\]"),
+    (
+        ["T", "N", "K"],
+        ["T", "N"],
+        {"type": "softmax_cross_entropy"},
+        r"^loss\.target: expected labels .* for labels write y: \{shape: \[T, N\], kind: index, below: K\}; ",
+    ),
+    (
+        ["N", "K"],
+        ["N"],
+        {"type": "nll"},
+        r"^loss\.target: expected labels .* for labels write y: \{shape: \[N\], kind: index, below: K\}; ",
+    ),
     (
         ["T", "N", 4],
         {**LABELS, "below": 5},

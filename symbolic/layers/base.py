@@ -17,7 +17,7 @@ import sympy as sp
 from pydantic import BaseModel, ConfigDict, Field
 from sympy import Expr
 
-from symbolic.errors import Location, SpecError, nearest
+from symbolic.errors import Location, SpecError, listed, nearest
 from symbolic.program import Tensor
 
 __all__ = [
@@ -155,7 +155,7 @@ class Context:
         try:
             return self.tensors[name]
         except KeyError:
-            hint = nearest(name, self.tensors)
+            hint = nearest(name, self.tensors) + listed(self.tensors)
             raise self.error(f"expected the name of an input, found '{name}'{hint}", key) from None
 
     def real(self, tensor: Tensor, least: int, most: int | None = None) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import sympy as sp
 from sympy import Expr, Indexed
 
-from symbolic.errors import Location, nearest
+from symbolic.errors import EquationError, Location, listed, nearest
 from symbolic.functions import ALIASES, COMPARISONS, FUNCTIONS, lookup, where
 from symbolic.parser.scope import Line, Scope
 from symbolic.parser.source import Source
@@ -83,7 +83,7 @@ class Expressions:
         names = []
         for item in listed:
             if not isinstance(item, ast.Name):
-                raise self.source.error(item, "expected the name of an index")
+                raise self.source.error(item, f"expected the name of an index, found {self.source.shown(item)}")
             names.append(index(item.id))
         return kind, node.args[0], tuple(names)
 
@@ -125,7 +125,7 @@ class Expressions:
                 return sp.prod([self._comparison(node, op, a, b, line) for op, a, b in self._pairs(node)])
             case ast.Call():
                 return self._call(node, line)
-        raise self.source.error(node, f"{type(node).__name__} is not part of the equation language; "
+        raise self.source.error(node, f"{self.source.shown(node)} is not part of the equation language; "
                                       "expected numbers, names, subscripts, + - * / ** and known functions")
 
     def _product(self, node: ast.AST, line: Line) -> Expr:
@@ -153,7 +153,7 @@ class Expressions:
 
     def _call(self, node: Any, line: Line) -> Expr:
         if not isinstance(node.func, ast.Name):
-            raise self.source.error(node, "expected a call of a known function by its name")
+            raise self.source.error(node, f"expected a call of a known function by its name, found {self.source.shown(node)}")
         name = node.func.id
         if self._reducer(node):
             kind, argument, over = self._reduction(node)
@@ -163,7 +163,8 @@ class Expressions:
             if name in REDUCERS:
                 raise self.source.error(node, f"expected {name}(expression, over=index); for two arguments use max2(a, b)")
             if name in NOT_DIFFERENTIABLE:
-                raise self.source.error(node, f"'{name}' is not differentiable and has no place in an equation")
+                raise self.source.error(node, f"'{name}' is not differentiable and has no place in an equation; "
+                                              "compute it outside the model and give it as an input")
             known = [*FUNCTIONS, *ALIASES, *REDUCERS]
             raise self.source.error(node.func, f"unknown function '{name}'{nearest(name, known)}; known: "
                                                f"{', '.join(sorted(known))}")
@@ -223,7 +224,7 @@ class Expressions:
         if name == "pi":
             return sp.pi
         if "." in name:
-            raise self.source.error(node, f"undefined tensor '{name}'{nearest(name, self.scope.tensors)}")
+            raise self._undefined(node, name)
         return index(name)
 
     def entry(self, name: str, subscripts: Sequence[Expr]) -> Indexed:
@@ -237,13 +238,12 @@ class Expressions:
                 return name
             case ast.Attribute(value=value, attr=attribute):
                 return f"{self._dotted(value)}.{attribute}"
-        raise self.source.error(node, "expected a name")
+        raise self.source.error(node, f"expected a name, found {self.source.shown(node)}")
 
     def _read(self, node: Any, line: Line) -> Expr:
         name = self._dotted(node.value)
-        known = [*self.locals, *self.scope.tensors]
-        if name not in known:
-            raise self.source.error(node, f"undefined tensor '{name}'{nearest(name, known)}")
+        if name not in self.locals and name not in self.scope.tensors:
+            raise self._undefined(node, name)
         rank = self.locals[name] if name in self.locals else self.scope.tensors[name].rank
         subscripts, bare = self._subscripts(node, line)
         if len(subscripts) != rank:
@@ -254,6 +254,16 @@ class Expressions:
         self.bare[id(line), entry] = bare if seen is None else tuple(a or b for a, b in zip(seen, bare, strict=True))
         self.places.setdefault(entry, node)
         return entry
+
+    def _undefined(self, node: ast.AST, name: str) -> EquationError:
+        """An unknown tensor, or an attribute (``x.T``) where tensors have none; for the caller to raise."""
+        known = [*self.locals, *self.scope.tensors]
+        owner, _, attribute = name.rpartition(".")
+        if owner in known and not any(other.startswith(f"{owner}.") for other in known):
+            hint = "write the indices in the other order for a transpose, x[j,i]" if attribute == "T" else "write indices"
+            return self.source.error(node, f"expected a tensor with its indices, found the attribute '{attribute}' of "
+                                           f"'{owner}'; equations know no attributes: {hint}")
+        return self.source.error(node, f"undefined tensor '{name}'{nearest(name, known)}{listed(known)}")
 
     def _rank_message(self, name: str, rank: int, found: int) -> str:
         shape = self.scope.tensors[name].shape if name in self.scope.tensors else None

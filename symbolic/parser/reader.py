@@ -54,7 +54,8 @@ class Reader(Unambiguous):
                     )
                 self.taken.add(name)
             case _:
-                raise self.source.error(statement, "expected an equation 'name[indices] = expression'")
+                raise self.source.error(statement, f"expected an equation 'name[indices] = expression', found "
+                                                   f"{self.source.shown(statement)}")
 
     def _statement(self, statement: Any) -> None:
         target = statement.targets[0] if isinstance(statement, ast.Assign) else statement.target
@@ -110,9 +111,17 @@ class Reader(Unambiguous):
             scale = scale / extent
         unused = [i for i in over if i not in index_symbols(body) and not any(i in index_symbols(g) for g in more)]
         if unused:
-            raise self.source.error(node, f"index '{unused[0]}' is reduced but does not occur in the expression")
+            raise self._vanished(node, unused[0], argument, body)
         reduction = Reduction.MAX if kind == "max" else Reduction.SUM
         return Term(node, scale * body, guards + more, reduction, over)
+
+    def _vanished(self, node: ast.AST, symbol: IndexName, argument: ast.AST, body: Expr) -> EquationError:
+        """A reduction over an index that the expression does not have, or has no more; for the caller to raise."""
+        if not any(isinstance(leaf, ast.Name) and leaf.id == str(symbol) for leaf in ast.walk(argument)):
+            return self.source.error(node, f"index '{symbol}' is reduced but does not occur in the expression")
+        why = "is 0; leave it out" if body == 0 else "does not depend on it; simplify it"
+        return self.source.error(node, f"index '{symbol}' is reduced but vanished, because the expression "
+                                       f"{self.source.shown(argument)} {why}")
 
     def _guarded(self, node: ast.AST, line: Line, sign: int = 1) -> tuple[Expr, list[Any]]:
         """A product with the guards among its factors set apart."""
@@ -148,7 +157,7 @@ class Reader(Unambiguous):
                 found.update(dict.fromkeys(sorted(index_symbols(part), key=str)))
         for symbol in over:
             if symbol not in found:
-                raise self.source.error(node, f"index '{symbol}' is reduced but does not occur in the expression")
+                raise self._vanished(node, symbol, argument, sp.Add(*(term.body for term in stage.terms)))
         order = [s for part in line.subscripts for s in sorted(index_symbols(part), key=str)]
         free = sorted((s for s in found if s not in over), key=lambda s: (order.index(s) if s in order else 99, str(s)))
         stage.subscripts = tuple(free)

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import ast
+import re
 import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
 from symbolic.errors import EquationError, Location
 
-__all__ = ["Source"]
+__all__ = ["Source", "compact"]
 
 MAX_TEXT = 100_000
 MAX_DEPTH = 80
+
+
+def compact(node: ast.AST) -> str:
+    """An expression as equations are written: ``sum(W[i,j]*x[j], over=j)``."""
+    depth, text = 0, ""
+    for piece in re.split(r"('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|, | \*\*? | / |[\[\]()])", ast.unparse(node)):
+        depth += (piece == "[") - (piece == "]")
+        text += "," if piece == ", " and depth else piece.strip() if piece in (" * ", " ** ", " / ") else piece
+    return text
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,17 @@ class Source:
         line = self.line(number)
         offset = len(line.encode()[:offset].decode(errors="ignore"))
         return replace(self.where, line=self.where.line + number - 1, column=self.where.column + offset), line, offset
+
+    @staticmethod
+    def shown(node: ast.AST, most: int = 60) -> str:
+        """A piece of the text as a message quotes it: ``'x[t,n].sum()'``."""
+        try:
+            text = " ".join(compact(node).split())
+        except RecursionError:
+            return "an expression nested too deep"
+        if text[:1] in ("'", '"'):
+            return text if len(text) <= most else f"{text[: most - 3]}..."
+        return f"'{text if len(text) <= most else f'{text[: most - 3]}...'}'"
 
     def error(self, node: ast.AST, message: str) -> EquationError:
         place, line, offset = self.place(node)

@@ -32,6 +32,20 @@ _EXPECTED = {
 }
 
 
+_OTHER_WORDS = {
+    "channels": ("units", "out_channels", "features"),
+    "units": ("channels", "features", "out_features", "neurons", "hidden", "hidden_size", "size"),
+    "rate": ("lr", "learning_rate", "step_size"),
+}
+"""Key -> what the same thing is called in another layer or elsewhere."""
+
+
+def _meant(key: str, known: Sequence[str]) -> str:
+    """``"; did you mean 'channels'?"``: a key with the same meaning, else one with nearly the same letters."""
+    same = next((name for name in known if key in _OTHER_WORDS.get(name, ())), None)
+    return f"; did you mean '{same}'?" if same else nearest(key, known)
+
+
 def keys_of(options: type[BaseModel]) -> list[str]:
     """The keys that a class of options knows, in its order."""
     return [field.alias or name for name, field in options.model_fields.items()]
@@ -43,7 +57,7 @@ def check_keys(document: Document, place: Place, known: Iterable[str], what: str
     for key in document.get(place):
         if key not in known:
             raise document.error(
-                f"expected the keys of {what} ({', '.join(known)}), found {show(key)}{nearest(key, known)}",
+                f"expected the keys of {what} ({', '.join(known)}), found {show(key)}{_meant(key, known)}",
                 (*place, key),
                 key=True,
             )
@@ -74,7 +88,7 @@ def _worded(
         listed = f" ({', '.join(known)})" if known else ""
         return document.error(
             f"expected the keys of {what if inner == place else inner[-1]}{listed}, found {show(key)}"
-            f"{nearest(key, known)}",
+            f"{_meant(key, known)}",
             (*inner, key),
             key=True,
         )
