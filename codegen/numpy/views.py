@@ -137,14 +137,8 @@ class Viewer:
         if form is None:
             return True
         if any(isinstance(s, Indexed) for s in form.symbols):
-            return bool(self._index_labels(subscript)) or not self._proved_index(subscript)
+            return True
         return any(not c.is_Integer for s, c in form.coefficients if s in self.vector)
-
-    def _index_labels(self, subscript: Expr) -> bool:
-        return any(self._labels(part) for r in index_reads((subscript,)) for part in r.indices)
-
-    def _proved_index(self, subscript: Expr) -> bool:
-        return False
 
     def _plain(self, storage: Storage, axis: int, subscript: Expr) -> tuple[str, bool]:
         """One subscript as a slice or a number, and whether the axis that it leaves must be turned round after that."""
