@@ -145,7 +145,7 @@ def value_and_grad(params, batch, aux=False):
             # (34) d_gru.m[t,n,k+H] += d_gru.a[t,n,k+H]
             d_gru_m_t_part2[...] = d_gru_a_t_part2
             # (35, 29) d_gru.a[t,n,k] += d_gru.a[t,n,k+2*H]*d_gru.a_slope[t,n,k]
-            np.multiply(d_gru_a_t_part1, d_gru_a_slope_t, d_gru_a_t_part3)
+            np.multiply(d_gru_a_slope_t, d_gru_a_t_part1, d_gru_a_t_part3)
             # (36) d_gru.m[t,n,k] += d_gru.a[t,n,k]
             d_gru_m_t_part3[...] = d_gru_a_t_part3
         # (31) d_gru.bn[k] = sum_t,n d_gru.v[t,n,k]

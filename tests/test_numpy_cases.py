@@ -122,6 +122,29 @@ CASES = [
         {"w": RNG.standard_normal(3)},
         id="functions of sizes and numbers",
     ),
+    pytest.param(
+        f"h[t,n,i] = t[t,n,i] + w[t]*U[i,j]*h[t-1,n,j]\n{SQUARES}",
+        {"inputs": {"t": ["T", "N", "H"], "w": ["T"]}, "parameters": {"U": ["H", "H"]}},
+        SIZES,
+        {"t": X, "U": U, "w": X[:, 0, 0]},
+        id="an input with the name of the loop's index",
+    ),
+    pytest.param(
+        "h[max,np,range] = (max < T-1)*x[max,np,range] + U[range,zip]*h[max-1,np,zip]*(max+1)\n"
+        "loss = sum(h[max,np,range]**2, over=(max,np,range))",
+        RECURRENT,
+        SIZES,
+        {"x": X, "U": U},
+        id="indices with the names of functions",
+    ),
+    pytest.param(
+        "h[s,t,i] = tanh(a[s,t,i])\na[s,t,i] = x[s,t,i] + U[i,j]*h[s-1,t,j] - U[j,i]*h[s,t-1,j]\n"
+        "loss = sum(h[s,t,i]**2, over=(s,t,i))",
+        {"inputs": {"x": ["S", "T", "H"]}, "parameters": {"U": ["H", "H"]}},
+        {"S": 3, "T": 2, "H": 2},
+        {"x": X, "U": U},
+        id="a loop in a loop",
+    ),
 ]
 
 

@@ -53,9 +53,6 @@ class Plan:
     def fresh(self, wanted: str) -> str:
         return self.names.fresh(wanted)
 
-    def code_of_index(self, symbol: IndexName) -> str:
-        return self.codes[str(symbol)]
-
 
 @dataclass(frozen=True)
 class _Write:

@@ -13,7 +13,7 @@ from itertools import pairwise
 import sympy as sp
 from sympy import Expr, Indexed
 
-from codegen.numpy.printer import integer_text
+from codegen.numpy.printer import Call, integer_text
 from codegen.numpy.views import Operand, aligned, transposed
 from symbolic.program import IndexName, tensor_of
 
@@ -134,7 +134,8 @@ class Contractor:
             # Inside a loop calls count: ndarray.dot costs a third of matmul's, and a transposed operand twice a plain one.
             left, right = (self.prelude(side) if operand.fixed and not side.isidentifier() else side
                            for side, operand in ((left, a), (right, b)))
-            return Operand(f"{left}.dot({right})", (*rows, *columns), True, True, into=f"{left}.dot({right}, out=")
+            call = Call(f"{left}.dot", (right,))
+            return Operand(str(call), (*rows, *columns), True, True, call=call)
         if len(rows) > 1 or len(columns) > 1:
             shape = ", ".join(integer_text(self.extent(label)) for label in (*rows, *columns))
             return Operand(f"({text}).reshape({shape})", (*rows, *columns), True, True)
@@ -142,7 +143,7 @@ class Contractor:
             # The activations' transpose is free and weights @ columns is the order that the BLAS does best.
             left, right = self._flat(b, columns, inner), self._flat(a, inner, rows)
             return Operand(f"({left} @ {right}).T", (*rows, *columns), True, True)
-        return Operand(text, (*rows, *columns), False, True, into=f"np.matmul({left}, {right}, out=")
+        return Operand(text, (*rows, *columns), False, True, call=Call("np.matmul", (left, right)))
 
     @staticmethod
     def _interleaved(first: Sequence[IndexName], rows: Labels, columns: Labels) -> Labels:

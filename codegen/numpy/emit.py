@@ -17,7 +17,7 @@ from codegen.lower import given, lower, plan_storage
 from codegen.numpy.buffers import plan_buffers
 from codegen.numpy.door import check_text, free_sizes
 from codegen.numpy.helpers import needed
-from codegen.numpy.names import Identifiers
+from codegen.numpy.names import Identifiers, speakable
 from codegen.numpy.printer import integer_text
 from codegen.numpy.selfcheck import selfcheck_text
 from codegen.numpy.statements import Writer
@@ -127,11 +127,9 @@ def _row(tensor: Tensor, key: str | None = None) -> _Row:
 
 def function(unit: Unit, prepared: Prepared) -> _Function:
     """One function: door, body, result."""
-    nodes, program = _scheduled(demand(unit.program))
+    nodes, program = _scheduled(demand(speakable(unit.program)))
     nodes = fuse(lower(nodes, program))
-    names, codes = Identifiers.of(program)
-    for symbol in _index_names(nodes):
-        codes.setdefault(symbol, names.fresh(symbol) if symbol not in names.taken else names.fresh(f"{symbol}_"))
+    names, codes = Identifiers.of(program, _index_names(nodes))
     storages = plan_storage(nodes, program, codes)
     for name, storage in storages.items():
         if storage.padded and given(storage.tensor):

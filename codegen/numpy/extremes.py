@@ -76,13 +76,13 @@ class Extremes(Storing):
         """The window's read with its offsets as numbers or as the variables of Python loops."""
         vector = {i.symbol: i for i in equation.free}
         scalars = {i.symbol: i for i in equation.reduced}
-        viewer = Viewer(self.program, self.storages, vector, {**self.loops, **scalars}, self.written)
+        viewer = Viewer(self.program, self.storages, vector, {**self.loops, **scalars}, self.written, self.steps)
         return viewer, equation.body.xreplace(dict(values))
 
     def _offset_loops(self, offsets: Sequence[Index]) -> None:
         for index in offsets:
             lower = "" if index.lower == 0 else f"{integer_text(index.lower)}, "
-            self.emit(f"for {self.plan.code_of_index(index.symbol)} in range({lower}{integer_text(index.upper)}):")
+            self.emit(f"for {index.symbol} in range({lower}{integer_text(index.upper)}):")
             self.depth += 1
 
     def _scatter_maximum(self, equation: Equation) -> bool:
@@ -111,7 +111,7 @@ class Extremes(Storing):
         depth = self.depth
         self._offset_loops(maximum.reduced)
         scalars = {i.symbol: i for i in maximum.reduced}
-        inner = Viewer(self.program, self.storages, viewer.vector, {**self.loops, **scalars}, self.written)
+        inner = Viewer(self.program, self.storages, viewer.vector, {**self.loops, **scalars}, self.written, self.steps)
         read = aligned(inner.view(maximum.body.xreplace(moved)), order).text
         top = aligned(viewer.view(maximum.target.xreplace(moved)), order).text
         target = inner.view(equation.target.xreplace({r: s for s, r in components.items()}))

@@ -1,4 +1,7 @@
-"""Identifiers of the emitted module: a tensor ``rnn.W`` becomes ``rnn_W``; sizes and indices keep their names where free."""
+"""Identifiers of the emitted module: a tensor ``rnn.W`` becomes ``rnn_W``; sizes and indices keep their names.
+
+Tensors, indices and sizes are separate namespaces in a Program and one in Python: a tensor with the name of an index gets
+another identifier, an index with the name of something that the text calls gets another name."""
 
 from __future__ import annotations
 
@@ -6,12 +9,14 @@ import keyword
 import re
 from collections.abc import Iterable
 
-from symbolic.program import Program
+from codegen.numpy.helpers import HELPERS
+from symbolic.program import Names, Program
 
-__all__ = ["RESERVED", "Identifiers"]
+__all__ = ["RESERVED", "Identifiers", "speakable"]
 
 RESERVED = frozenset({
-    *keyword.kwlist, *keyword.softkwlist, "np", "params", "batch", "aux", "grads", "direction", "DTYPE",
+    *keyword.kwlist, *keyword.softkwlist, *HELPERS, "_check", "_check_like",
+    "np", "params", "batch", "aux", "grads", "direction", "DTYPE",
     "PARAMETERS", "INPUTS", "OUTPUTS", "range", "float", "min", "max",
 })
 """What the bodies of emitted functions say besides the model's own names."""
@@ -36,8 +41,18 @@ class Identifiers:
         return name
 
     @classmethod
-    def of(cls, program: Program) -> tuple[Identifiers, dict[str, str]]:
-        """The supply and the identifier of every size, tensor and index of a program (sizes keep their own names)."""
-        supply = cls(program.sizes)
+    def of(cls, program: Program, indices: Iterable[str]) -> tuple[Identifiers, dict[str, str]]:
+        """The supply and the identifier of every tensor of a program whose text holds these indices."""
+        supply = cls((*program.sizes, *indices))
         codes = {tensor.name: supply.fresh(tensor.name) for tensor in program.tensors}
         return supply, codes
+
+
+def speakable(program: Program) -> Program:
+    """The program with other names for indices that Python or the emitted text has taken."""
+    names = Names.of(program)
+    equations = []
+    for equation in program.equations:
+        clashing = {i.symbol: names.index(f"{i.name}_") for i in equation.indices if i.name in RESERVED}
+        equations.append(equation.renamed(clashing) if clashing else equation)
+    return program.with_equations(equations)

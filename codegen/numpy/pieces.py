@@ -26,6 +26,8 @@ def negated(body: Expr) -> Expr | None:
 
 def place(target: Operand, adding: bool = False) -> str:
     """The target as the left side of an assignment: a name is filled, not bound anew."""
+    if target.filled and not adding:
+        return target.filled
     return target.text if target.text.endswith("]") or adding and target.text.isidentifier() else f"{target.text}[...]"
 
 

@@ -70,7 +70,7 @@ class Scatters(Extremes):
         for symbol in offsets:
             index = viewer.vector[symbol]
             lower = "" if index.lower == 0 else f"{integer_text(index.lower)}, "
-            self.emit(f"for {self.plan.code_of_index(symbol)} in range({lower}{integer_text(index.upper)}):")
+            self.emit(f"for {symbol} in range({lower}{integer_text(index.upper)}):")
             self.depth += 1
         rest = {s: i for s, i in viewer.vector.items() if s not in offsets}
         moving = {**self.loops, **{s: viewer.vector[s] for s in offsets}}

@@ -16,7 +16,7 @@ from codegen.lower import Storage, given
 from codegen.numpy.buffers import may_be_empty, narrows, slack_of
 from codegen.numpy.printer import integer_text
 from codegen.numpy.scatters import Scatters
-from codegen.numpy.steps import iterate, loop_range
+from codegen.numpy.steps import Steps, loop_range
 from codegen.numpy.values import INDENT
 from codegen.schedule import Loop, Node, Statement, equations_of
 from codegen.text import equation_text
@@ -51,8 +51,9 @@ class Writer(Scatters):
         if isinstance(node, Statement):
             self._statement(node)
             return
-        code = self.plan.codes[str(node.symbol)]
+        code = str(node.symbol)
         outer, self.lines = self.lines, []
+        around, self.steps = self.steps, Steps(node, code, self.loops, self.program, self.plan.fresh)
         if not self.loops:
             self.written, self.fixed = frozenset(s.equation.name for s in equations_of([node])), {}
         self.depth += 1
@@ -61,12 +62,12 @@ class Writer(Scatters):
             self._node(child)
         del self.loops[node.symbol]
         self.depth -= 1
+        indent = INDENT * self.depth
         if any(isinstance(child, Loop) for child in node.body):
-            body = [f"{INDENT * self.depth}for {code} in {loop_range(node)}:", *self.lines]
+            body = [f"{indent}for {code} in {loop_range(node)}:", *self.steps.plain(self.lines)]
         else:
-            by_code = {storage.code: storage for storage in self.storages.values()}
-            body = iterate(self.lines, node, code, INDENT * self.depth, by_code, self.program, self.plan.fresh)
-        self.lines = outer
+            body = self.steps.written(self.lines, indent)
+        self.lines, self.steps = outer, around
         if not self.loops:
             for text, name in self.fixed.items():
                 self.emit(f"{name} = np.ascontiguousarray({text})")
@@ -146,9 +147,9 @@ class Writer(Scatters):
         loop = self.loops[symbol]
         tests = []
         if sp.expand(lower - loop.lower) != 0:
-            tests.append(f"{self.plan.codes[str(symbol)]} >= {integer_text(lower)}")
+            tests.append(f"{symbol} >= {integer_text(lower)}")
         if sp.expand(upper - loop.upper) != 0:
-            tests.append(f"{self.plan.codes[str(symbol)]} < {integer_text(upper)}")
+            tests.append(f"{symbol} < {integer_text(upper)}")
         return " and ".join(tests) or "True"
 
     def _narrowed(self, equation: Equation) -> tuple[Equation, list[Expr]]:

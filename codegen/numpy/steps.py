@@ -1,95 +1,128 @@
 """Loops over views instead of subscripts: ``for h_tm1, a_t, h_t in zip(h[:T], a, h[1:])``.
 
 A step of a recurrence on a small net costs as much in subscripts as in arithmetic; iterating over an array yields the same
-views at a third of the price, and the names say what a step reads and writes. Rewrites the text of one innermost loop:
-every access ``X[t + c, ...]`` that is in bounds at all steps becomes a name of the loop's header. What is left that needs
-``t`` itself (a mask, an entry of a vector) keeps it.
+views at a third of the price, and the names say what a step reads and writes. While a loop's body is written each access
+``X[t + c, ...]`` stands in the text as a mark; when the body is complete each mark becomes a name of the loop's header, or
+the plain subscript where a step may leave the array. What is left that needs ``t`` itself (a mask, an entry of a vector)
+keeps it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import sympy as sp
+from sympy import Expr
 
 from codegen.lower import Storage
 from codegen.numpy.printer import integer_text
 from codegen.schedule import Loop
 from symbolic.analysis import is_equal, is_nonnegative
-from symbolic.program import Program
+from symbolic.program import IndexName, Program
 
-__all__ = ["iterate", "loop_range"]
+__all__ = ["Access", "Steps", "loop_range"]
 
 WIDTH = 116
-_POSITIONAL = re.compile(r"^(\s*(?:np\.(?!maximum|minimum|clip)\w+|_sigmoid|\w+\.dot)\(.*), out=([\w\[\]., :+-]+)\)$")
-"""Calls that take the result's place as a last argument (for maximum and minimum NumPy wants the keyword)."""
+OPEN, READ, STORE = "\u02c0", "\u02c0", "\u02c1"
+"""Marks are identifiers, so that text with them is bracketed as it will be with a name; no model has names of such letters."""
+_MARK = re.compile(f"{OPEN}\\w+?{OPEN}(\\d+)([{READ}{STORE}])")
 
 
-def iterate(
-    body: Sequence[str], loop: Loop, code: str, indent: str, storages: Mapping[str, Storage], program: Program,
-    fresh: Callable[[str], str],
-) -> list[str]:
-    """The lines of a loop: its header, and its body over named views. ``storages`` by identifier."""
-    access = re.compile(rf"(?<![\w.\"])(\w+)\[{code}(?: ([+-]) (\d+))?((?:, [^\[\]]*)?)\]")
-    found: dict[tuple[str, int, str], str] = {}
-    for line in body:
-        if line.lstrip().startswith("#"):
-            continue
-        for match in access.finditer(line):
-            key = (match[1], int(f"{match[2] or '+'}{match[3] or 0}"), match[4])
-            storage = storages.get(match[1])
-            if key not in found and storage is not None and _iterable(storage, key, loop, program):
-                found[key] = fresh(_name(storage, key, code, found))
+@dataclass(frozen=True)
+class Access:
+    """``X[t + lag, ...]``: the entries of one step of a loop over t. ``offset``: where they lie, from t on, in X's array;
+    ``rest``: the text of the other subscripts, which are the same in every step and leave at least one axis."""
 
-    def named(match: re.Match[str]) -> str:
-        key = (match[1], int(f"{match[2] or '+'}{match[3] or 0}"), match[4])
-        return found.get(key, match[0])
+    storage: Storage
+    lag: int
+    offset: Expr
+    rest: tuple[str, ...]
 
-    lines = []
-    for line in body:
-        if line.lstrip().startswith("#"):
-            lines.append(line)
-            continue
-        replaced = access.sub(named, line)
-        stored = re.match(r"(\s*)(\w+) = ", replaced)
-        if stored and stored[2] in found.values():  # fill the view, do not bind its name anew
-            replaced = f"{stored[1]}{stored[2]}[...] = {replaced[stored.end():]}"
-        # Inside a loop calls count, and a keyword costs a tenth of one: the result's place is the last argument.
-        lines.append(_POSITIONAL.sub(r"\1, \2)", replaced))
-    uses = re.compile(rf"(?<![\w.]){code}(?!\w)")
-    needed = any(uses.search(line) for line in lines if not line.lstrip().startswith("#"))
-    names = [code] if needed or not found else []
-    sources = [loop_range(loop)] if needed or not found else []
-    for key, name in found.items():
-        names.append(name)
-        sources.append(_steps(storages[key[0]], key, loop, program))
-    return [*_header(names, sources, indent), *lines]
+    @property
+    def tail(self) -> str:
+        return "".join(f", {part}" for part in self.rest)
 
 
-def _iterable(storage: Storage, key: tuple[str, int, str], loop: Loop, program: Program) -> bool:
-    """Whether the access is a view (not a number) whose other subscripts stay the same, in bounds at every step."""
-    _, offset, rest = key
-    if any(word not in program.sizes for word in re.findall(r"[A-Za-z_]\w*", rest)):
-        return False  # it moves with this loop (h[t, :t]) or with one inside it
-    parts = [part.strip() for part in rest.split(",")[1:]] if rest else []
-    axes = len(storage.extents) - 1 - sum(":" not in part for part in parts)
-    return (
-        axes >= 1
-        and is_nonnegative(loop.upper - loop.lower, program)
-        and is_nonnegative(loop.lower + offset, program)
-        and is_nonnegative(storage.extents[0] - loop.upper - offset, program)
-    )
+class Steps:
+    """The accesses of one loop, under marks until its header is written."""
 
+    def __init__(
+        self, loop: Loop, code: str, outer: Iterable[IndexName], program: Program, fresh: Callable[[str], str]
+    ) -> None:
+        self.loop, self.code, self.program, self.fresh = loop, code, program, fresh
+        self.outer = frozenset(outer)  # what stays the same while this loop runs
+        self.accesses: list[Access] = []
 
-def _name(storage: Storage, key: tuple[str, int, str], code: str, found: Mapping[tuple[str, int, str], str]) -> str:
-    """``h_t``, ``h_tm1``, ``h_tp1`` by the subscript that the equation has (the halo taken off); slices are counted."""
-    name, offset, rest = key
-    before = storage.before[0]
-    lag = offset - int(before) if before.is_Integer else offset
-    suffix = code if lag == 0 else f"{code}{'m' if lag < 0 else 'p'}{abs(lag)}"
-    part = sum(other[0] == name and other[1] == offset and other[2] != "" for other in found) if rest else 0
-    return f"{name}_{suffix}" if not rest else f"{name}_{suffix}_part{part + 1}"
+    def mark(self, access: Access) -> tuple[str, str]:
+        """What stands for the access in the text: where it is read or added to, and where it is filled."""
+        if access not in self.accesses:
+            self.accesses.append(access)
+        head = f"{OPEN}{access.storage.code}{OPEN}{self.accesses.index(access)}"
+        return head + READ, head + STORE
+
+    def written(self, body: Sequence[str], indent: str) -> list[str]:
+        """The loop: its header, and its body over named views."""
+        names: dict[Access, str] = {}
+
+        def text(match: re.Match[str]) -> str:
+            access = self.accesses[int(match[1])]
+            if access not in names and self._iterable(access):
+                names[access] = self.fresh(self._name(access, names))
+            if access in names:
+                return names[access] if match[2] == READ else f"{names[access]}[...]"
+            return self._subscripted(access)
+
+        lines = [line if line.lstrip().startswith("#") else _MARK.sub(text, line) for line in body]
+        variable = re.compile(rf"(?<![\w.]){self.code}(?!\w)")
+        needed = not names or any(variable.search(line) for line in lines if not line.lstrip().startswith("#"))
+        targets = [*([self.code] if needed else []), *names.values()]
+        sources = [*([loop_range(self.loop)] if needed else []), *map(self._source, names)]
+        return [*_header(targets, sources, indent), *lines]
+
+    def plain(self, body: Sequence[str]) -> list[str]:
+        """The body with subscripts alone: that of a loop round others, whose entries the inner ones read."""
+        return [_MARK.sub(lambda match: self._subscripted(self.accesses[int(match[1])]), line) for line in body]
+
+    def _subscripted(self, access: Access) -> str:
+        place = integer_text(sp.expand(self.loop.symbol + access.offset))
+        return f"{access.storage.code}[{place}{access.tail}]"
+
+    def _iterable(self, access: Access) -> bool:
+        """Whether the access is in bounds at every step."""
+        lower, upper = self.loop.lower, self.loop.upper
+        return (
+            is_nonnegative(upper - lower, self.program)
+            and is_nonnegative(sp.expand(lower + access.offset), self.program)
+            and is_nonnegative(sp.expand(access.storage.extents[0] - upper - access.offset), self.program)
+        )
+
+    def _name(self, access: Access, names: dict[Access, str]) -> str:
+        """``h_t``, ``h_tm1``, ``h_tp1`` by the subscript that the equation has; slices are counted."""
+        code, lag = access.storage.code, access.lag
+        suffix = self.code if lag == 0 else f"{self.code}{'m' if lag < 0 else 'p'}{abs(lag)}"
+        if not access.rest:
+            return f"{code}_{suffix}"
+        parts = sum(a.storage == access.storage and a.offset == access.offset and bool(a.rest) for a in names)
+        return f"{code}_{suffix}_part{parts + 1}"
+
+    def _source(self, access: Access) -> str:
+        """The array whose items are the views of all steps, in the order of the loop."""
+        loop, code, tail = self.loop, access.storage.code, access.tail
+        first, last = sp.expand(loop.lower + access.offset), sp.expand(loop.upper + access.offset)
+        whole = is_equal(last, access.storage.extents[0], self.program)
+        if loop.descending and is_nonnegative(loop.upper - loop.lower - 1, self.program) and (
+            first == 0 or is_nonnegative(first - 1, self.program)
+        ):
+            start = "" if whole else integer_text(sp.expand(last - 1))
+            stop = "" if first == 0 else integer_text(sp.expand(first - 1))
+            return f"{code}[{start}:{stop}:-1{tail}]"
+        start, stop = "" if first == 0 else integer_text(first), "" if whole else integer_text(last)
+        turned = "[::-1]" if loop.descending else ""  # there may be no step: T-2::-1 would be the last one where T is 1
+        if not (start or stop or tail):
+            return f"{code}{turned}"
+        return f"{code}[{start}:{stop}{tail}]{turned}"
 
 
 def loop_range(loop: Loop) -> str:
@@ -99,25 +132,6 @@ def loop_range(loop: Loop) -> str:
         last = integer_text(sp.expand(loop.lower - 1))
         return f"range({integer_text(sp.expand(loop.upper - 1))}, {last}, -1)"
     return f"range({stop})" if start == "0" else f"range({start}, {stop})"
-
-
-def _steps(storage: Storage, key: tuple[str, int, str], loop: Loop, program: Program) -> str:
-    """The array whose items are the views of all steps, in the order of the loop."""
-    name, offset, rest = key
-    first, last = sp.expand(loop.lower + offset), sp.expand(loop.upper + offset)
-    whole = is_equal(last, storage.extents[0], program)
-    if loop.descending and is_nonnegative(loop.upper - loop.lower - 1, program) and (
-        first == 0 or is_nonnegative(first - 1, program)
-    ):
-        start = "" if whole else integer_text(sp.expand(last - 1))
-        stop = "" if first == 0 else integer_text(sp.expand(first - 1))
-        return f"{name}[{start}:{stop}:-1{rest}]"
-    start, stop = "" if first == 0 else integer_text(first), "" if whole else integer_text(last)
-    if loop.descending:  # there may be no step at all: T-2::-1 would be the last one where T is 1
-        return f"{name}[{start}:{stop}{rest}][::-1]"
-    if not start and not stop and not rest:
-        return name
-    return f"{name}[{start}:{stop}{rest}]"
 
 
 def _header(names: Sequence[str], sources: Sequence[str], indent: str) -> list[str]:
@@ -143,4 +157,3 @@ def _wrapped(parts: Sequence[str], indent: str) -> list[str]:
         line += f"{part}, "
     lines.append(line.rstrip())
     return lines
-

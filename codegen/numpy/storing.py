@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
 import sympy as sp
@@ -11,7 +10,7 @@ from sympy import Expr, Indexed
 from codegen.lower import Storage, given
 from codegen.numpy.buffers import Mode
 from codegen.numpy.pieces import negated, place, real_factor
-from codegen.numpy.printer import Text, integer_text, ordered_terms
+from codegen.numpy.printer import Call, Text, integer_text, ordered_terms
 from codegen.numpy.values import Values
 from codegen.numpy.views import Operand, Viewer, aligned
 from symbolic.functions import row_of
@@ -22,9 +21,6 @@ from symbolic.program import (
 )
 
 __all__ = ["Storing"]
-
-_PLAIN_CALL = re.compile(r"^((?:np\.(?!where)\w+|_sigmoid)\(.*)\)$")
-"""Calls that take ``out`` as a last argument."""
 
 
 class Storing(Values):
@@ -62,14 +58,12 @@ class Storing(Values):
                 view = viewer.view(entry)
                 if view.text == storage.code and view.labels == target.labels:
                     return self._into(equation.body, viewer, replace(target, text=view.text), f"{code} = ")
-        row = row_of(equation.body)
-        if row is not None and row.arity == 1 and _PLAIN_CALL.match(row.numpy) and not isinstance(
-            equation.body.args[0], Indexed
-        ):
+        call = self._unary(equation.body, code)
+        if call is not None and not isinstance(equation.body.args[0], Indexed):
             inner = self._elementwise(equation.body.args[0], viewer, target.labels)
             if set(inner.labels) == set(target.labels) and inner.fresh:
                 self.emit(f"{code} = {aligned(inner, target.labels).text}")
-                self.emit(f"{row.numpy.format(code)[:-1]}, out={code})")
+                self.emit(self._into_place(call, code))
                 return True
         return False
 
@@ -79,26 +73,33 @@ class Storing(Values):
         if self._labels(body, viewer) != frozenset(order):
             return False
         expr = self._with_views(body, viewer, order)
-        row = row_of(expr)
-        if row is not None and row.arity == 1 and not head and _PLAIN_CALL.match(row.numpy) and (
-            expr.args[0].is_Mul or expr.args[0].is_Add
-        ) and self._into(body.args[0], viewer, target):
-            self.emit(f"{row.numpy.format(target.text)[:-1]}, out={target.text})")
+        outer = self._unary(expr, target.text)
+        if outer is not None and not head and (expr.args[0].is_Mul or expr.args[0].is_Add) and self._into(
+            body.args[0], viewer, target
+        ):
+            self.emit(self._into_place(outer, target.text))
             return True
-        if row is not None and _PLAIN_CALL.match(row.numpy):
-            call = self.printer.doprint(expr)
-            self.emit(f"{head}{call[:-1]}, out={target.text})")
+        call = self.printer.call(expr)
+        if call is not None:
+            self.emit(f"{head}{self._into_place(call, target.text)}")
             return True
         if expr.is_Mul or expr.is_Add:
             split = self._halves(expr)
             if split is None:
                 return False
-            name, left, right = split
-            self.emit(f"{head}{name}({left}, {right}, out={target.text})")
+            self.emit(f"{head}{self._into_place(split, target.text)}")
             return True
         return False
 
-    def _halves(self, expr: Expr) -> tuple[str, str, str] | None:
+    def _unary(self, expr: Expr, argument: str) -> Call | None:
+        """The call of a function of one argument on an array that is there."""
+        row = row_of(expr)
+        return self.printer.call(expr.func(Text(argument))) if row is not None and row.arity == 1 else None
+
+    def _into_place(self, call: Call, place: str) -> str:
+        return call.into(place, brief=bool(self.loops))
+
+    def _halves(self, expr: Expr) -> Call | None:
         """The outermost binary operation of a product or a sum as a ufunc and its two operands."""
         if expr.is_Mul:
             arrays = [f for f in expr.args if f.atoms(Text)]
@@ -108,15 +109,15 @@ class Storing(Values):
             rest = sp.Mul(*(f for f in expr.args if f is not last))
             if rest.could_extract_minus_sign() and not real_factor(last):
                 return None
-            return "np.multiply", str(self.printer.doprint(rest)), self.printer._factor(last).strip()
+            return Call("np.multiply", (str(self.printer.doprint(rest)), self.printer._factor(last).strip()))
         terms = ordered_terms(expr)
         last = terms[-1]
         rest = sp.Add(*terms[:-1])
         if not rest.atoms(Text) and not last.atoms(Text):
             return None
         if last.could_extract_minus_sign():
-            return "np.subtract", str(self.printer.doprint(rest)), str(self.printer.doprint(-last))
-        return "np.add", str(self.printer.doprint(rest)), str(self.printer.doprint(last))
+            return Call("np.subtract", (str(self.printer.doprint(rest)), str(self.printer.doprint(-last))))
+        return Call("np.add", (str(self.printer.doprint(rest)), str(self.printer.doprint(last))))
 
     def _put(self, target: Operand, value: Operand, mode: Mode, equation: Equation, viewer: Viewer) -> None:
         """Bind, assign or accumulate a value."""
@@ -128,16 +129,16 @@ class Storing(Values):
         if not target.labels and target.text == storage.code:
             self.emit(f"{target.text} {'=' if mode is Mode.ASSIGN else '+='} {text}")
             return
-        fits = bool(value.into) and value.labels == target.labels and target.labels != ()
-        if mode is Mode.ASSIGN and fits and viewer.is_view(equation.target):
-            self.emit(f"{value.into}{target.text})")
+        call = value.call if value.labels == target.labels and target.labels else None
+        if mode is Mode.ASSIGN and call is not None and viewer.is_view(equation.target):
+            self.emit(self._into_place(call, target.text))
             return
         if mode is Mode.ASSIGN:
             self.emit(f"{place(target)} = {text}")
         else:
-            if self.loops and fits:
+            if self.loops and call is not None:
                 text = self._scratch(tuple(viewer.extent(label) for label in value.labels))
-                self.emit(f"{value.into}{text})")
+                self.emit(self._into_place(call, text))
             self.emit(f"{place(target, adding=True)} += {text}")
 
     def _scratch(self, shape: tuple[Expr, ...]) -> str:

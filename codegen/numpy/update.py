@@ -94,13 +94,11 @@ def _clip(clip: Any) -> list[str]:
 def _body(program: Program, taken: set[str]) -> tuple[list[str], dict[str, str]]:
     """The lines of an element-wise program; its inputs keep their own names."""
     inputs = {t.name: t.name for t in program.inputs}
-    names = Identifiers({*taken, *inputs.values()})
+    indices = {i.name for equation in program.equations for i in equation.indices}
+    names = Identifiers({*taken, *inputs.values(), *indices})
     codes = {t.name: inputs.get(t.name) or (t.name if t.name in ("total", "scale") else names.fresh(t.name))
              for t in program.tensors}
     nodes = fuse(lower(schedule(program), program))
-    for equation in program.equations:
-        for index in equation.indices:
-            codes.setdefault(index.name, names.fresh(index.name))
     storages = plan_storage(nodes, program, codes)
     plan = plan_buffers(nodes, program, storages, codes, names, frozenset(program.outputs))
     plan.last_use.clear()  # nothing is computed in place: a parameter of rank 0 gives numbers, which take no out=

@@ -12,6 +12,7 @@ from codegen.numpy.buffers import Plan
 from codegen.numpy.contraction import Contractor, Patches
 from codegen.numpy.pieces import is_atom
 from codegen.numpy.printer import NumPyPrinter, Text, integer_text
+from codegen.numpy.steps import Steps
 from codegen.numpy.views import Operand, Viewer, aligned
 from symbolic.functions import row_of
 from symbolic.program import (
@@ -48,6 +49,7 @@ class Values:
         self.padded: set[str] = set()
         self.written: frozenset[str] = frozenset()
         self.fixed: dict[str, str] = {}
+        self.steps: Steps | None = None
         self.scratch: dict[tuple[Expr, ...], str] = {}
         self.patches = Patches(self.emit, plan.fresh)
 
@@ -55,7 +57,8 @@ class Values:
         self.lines.append(f"{INDENT * self.depth}{text}")
 
     def _viewer(self, equation: Equation) -> Viewer:
-        viewer = Viewer(self.program, self.storages, {i.symbol: i for i in equation.indices}, self.loops, self.written)
+        viewer = Viewer(self.program, self.storages, {i.symbol: i for i in equation.indices}, self.loops, self.written,
+                        self.steps)
         viewer.first = frozenset(i.symbol for i in equation.free)
         return viewer
 

@@ -13,7 +13,8 @@ import sympy as sp
 from sympy import Expr, Indexed
 
 from codegen.lower import Storage
-from codegen.numpy.printer import integer_text
+from codegen.numpy.printer import Call, integer_text
+from codegen.numpy.steps import Access, Steps
 from symbolic.analysis import affine, index_reads, is_equal, is_nonnegative, lies_in, subscript_range
 from symbolic.errors import ScheduleError
 from symbolic.program import Index, IndexName, Program, index_symbols, is_index_read, tensor_of
@@ -27,7 +28,8 @@ class Operand:
 
     ``atom``: may be subscripted as it stands; ``fresh``: an array that nothing else refers to; ``fixed``: the same in every
     step of the loops round it; ``window``: the read behind a view with overlapping windows, whose matrix of patches is worth
-    keeping; ``into``: the call that computes it into an array, up to that array's name.
+    keeping; ``call``: the call that makes it, which may store into an array that is there; ``filled``: the text of a place
+    that is filled, where it is not the subscripted text.
     """
 
     text: str
@@ -36,7 +38,8 @@ class Operand:
     fresh: bool = False
     fixed: bool = False
     window: Indexed | None = None
-    into: str = ""
+    call: Call | None = None
+    filled: str = ""
 
     def wrapped(self) -> str:
         return self.text if self.atom else f"({self.text})"
@@ -44,17 +47,22 @@ class Operand:
 
 def _bracketed(parts: Sequence[str]) -> str:
     """A subscript without the whole axes at its end."""
+    kept = _trimmed(parts)
+    return f"[{', '.join(kept)}]" if kept else ""
+
+
+def _trimmed(parts: Sequence[str]) -> list[str]:
     kept = list(parts)
     while kept and kept[-1] == ":":
         kept.pop()
-    return f"[{', '.join(kept)}]" if kept else ""
+    return kept
 
 
 def aligned(operand: Operand, order: Sequence[IndexName]) -> Operand:
     """The operand with its axes in the given order, axes it lacks of length 1 (leading ones left out)."""
     present = tuple(label for label in order if label in operand.labels)
     text, atom, fresh = operand.text, operand.atom, operand.fresh
-    into = operand.into if tuple(order) == operand.labels else ""
+    call = operand.call if tuple(order) == operand.labels else None
     if present != operand.labels:
         text = transposed(operand, present).text
         atom, fresh = True, False
@@ -67,7 +75,7 @@ def aligned(operand: Operand, order: Sequence[IndexName]) -> Operand:
             parts.pop()
         text = f"{text if atom else f'({text})'}[{', '.join(parts)}]"
         atom = True
-    return replace(operand, text=text, labels=tuple(order), atom=atom, fresh=fresh, into=into)
+    return replace(operand, text=text, labels=tuple(order), atom=atom, fresh=fresh, call=call, filled="")
 
 
 def transposed(operand: Operand, order: Sequence[IndexName]) -> Operand:
@@ -75,9 +83,10 @@ def transposed(operand: Operand, order: Sequence[IndexName]) -> Operand:
     if tuple(order) == operand.labels:
         return operand
     if tuple(order) == operand.labels[::-1]:
-        return replace(operand, text=f"{operand.wrapped()}.T", labels=tuple(order), atom=True, into="")
+        return replace(operand, text=f"{operand.wrapped()}.T", labels=tuple(order), atom=True, call=None, filled="")
     axes = ", ".join(str(operand.labels.index(label)) for label in order)
-    return replace(operand, text=f"{operand.wrapped()}.transpose({axes})", labels=tuple(order), atom=True, into="")
+    text = f"{operand.wrapped()}.transpose({axes})"
+    return replace(operand, text=text, labels=tuple(order), atom=True, call=None, filled="")
 
 
 class Viewer:
@@ -85,10 +94,10 @@ class Viewer:
 
     def __init__(
         self, program: Program, storages: Mapping[str, Storage], vector: Mapping[IndexName, Index],
-        loops: Mapping[IndexName, Index], written: frozenset[str] = frozenset(),
+        loops: Mapping[IndexName, Index], written: frozenset[str] = frozenset(), steps: Steps | None = None,
     ) -> None:
         self.program, self.storages, self.vector, self.loops = program, storages, vector, loops
-        self.written = written
+        self.written, self.steps = written, steps
         self.ranges = {**loops, **vector}
 
     def extent(self, label: IndexName) -> Expr:
@@ -110,9 +119,26 @@ class Viewer:
         if any(len(part) > 1 for part in labels):
             return self._window(entry, storage)
         slices = [self._plain(storage, axis, s) for axis, s in enumerate(entry.indices)]
-        text = f"{storage.code}{_bracketed([text for text, _ in slices])}"
-        text += _bracketed(["::-1" if turned else ":" for (_, turned), part in zip(slices, labels, strict=True) if part])
-        return Operand(text, tuple(flat), fixed=self._fixed(entry))
+        read = f"{storage.code}{_bracketed([text for text, _ in slices])}"
+        access = self._access(entry, storage, _trimmed([text for text, _ in slices[1:]])) if flat else None
+        filled = ""
+        if access is not None and self.steps is not None:
+            read, filled = self.steps.mark(access)
+        turned = _bracketed(["::-1" if back else ":" for (_, back), part in zip(slices, labels, strict=True) if part])
+        return Operand(f"{read}{turned}", tuple(flat), fixed=self._fixed(entry), filled="" if turned else filled)
+
+    def _access(self, entry: Indexed, storage: Storage, rest: Sequence[str]) -> Access | None:
+        """The read as an entry of one step of the innermost loop, where only its first subscript moves in that loop."""
+        if self.steps is None:
+            return None
+        symbol = self.steps.loop.symbol
+        lag = sp.expand(entry.indices[0] - symbol)
+        moving = {s for subscript in entry.indices[1:] for s in index_symbols(subscript)}
+        ranges = [self.vector[s] for s in moving if s in self.vector]  # h[t, :t] moves with t too
+        moving = moving.difference(self.vector).union(*(index_symbols(i.lower + i.upper) for i in ranges))
+        if not lag.is_Integer or moving - self.steps.outer:
+            return None
+        return Access(storage, int(lag), sp.expand(lag + storage.before[0]), tuple(rest))
 
     def is_view(self, entry: Indexed) -> bool:
         """Whether the view of an entry is one, so that it may take results; fancy indexing makes a copy."""
