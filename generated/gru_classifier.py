@@ -63,8 +63,8 @@ def value_and_grad(params, batch, aux=False):
         gru_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
         gru_U_T = np.ascontiguousarray(gru_U.T)
         for (
-            t, gru_h_tm1, gru_m_t, gru_a_t_part1, gru_m_t_part1, gru_r_z_t, gru_v_t, gru_m_t_part2, gru_a_t_part2,
-            gru_r_z_t_part1, gru_g_t, gru_h_t, gru_r_z_t_part2,
+            t, gru_h_tm1, gru_m_t, gru_a_t_0, gru_m_t_0, gru_r_z_t, gru_v_t, gru_m_t_2H, gru_a_t_2H, gru_r_z_t_0, gru_g_t,
+            gru_h_t, gru_r_z_t_H,
         ) in zip(
             range(T), gru_h[:T], gru_m, gru_a[:, :, :2*H], gru_m[:, :, :2*H], gru_r_z, gru_v, gru_m[:, :, 2*H:],
             gru_a[:, :, 2*H:], gru_r_z[:, :, :H], gru_g, gru_h[1:], gru_r_z[:, :, H:],
@@ -72,15 +72,15 @@ def value_and_grad(params, batch, aux=False):
             # (2) gru.m[t,n,q] = sum_j gru.U[q,j]*gru.h[t-1,n,j]
             gru_h_tm1.dot(gru_U_T, gru_m_t)
             # (3, 4) gru.r_z[t,n,k] = sigmoid(gru.a[t,n,k] + gru.m[t,n,k])
-            np.add(gru_a_t_part1, gru_m_t_part1, gru_r_z_t)
+            np.add(gru_a_t_0, gru_m_t_0, gru_r_z_t)
             _sigmoid(gru_r_z_t, gru_r_z_t)
             # (5) gru.v[t,n,k] += gru.m[t,n,k+2*H]
-            gru_v_t += gru_m_t_part2
+            gru_v_t += gru_m_t_2H
             # (6) gru.g[t,n,k] = tanh(gru.a[t,n,k+2*H] + gru.r_z[t,n,k]*gru.v[t,n,k])
-            np.add(gru_a_t_part2, gru_r_z_t_part1*gru_v_t, gru_g_t)
+            np.add(gru_a_t_2H, gru_r_z_t_0*gru_v_t, gru_g_t)
             np.tanh(gru_g_t, gru_g_t)
             # (7) gru.h[t,n,k] = [t < len[n]] (1 - gru.r_z[t,n,k+H])*gru.g[t,n,k] + gru.h[t-1,n,k]*gru.r_z[t,n,k+H]
-            gru_h_t[...] = np.where((t < len[:, None]), (-gru_r_z_t_part2 + 1)*gru_g_t + gru_h_tm1*gru_r_z_t_part2, 0)
+            gru_h_t[...] = np.where((t < len[:, None]), (1 - gru_r_z_t_H)*gru_g_t + gru_h_tm1*gru_r_z_t_H, 0)
         # (8) gru.y[n,i] = gru.h[len[n]-1,n,i]
         gru_y = gru_h[len[:, None], np.arange(N)[:, None], np.arange(H)]
         # (9) out.y[n,i] += sum_k gru.y[n,k]*out.W[i,k]
@@ -114,15 +114,14 @@ def value_and_grad(params, batch, aux=False):
         # (24) d_gru.h[len[n]-1,n,i] += d_gru.y[n,i]
         d_gru_h[len[:, None] - 1, np.arange(N)[:, None], np.arange(H)] += d_gru_y
         # (35, 29) d_gru.a_slope[t,n,k] = (1 - gru.r_z[t,n,k])*gru.r_z[t,n,k]*gru.v[t,n,k]
-        d_gru_a_slope = np.multiply((-gru_r_z[:, :, :H] + 1)*gru_r_z[:, :, :H], gru_v, out=gru_v)
+        d_gru_a_slope = np.multiply((1 - gru_r_z[:, :, :H])*gru_r_z[:, :, :H], gru_v, out=gru_v)
         d_gru_a = np.empty((T, N, 3*H), DTYPE)
         d_gru_v = np.empty((T, N, H), DTYPE)
         d_gru_m = np.zeros((T + 1, N, 3*H), DTYPE)  # axis 0 has 1 more after
         product = np.empty((N, H), DTYPE)
         for (
-            t, d_gru_h_t, d_gru_m_tp1, d_gru_a_t_part1, gru_g_t_2, gru_r_z_t_part1_2, gru_r_z_t_part2_2, d_gru_v_t,
-            d_gru_m_t_part1, d_gru_a_t_part2, gru_h_tm1_2, d_gru_m_t_part2, d_gru_a_slope_t, d_gru_a_t_part3,
-            d_gru_m_t_part3,
+            t, d_gru_h_t, d_gru_m_tp1, d_gru_a_t_2H, gru_g_t, gru_r_z_t_H, gru_r_z_t_0, d_gru_v_t, d_gru_m_t_2H,
+            d_gru_a_t_H, gru_h_tm1, d_gru_m_t_H, d_gru_a_slope_t, d_gru_a_t_0, d_gru_m_t_0,
         ) in zip(
             range(T - 1, -1, -1), d_gru_h[::-1], d_gru_m[:0:-1], d_gru_a[::-1, :, 2*H:], gru_g[::-1], gru_r_z[::-1, :, H:],
             gru_r_z[::-1, :, :H], d_gru_v[::-1], d_gru_m[T - 1::-1, :, 2*H:], d_gru_a[::-1, :, H:2*H], gru_h[T - 1::-1],
@@ -135,19 +134,19 @@ def value_and_grad(params, batch, aux=False):
             d_gru_m_tp1.dot(gru_U, product)
             d_gru_h_t += product
             # (28, 25) d_gru.a[t,n,k+2*H] += [t < len[n]] (1 - gru.g[t,n,k]**2)*(1 - gru.r_z[t,n,k+H])*d_gru.h[t,n,k]
-            d_gru_a_t_part1[...] = np.where((t < len[:, None]), (1 - gru_g_t_2**2)*(-gru_r_z_t_part1_2 + 1)*d_gru_h_t, 0)
+            d_gru_a_t_2H[...] = np.where((t < len[:, None]), (1 - gru_g_t**2)*(1 - gru_r_z_t_H)*d_gru_h_t, 0)
             # (30) d_gru.v[t,n,k] = d_gru.a[t,n,k+2*H]*gru.r_z[t,n,k]
-            np.multiply(d_gru_a_t_part1, gru_r_z_t_part2_2, d_gru_v_t)
+            np.multiply(d_gru_a_t_2H, gru_r_z_t_0, d_gru_v_t)
             # (32) d_gru.m[t,n,k+2*H] += d_gru.v[t,n,k]
-            d_gru_m_t_part1[...] = d_gru_v_t
+            d_gru_m_t_2H[...] = d_gru_v_t
             # (33, 27) d_gru.a[t,n,k+H] += [t < len[n]] (1 - gru.r_z[t,n,k+H])*(-gru.g[t,n,k] + gru.h[t-1,n,k])*d_gru.h[t,n,k]*gru.r_z[t,n,k+H]
-            d_gru_a_t_part2[...] = np.where((t < len[:, None]), (-gru_r_z_t_part1_2 + 1)*(gru_h_tm1_2 - gru_g_t_2)*d_gru_h_t*gru_r_z_t_part1_2, 0)
+            d_gru_a_t_H[...] = np.where((t < len[:, None]), (1 - gru_r_z_t_H)*(gru_h_tm1 - gru_g_t)*d_gru_h_t*gru_r_z_t_H, 0)
             # (34) d_gru.m[t,n,k+H] += d_gru.a[t,n,k+H]
-            d_gru_m_t_part2[...] = d_gru_a_t_part2
+            d_gru_m_t_H[...] = d_gru_a_t_H
             # (35, 29) d_gru.a[t,n,k] += d_gru.a[t,n,k+2*H]*d_gru.a_slope[t,n,k]
-            np.multiply(d_gru_a_slope_t, d_gru_a_t_part1, d_gru_a_t_part3)
+            np.multiply(d_gru_a_slope_t, d_gru_a_t_2H, d_gru_a_t_0)
             # (36) d_gru.m[t,n,k] += d_gru.a[t,n,k]
-            d_gru_m_t_part3[...] = d_gru_a_t_part3
+            d_gru_m_t_0[...] = d_gru_a_t_0
         # (31) d_gru.bn[k] = sum_t,n d_gru.v[t,n,k]
         d_gru_bn = np.ones(N*T, DTYPE) @ d_gru_v.reshape(N*T, H)
         # (37) d_gru.U[q,j] = sum_t,n d_gru.m[t,n,q]*gru.h[t-1,n,j]
@@ -195,8 +194,8 @@ def loss(params, batch):
         gru_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
         gru_U_T = np.ascontiguousarray(gru_U.T)
         for (
-            t, gru_h_tm1, gru_m_t, gru_a_t_part1, gru_m_t_part1, gru_r_z_t, gru_v_t, gru_m_t_part2, gru_a_t_part2,
-            gru_r_z_t_part1, gru_g_t, gru_h_t, gru_r_z_t_part2,
+            t, gru_h_tm1, gru_m_t, gru_a_t_0, gru_m_t_0, gru_r_z_t, gru_v_t, gru_m_t_2H, gru_a_t_2H, gru_r_z_t_0, gru_g_t,
+            gru_h_t, gru_r_z_t_H,
         ) in zip(
             range(T), gru_h[:T], gru_m, gru_a[:, :, :2*H], gru_m[:, :, :2*H], gru_r_z, gru_v, gru_m[:, :, 2*H:],
             gru_a[:, :, 2*H:], gru_r_z[:, :, :H], gru_g, gru_h[1:], gru_r_z[:, :, H:],
@@ -204,15 +203,15 @@ def loss(params, batch):
             # (2) gru.m[t,n,q] = sum_j gru.U[q,j]*gru.h[t-1,n,j]
             gru_h_tm1.dot(gru_U_T, gru_m_t)
             # (3, 4) gru.r_z[t,n,k] = sigmoid(gru.a[t,n,k] + gru.m[t,n,k])
-            np.add(gru_a_t_part1, gru_m_t_part1, gru_r_z_t)
+            np.add(gru_a_t_0, gru_m_t_0, gru_r_z_t)
             _sigmoid(gru_r_z_t, gru_r_z_t)
             # (5) gru.v[t,n,k] += gru.m[t,n,k+2*H]
-            gru_v_t += gru_m_t_part2
+            gru_v_t += gru_m_t_2H
             # (6) gru.g[t,n,k] = tanh(gru.a[t,n,k+2*H] + gru.r_z[t,n,k]*gru.v[t,n,k])
-            np.add(gru_a_t_part2, gru_r_z_t_part1*gru_v_t, gru_g_t)
+            np.add(gru_a_t_2H, gru_r_z_t_0*gru_v_t, gru_g_t)
             np.tanh(gru_g_t, gru_g_t)
             # (7) gru.h[t,n,k] = [t < len[n]] (1 - gru.r_z[t,n,k+H])*gru.g[t,n,k] + gru.h[t-1,n,k]*gru.r_z[t,n,k+H]
-            gru_h_t[...] = np.where((t < len[:, None]), (-gru_r_z_t_part2 + 1)*gru_g_t + gru_h_tm1*gru_r_z_t_part2, 0)
+            gru_h_t[...] = np.where((t < len[:, None]), (1 - gru_r_z_t_H)*gru_g_t + gru_h_tm1*gru_r_z_t_H, 0)
         # (8) gru.y[n,i] = gru.h[len[n]-1,n,i]
         gru_y = gru_h[len[:, None], np.arange(N)[:, None], np.arange(H)]
         # (9) out.y[n,i] += sum_k gru.y[n,k]*out.W[i,k]
@@ -258,8 +257,8 @@ def predict(params, batch):
         gru_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
         gru_U_T = np.ascontiguousarray(gru_U.T)
         for (
-            t, gru_h_tm1, gru_m_t, gru_a_t_part1, gru_m_t_part1, gru_r_z_t, gru_v_t, gru_m_t_part2, gru_a_t_part2,
-            gru_r_z_t_part1, gru_g_t, gru_h_t, gru_r_z_t_part2,
+            t, gru_h_tm1, gru_m_t, gru_a_t_0, gru_m_t_0, gru_r_z_t, gru_v_t, gru_m_t_2H, gru_a_t_2H, gru_r_z_t_0, gru_g_t,
+            gru_h_t, gru_r_z_t_H,
         ) in zip(
             range(T), gru_h[:T], gru_m, gru_a[:, :, :2*H], gru_m[:, :, :2*H], gru_r_z, gru_v, gru_m[:, :, 2*H:],
             gru_a[:, :, 2*H:], gru_r_z[:, :, :H], gru_g, gru_h[1:], gru_r_z[:, :, H:],
@@ -267,15 +266,15 @@ def predict(params, batch):
             # (2) gru.m[t,n,q] = sum_j gru.U[q,j]*gru.h[t-1,n,j]
             gru_h_tm1.dot(gru_U_T, gru_m_t)
             # (3, 4) gru.r_z[t,n,k] = sigmoid(gru.a[t,n,k] + gru.m[t,n,k])
-            np.add(gru_a_t_part1, gru_m_t_part1, gru_r_z_t)
+            np.add(gru_a_t_0, gru_m_t_0, gru_r_z_t)
             _sigmoid(gru_r_z_t, gru_r_z_t)
             # (5) gru.v[t,n,k] += gru.m[t,n,k+2*H]
-            gru_v_t += gru_m_t_part2
+            gru_v_t += gru_m_t_2H
             # (6) gru.g[t,n,k] = tanh(gru.a[t,n,k+2*H] + gru.r_z[t,n,k]*gru.v[t,n,k])
-            np.add(gru_a_t_part2, gru_r_z_t_part1*gru_v_t, gru_g_t)
+            np.add(gru_a_t_2H, gru_r_z_t_0*gru_v_t, gru_g_t)
             np.tanh(gru_g_t, gru_g_t)
             # (7) gru.h[t,n,k] = [t < len[n]] (1 - gru.r_z[t,n,k+H])*gru.g[t,n,k] + gru.h[t-1,n,k]*gru.r_z[t,n,k+H]
-            gru_h_t[...] = np.where((t < len[:, None]), (-gru_r_z_t_part2 + 1)*gru_g_t + gru_h_tm1*gru_r_z_t_part2, 0)
+            gru_h_t[...] = np.where((t < len[:, None]), (1 - gru_r_z_t_H)*gru_g_t + gru_h_tm1*gru_r_z_t_H, 0)
         # (8) gru.y[n,i] = gru.h[len[n]-1,n,i]
         gru_y = gru_h[len[:, None], np.arange(N)[:, None], np.arange(H)]
         # (9) out.y[n,i] += sum_k gru.y[n,k]*out.W[i,k]
@@ -343,9 +342,9 @@ def update(params, grads, state=None, **hyper):
         # (1) k_next += k + 1
         k_next = k + 1
         # (2) m_next[i] += (1 - beta1)*g[i] + m[i]*beta1
-        m_next = (-beta1 + 1)*g + beta1*m
+        m_next = (1 - beta1)*g + beta1*m
         # (3) v_next[i] += (1 - beta2)*g[i]**2 + v[i]*beta2
-        v_next = g**2*(-beta2 + 1) + beta2*v
+        v_next = g**2*(1 - beta2) + beta2*v
         # (4) p_next[i] += p[i] - m_next[i]*rate/((1 - beta1**k_next)*(sqrt(v_next[i]/(1 - beta2**k_next)) + eps))
         p_next = p - m_next*rate/(1 - beta1**k_next)/(eps + np.sqrt(v_next/(1 - beta2**k_next)))
         new[name] = np.asarray(p_next, p.dtype)

@@ -62,7 +62,7 @@ def value_and_grad(params, batch, aux=False):
             cell_h_tm1.dot(cell_U_T, product)
             cell_v_t += product
             # (3) cell.u[t,n,i] += (1 - cell.a[i])*cell.u[t-1,n,i] + cell.a[i]*cell.v[t,n,i]
-            np.add((-cell_a + 1)*cell_u_tm1, cell_a*cell_v_t, cell_u_t)
+            np.add((1 - cell_a)*cell_u_tm1, cell_a*cell_v_t, cell_u_t)
             # (4) cell.h[t,n,i] = tanh(cell.u[t,n,i])
             np.tanh(cell_u_t, cell_h_t)
         # (5) loss.r[t,n,i] += cell.h[t,n,i] - y[t,n,i]
@@ -83,7 +83,7 @@ def value_and_grad(params, batch, aux=False):
             d_cell_v[T - 1::-1],
         ):
             # (14) d_cell.u[t,n,i] += (1 - cell.a[i])*d_cell.u[t+1,n,i]
-            np.multiply(-cell_a + 1, d_cell_u_tp1, d_cell_u_t)
+            np.multiply(1 - cell_a, d_cell_u_tp1, d_cell_u_t)
             # (17) d_cell.h[t,n,j] += sum_i cell.U[i,j]*d_cell.v[t+1,n,i]
             d_cell_v_tp1.dot(cell_U, product_2)
             d_cell_h_t += product_2
@@ -102,7 +102,7 @@ def value_and_grad(params, batch, aux=False):
         # (18) d_cell.W[i,k] = sum_t,n d_cell.v[t,n,i]*x[t,n,k]
         d_cell_W = d_cell_v[:T].reshape(-1, H).T @ x.reshape(-1, D)
         # (19) d_cell.s[i] = (1 - cell.a[i])*cell.a[i]*d_cell.a[i]
-        d_cell_s = np.multiply((-cell_a + 1)*cell_a, d_cell_a, out=cell_a)
+        d_cell_s = np.multiply((1 - cell_a)*cell_a, d_cell_a, out=cell_a)
     grads = {"cell.W": d_cell_W, "cell.U": d_cell_U, "cell.b": d_cell_b, "cell.s": d_cell_s}
     if aux:
         return float(loss), grads, {"cell.h": cell_h[1:]}
@@ -138,7 +138,7 @@ def loss(params, batch):
             cell_h_tm1.dot(cell_U_T, product)
             cell_v_t += product
             # (3) cell.u[t,n,i] += (1 - cell.a[i])*cell.u[t-1,n,i] + cell.a[i]*cell.v[t,n,i]
-            np.add((-cell_a + 1)*cell_u_tm1, cell_a*cell_v_t, cell_u_t)
+            np.add((1 - cell_a)*cell_u_tm1, cell_a*cell_v_t, cell_u_t)
             # (4) cell.h[t,n,i] = tanh(cell.u[t,n,i])
             np.tanh(cell_u_t, cell_h_t)
         # (5) loss.r[t,n,i] += cell.h[t,n,i] - y[t,n,i]
@@ -176,7 +176,7 @@ def predict(params, batch):
             cell_h_tm1.dot(cell_U_T, product)
             cell_v_t += product
             # (3) cell.u[t,n,i] += (1 - cell.a[i])*cell.u[t-1,n,i] + cell.a[i]*cell.v[t,n,i]
-            np.add((-cell_a + 1)*cell_u_tm1, cell_a*cell_v_t, cell_u_t)
+            np.add((1 - cell_a)*cell_u_tm1, cell_a*cell_v_t, cell_u_t)
             # (4) cell.h[t,n,i] = tanh(cell.u[t,n,i])
             np.tanh(cell_u_t, cell_h_t)
     return {"cell.h": cell_h[1:]}
@@ -238,9 +238,9 @@ def update(params, grads, state=None, **hyper):
         # (1) k_next += k + 1
         k_next = k + 1
         # (2) m_next[i] += (1 - beta1)*g[i] + m[i]*beta1
-        m_next = (-beta1 + 1)*g + beta1*m
+        m_next = (1 - beta1)*g + beta1*m
         # (3) v_next[i] += (1 - beta2)*g[i]**2 + v[i]*beta2
-        v_next = g**2*(-beta2 + 1) + beta2*v
+        v_next = g**2*(1 - beta2) + beta2*v
         # (4) p_next[i] += p[i] - m_next[i]*rate/((1 - beta1**k_next)*(sqrt(v_next[i]/(1 - beta2**k_next)) + eps))
         p_next = p - m_next*rate/(1 - beta1**k_next)/(eps + np.sqrt(v_next/(1 - beta2**k_next)))
         new[name] = np.asarray(p_next, p.dtype)

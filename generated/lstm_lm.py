@@ -63,8 +63,8 @@ def value_and_grad(params, batch, aux=False):
         lstm_U_T = np.ascontiguousarray(lstm_U.T)
         product = np.empty((N, 4*H), DTYPE)
         for (
-            lstm_h_tm1, lstm_a_t, lstm_a_t_part1, lstm_i_f_t, lstm_a_t_part2, lstm_g_t, lstm_a_t_part3, lstm_o_t,
-            lstm_c_tm1, lstm_i_f_t_part1, lstm_i_f_t_part2, lstm_c_t, lstm_tanh_c_t, lstm_h_t,
+            lstm_h_tm1, lstm_a_t, lstm_a_t_0, lstm_i_f_t, lstm_a_t_2H, lstm_g_t, lstm_a_t_3H, lstm_o_t, lstm_c_tm1,
+            lstm_i_f_t_H, lstm_i_f_t_0, lstm_c_t, lstm_tanh_c_t, lstm_h_t,
         ) in zip(
             lstm_h[:T], lstm_a, lstm_a[:, :, :2*H], lstm_i_f[:T], lstm_a[:, :, 2*H:3*H], lstm_g, lstm_a[:, :, 3*H:],
             lstm_o, lstm_c[:T], lstm_i_f[:T, :, H:], lstm_i_f[:T, :, :H], lstm_c[1:], lstm_tanh_c, lstm_h[1:],
@@ -73,13 +73,13 @@ def value_and_grad(params, batch, aux=False):
             lstm_h_tm1.dot(lstm_U_T, product)
             lstm_a_t += product
             # (3, 4) lstm.i_f[t,n,k] = sigmoid(lstm.a[t,n,k])
-            _sigmoid(lstm_a_t_part1, lstm_i_f_t)
+            _sigmoid(lstm_a_t_0, lstm_i_f_t)
             # (5) lstm.g[t,n,k] = tanh(lstm.a[t,n,k+2*H])
-            np.tanh(lstm_a_t_part2, lstm_g_t)
+            np.tanh(lstm_a_t_2H, lstm_g_t)
             # (6) lstm.o[t,n,k] = sigmoid(lstm.a[t,n,k+3*H])
-            _sigmoid(lstm_a_t_part3, lstm_o_t)
+            _sigmoid(lstm_a_t_3H, lstm_o_t)
             # (7) lstm.c[t,n,k] += lstm.c[t-1,n,k]*lstm.i_f[t,n,k+H] + lstm.g[t,n,k]*lstm.i_f[t,n,k]
-            np.add(lstm_c_tm1*lstm_i_f_t_part1, lstm_g_t*lstm_i_f_t_part2, lstm_c_t)
+            np.add(lstm_c_tm1*lstm_i_f_t_H, lstm_g_t*lstm_i_f_t_0, lstm_c_t)
             # (40) lstm.tanh_c[t,n,k] = tanh(lstm.c[t,n,k])
             np.tanh(lstm_c_t, lstm_tanh_c_t)
             # (8) lstm.h[t,n,k] = lstm.o[t,n,k]*lstm.tanh_c[t,n,k]
@@ -114,20 +114,20 @@ def value_and_grad(params, batch, aux=False):
         # (24) d_lstm.c_slope[t,n,k] = (1 - lstm.tanh_c[t,n,k]**2)*lstm.o[t,n,k]
         d_lstm_c_slope = (1 - lstm_tanh_c**2)*lstm_o
         # (30, 25) d_lstm.a_slope[t,n,k] = (1 - lstm.o[t,n,k])*lstm.o[t,n,k]*lstm.tanh_c[t,n,k]
-        d_lstm_a_slope = np.multiply((-lstm_o + 1)*lstm_o, lstm_tanh_c, out=lstm_o)
+        d_lstm_a_slope = np.multiply((1 - lstm_o)*lstm_o, lstm_tanh_c, out=lstm_o)
         # (31, 26) d_lstm.a_slope_2[t,n,k] = (1 - lstm.g[t,n,k]**2)*lstm.i_f[t,n,k]
         d_lstm_a_slope_2 = (1 - lstm_g**2)*lstm_i_f[:T, :, :H]
         # (32, 29) d_lstm.a_slope_3[t,n,k] = (1 - lstm.i_f[t,n,k+H])*lstm.c[t-1,n,k]*lstm.i_f[t,n,k+H]
-        d_lstm_a_slope_3 = (-lstm_i_f[:T, :, H:] + 1)*lstm_c[:T]*lstm_i_f[:T, :, H:]
+        d_lstm_a_slope_3 = (1 - lstm_i_f[:T, :, H:])*lstm_c[:T]*lstm_i_f[:T, :, H:]
         # (33, 27) d_lstm.a_slope_4[t,n,k] = (1 - lstm.i_f[t,n,k])*lstm.g[t,n,k]*lstm.i_f[t,n,k]
-        d_lstm_a_slope_4 = np.multiply((-lstm_i_f[:T, :, :H] + 1)*lstm_g, lstm_i_f[:T, :, :H], out=lstm_g)
+        d_lstm_a_slope_4 = np.multiply((1 - lstm_i_f[:T, :, :H])*lstm_g, lstm_i_f[:T, :, :H], out=lstm_g)
         d_lstm_c = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more after
         d_lstm_a = np.zeros((T + 1, N, 4*H), DTYPE)  # axis 0 has 1 more after
         product_2 = np.empty((N, H), DTYPE)
         for (
-            d_lstm_c_tp1, lstm_i_f_tp1_part1, d_lstm_c_t, d_lstm_a_tp1, d_lstm_h_t, d_lstm_c_slope_t, d_lstm_a_slope_t,
-            d_lstm_a_t_part1, d_lstm_a_slope_2_t, d_lstm_a_t_part2, d_lstm_a_slope_3_t, d_lstm_a_t_part3,
-            d_lstm_a_slope_4_t, d_lstm_a_t_part4,
+            d_lstm_c_tp1, lstm_i_f_tp1_H, d_lstm_c_t, d_lstm_a_tp1, d_lstm_h_t, d_lstm_c_slope_t, d_lstm_a_slope_t,
+            d_lstm_a_t_3H, d_lstm_a_slope_2_t, d_lstm_a_t_2H, d_lstm_a_slope_3_t, d_lstm_a_t_H, d_lstm_a_slope_4_t,
+            d_lstm_a_t_0,
         ) in zip(
             d_lstm_c[:0:-1], lstm_i_f[:0:-1, :, H:], d_lstm_c[T - 1::-1], d_lstm_a[:0:-1], d_lstm_h[::-1],
             d_lstm_c_slope[::-1], d_lstm_a_slope[::-1], d_lstm_a[T - 1::-1, :, 3*H:], d_lstm_a_slope_2[::-1],
@@ -135,20 +135,20 @@ def value_and_grad(params, batch, aux=False):
             d_lstm_a[T - 1::-1, :, :H],
         ):
             # (28) d_lstm.c[t,n,k] += d_lstm.c[t+1,n,k]*lstm.i_f[t+1,n,k+H]
-            np.multiply(d_lstm_c_tp1, lstm_i_f_tp1_part1, d_lstm_c_t)
+            np.multiply(d_lstm_c_tp1, lstm_i_f_tp1_H, d_lstm_c_t)
             # (36) d_lstm.h[t,n,j] += sum_r d_lstm.a[t+1,n,r]*lstm.U[r,j]
             d_lstm_a_tp1.dot(lstm_U, product_2)
             d_lstm_h_t += product_2
             # (24) d_lstm.c[t,n,k] += d_lstm.c_slope[t,n,k]*d_lstm.h[t,n,k]
             d_lstm_c_t += d_lstm_c_slope_t*d_lstm_h_t
             # (30, 25) d_lstm.a[t,n,k+3*H] += d_lstm.a_slope[t,n,k]*d_lstm.h[t,n,k]
-            np.multiply(d_lstm_a_slope_t, d_lstm_h_t, d_lstm_a_t_part1)
+            np.multiply(d_lstm_a_slope_t, d_lstm_h_t, d_lstm_a_t_3H)
             # (31, 26) d_lstm.a[t,n,k+2*H] += d_lstm.a_slope_2[t,n,k]*d_lstm.c[t,n,k]
-            np.multiply(d_lstm_a_slope_2_t, d_lstm_c_t, d_lstm_a_t_part2)
+            np.multiply(d_lstm_a_slope_2_t, d_lstm_c_t, d_lstm_a_t_2H)
             # (32, 29) d_lstm.a[t,n,k+H] += d_lstm.a_slope_3[t,n,k]*d_lstm.c[t,n,k]
-            np.multiply(d_lstm_a_slope_3_t, d_lstm_c_t, d_lstm_a_t_part3)
+            np.multiply(d_lstm_a_slope_3_t, d_lstm_c_t, d_lstm_a_t_H)
             # (33, 27) d_lstm.a[t,n,k] += d_lstm.a_slope_4[t,n,k]*d_lstm.c[t,n,k]
-            np.multiply(d_lstm_a_slope_4_t, d_lstm_c_t, d_lstm_a_t_part4)
+            np.multiply(d_lstm_a_slope_4_t, d_lstm_c_t, d_lstm_a_t_0)
         # (34) d_lstm.b[r] = sum_t,n d_lstm.a[t,n,r]
         d_lstm_b = np.ones(N*T, DTYPE) @ d_lstm_a[:T].reshape(N*T, 4*H)
         # (35) d_lstm.U[r,j] = sum_t,n d_lstm.a[t,n,r]*lstm.h[t-1,n,j]
@@ -199,8 +199,8 @@ def loss(params, batch):
         lstm_U_T = np.ascontiguousarray(lstm_U.T)
         product = np.empty((N, 4*H), DTYPE)
         for (
-            lstm_h_tm1, lstm_a_t, lstm_a_t_part1, lstm_i_f_t, lstm_a_t_part2, lstm_g_t, lstm_a_t_part3, lstm_o_t,
-            lstm_c_tm1, lstm_i_f_t_part1, lstm_i_f_t_part2, lstm_c_t, lstm_h_t,
+            lstm_h_tm1, lstm_a_t, lstm_a_t_0, lstm_i_f_t, lstm_a_t_2H, lstm_g_t, lstm_a_t_3H, lstm_o_t, lstm_c_tm1,
+            lstm_i_f_t_H, lstm_i_f_t_0, lstm_c_t, lstm_h_t,
         ) in zip(
             lstm_h[:T], lstm_a, lstm_a[:, :, :2*H], lstm_i_f, lstm_a[:, :, 2*H:3*H], lstm_g, lstm_a[:, :, 3*H:], lstm_o,
             lstm_c[:T], lstm_i_f[:, :, H:], lstm_i_f[:, :, :H], lstm_c[1:], lstm_h[1:],
@@ -209,13 +209,13 @@ def loss(params, batch):
             lstm_h_tm1.dot(lstm_U_T, product)
             lstm_a_t += product
             # (3, 4) lstm.i_f[t,n,k] = sigmoid(lstm.a[t,n,k])
-            _sigmoid(lstm_a_t_part1, lstm_i_f_t)
+            _sigmoid(lstm_a_t_0, lstm_i_f_t)
             # (5) lstm.g[t,n,k] = tanh(lstm.a[t,n,k+2*H])
-            np.tanh(lstm_a_t_part2, lstm_g_t)
+            np.tanh(lstm_a_t_2H, lstm_g_t)
             # (6) lstm.o[t,n,k] = sigmoid(lstm.a[t,n,k+3*H])
-            _sigmoid(lstm_a_t_part3, lstm_o_t)
+            _sigmoid(lstm_a_t_3H, lstm_o_t)
             # (7) lstm.c[t,n,k] += lstm.c[t-1,n,k]*lstm.i_f[t,n,k+H] + lstm.g[t,n,k]*lstm.i_f[t,n,k]
-            np.add(lstm_c_tm1*lstm_i_f_t_part1, lstm_g_t*lstm_i_f_t_part2, lstm_c_t)
+            np.add(lstm_c_tm1*lstm_i_f_t_H, lstm_g_t*lstm_i_f_t_0, lstm_c_t)
             # (8) lstm.h[t,n,k] = tanh(lstm.c[t,n,k])*lstm.o[t,n,k]
             np.multiply(lstm_o_t, np.tanh(lstm_c_t), lstm_h_t)
         # (9) out.y[t,n,i] += sum_k lstm.h[t,n,k]*out.W[i,k]
@@ -261,8 +261,8 @@ def predict(params, batch):
         lstm_U_T = np.ascontiguousarray(lstm_U.T)
         product = np.empty((N, 4*H), DTYPE)
         for (
-            lstm_h_tm1, lstm_a_t, lstm_a_t_part1, lstm_i_f_t, lstm_a_t_part2, lstm_g_t, lstm_a_t_part3, lstm_o_t,
-            lstm_c_tm1, lstm_i_f_t_part1, lstm_i_f_t_part2, lstm_c_t, lstm_h_t,
+            lstm_h_tm1, lstm_a_t, lstm_a_t_0, lstm_i_f_t, lstm_a_t_2H, lstm_g_t, lstm_a_t_3H, lstm_o_t, lstm_c_tm1,
+            lstm_i_f_t_H, lstm_i_f_t_0, lstm_c_t, lstm_h_t,
         ) in zip(
             lstm_h[:T], lstm_a, lstm_a[:, :, :2*H], lstm_i_f, lstm_a[:, :, 2*H:3*H], lstm_g, lstm_a[:, :, 3*H:], lstm_o,
             lstm_c[:T], lstm_i_f[:, :, H:], lstm_i_f[:, :, :H], lstm_c[1:], lstm_h[1:],
@@ -271,13 +271,13 @@ def predict(params, batch):
             lstm_h_tm1.dot(lstm_U_T, product)
             lstm_a_t += product
             # (3, 4) lstm.i_f[t,n,k] = sigmoid(lstm.a[t,n,k])
-            _sigmoid(lstm_a_t_part1, lstm_i_f_t)
+            _sigmoid(lstm_a_t_0, lstm_i_f_t)
             # (5) lstm.g[t,n,k] = tanh(lstm.a[t,n,k+2*H])
-            np.tanh(lstm_a_t_part2, lstm_g_t)
+            np.tanh(lstm_a_t_2H, lstm_g_t)
             # (6) lstm.o[t,n,k] = sigmoid(lstm.a[t,n,k+3*H])
-            _sigmoid(lstm_a_t_part3, lstm_o_t)
+            _sigmoid(lstm_a_t_3H, lstm_o_t)
             # (7) lstm.c[t,n,k] += lstm.c[t-1,n,k]*lstm.i_f[t,n,k+H] + lstm.g[t,n,k]*lstm.i_f[t,n,k]
-            np.add(lstm_c_tm1*lstm_i_f_t_part1, lstm_g_t*lstm_i_f_t_part2, lstm_c_t)
+            np.add(lstm_c_tm1*lstm_i_f_t_H, lstm_g_t*lstm_i_f_t_0, lstm_c_t)
             # (8) lstm.h[t,n,k] = tanh(lstm.c[t,n,k])*lstm.o[t,n,k]
             np.multiply(lstm_o_t, np.tanh(lstm_c_t), lstm_h_t)
         # (9) out.y[t,n,i] += sum_k lstm.h[t,n,k]*out.W[i,k]
@@ -345,9 +345,9 @@ def update(params, grads, state=None, **hyper):
         # (1) k_next += k + 1
         k_next = k + 1
         # (2) m_next[i] += (1 - beta1)*g[i] + m[i]*beta1
-        m_next = (-beta1 + 1)*g + beta1*m
+        m_next = (1 - beta1)*g + beta1*m
         # (3) v_next[i] += (1 - beta2)*g[i]**2 + v[i]*beta2
-        v_next = g**2*(-beta2 + 1) + beta2*v
+        v_next = g**2*(1 - beta2) + beta2*v
         # (4) p_next[i] += p[i] - m_next[i]*rate/((1 - beta1**k_next)*(sqrt(v_next[i]/(1 - beta2**k_next)) + eps))
         p_next = p - m_next*rate/(1 - beta1**k_next)/(eps + np.sqrt(v_next/(1 - beta2**k_next)))
         new[name] = np.asarray(p_next, p.dtype)

@@ -80,7 +80,7 @@ def value_and_grad(params, batch, aux=False):
             # (5) cell.g[t,n,i] = tanh(cell.ag[t,n,i])
             np.tanh(cell_ag_t, cell_g_t)
             # (6) cell.h[t,n,i] += (1 - cell.f[t,n,i])*cell.h[t-1,n,i] + cell.f[t,n,i]*cell.g[t,n,i]
-            np.add((-cell_f_t + 1)*cell_h_tm1, cell_f_t*cell_g_t, cell_h_t)
+            np.add((1 - cell_f_t)*cell_h_tm1, cell_f_t*cell_g_t, cell_h_t)
         # (7) loss.r[t,n,i] += cell.h[t,n,i] - y[t,n,i]
         loss_r = cell_h[1:] - y
         # (8) loss = sum_t,n,i loss.r[t,n,i]**2/(H*N*T)
@@ -90,15 +90,15 @@ def value_and_grad(params, batch, aux=False):
         # (16, 13) d_cell.ag_slope[t,n,i] = (1 - cell.g[t,n,i]**2)*cell.f[t,n,i]
         d_cell_ag_slope = (1 - cell_g**2)*cell_f[:T]
         # (23) d_cell.af_slope[t,n,i] = (1 - cell.f[t,n,i])*cell.f[t,n,i]
-        d_cell_af_slope = (-cell_f[:T] + 1)*cell_f[:T]
+        d_cell_af_slope = (1 - cell_f[:T])*cell_f[:T]
         d_cell_f = np.empty((T, N, H), DTYPE)
         d_cell_ag = np.empty((T, N, H), DTYPE)
         d_cell_r = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more after
         d_cell_af = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more after
         product_2 = np.empty((N, H), DTYPE)
         for (
-            t, d_cell_h_t, cell_f_tp1, d_cell_r_tp1, d_cell_af_tp1, cell_g_t_2, cell_h_tm1_2, d_cell_f_t,
-            d_cell_ag_slope_t, d_cell_ag_t, d_cell_r_t, d_cell_af_slope_t, d_cell_af_t,
+            t, d_cell_h_t, cell_f_tp1, d_cell_r_tp1, d_cell_af_tp1, cell_g_t, cell_h_tm1, d_cell_f_t, d_cell_ag_slope_t,
+            d_cell_ag_t, d_cell_r_t, d_cell_af_slope_t, d_cell_af_t,
         ) in zip(
             range(T - 1, -1, -1), d_cell_h[::-1], cell_f[:0:-1], d_cell_r[:0:-1], d_cell_af[:0:-1], cell_g[::-1],
             cell_h[T - 1::-1], d_cell_f[::-1], d_cell_ag_slope[::-1], d_cell_ag[::-1], d_cell_r[T - 1::-1],
@@ -106,20 +106,20 @@ def value_and_grad(params, batch, aux=False):
         ):
             # (15) d_cell.h[t,n,i] += (1 - cell.f[t+1,n,i])*d_cell.h[t+1,n,i]
             if t < T - 1:
-                d_cell_h_t += (-cell_f_tp1 + 1)*d_cell_h[t + 1]
+                d_cell_h_t += (1 - cell_f_tp1)*d_cell_h[t + 1]
             # (22) d_cell.h[t,n,j] += cell.f[t+1,n,j]*d_cell.r[t+1,n,j]
             d_cell_h_t += cell_f_tp1*d_cell_r_tp1
             # (26) d_cell.h[t,n,j] += sum_i cell.Uf[i,j]*d_cell.af[t+1,n,i]
             d_cell_af_tp1.dot(cell_Uf, product_2)
             d_cell_h_t += product_2
             # (12, 14) d_cell.f[t,n,i] += cell.g[t,n,i]*d_cell.h[t,n,i] - cell.h[t-1,n,i]*d_cell.h[t,n,i]
-            np.subtract(cell_g_t_2*d_cell_h_t, cell_h_tm1_2*d_cell_h_t, d_cell_f_t)
+            np.subtract(cell_g_t*d_cell_h_t, cell_h_tm1*d_cell_h_t, d_cell_f_t)
             # (16, 13) d_cell.ag[t,n,i] = d_cell.ag_slope[t,n,i]*d_cell.h[t,n,i]
             np.multiply(d_cell_ag_slope_t, d_cell_h_t, d_cell_ag_t)
             # (19) d_cell.r[t,n,j] = sum_i cell.Uh[i,j]*d_cell.ag[t,n,i]
             d_cell_ag_t.dot(cell_Uh, d_cell_r_t)
             # (21) d_cell.f[t,n,j] += cell.h[t-1,n,j]*d_cell.r[t,n,j]
-            d_cell_f_t += cell_h_tm1_2*d_cell_r_t
+            d_cell_f_t += cell_h_tm1*d_cell_r_t
             # (23) d_cell.af[t,n,i] = d_cell.af_slope[t,n,i]*d_cell.f[t,n,i]
             np.multiply(d_cell_af_slope_t, d_cell_f_t, d_cell_af_t)
         # (17) d_cell.bh[i] = sum_t,n d_cell.ag[t,n,i]
@@ -192,7 +192,7 @@ def loss(params, batch):
             # (5) cell.g[t,n,i] = tanh(cell.ag[t,n,i])
             np.tanh(cell_ag_t, cell_g_t)
             # (6) cell.h[t,n,i] += (1 - cell.f[t,n,i])*cell.h[t-1,n,i] + cell.f[t,n,i]*cell.g[t,n,i]
-            np.add((-cell_f_t + 1)*cell_h_tm1, cell_f_t*cell_g_t, cell_h_t)
+            np.add((1 - cell_f_t)*cell_h_tm1, cell_f_t*cell_g_t, cell_h_t)
         # (7) loss.r[t,n,i] += cell.h[t,n,i] - y[t,n,i]
         loss_r = cell_h[1:] - y
         # (8) loss = sum_t,n,i loss.r[t,n,i]**2/(H*N*T)
@@ -244,7 +244,7 @@ def predict(params, batch):
             # (5) cell.g[t,n,i] = tanh(cell.ag[t,n,i])
             np.tanh(cell_ag_t, cell_g_t)
             # (6) cell.h[t,n,i] += (1 - cell.f[t,n,i])*cell.h[t-1,n,i] + cell.f[t,n,i]*cell.g[t,n,i]
-            np.add((-cell_f_t + 1)*cell_h_tm1, cell_f_t*cell_g_t, cell_h_t)
+            np.add((1 - cell_f_t)*cell_h_tm1, cell_f_t*cell_g_t, cell_h_t)
     return {"cell.h": cell_h[1:]}
 
 
@@ -294,9 +294,9 @@ def update(params, grads, state=None, **hyper):
         # (1) k_next += k + 1
         k_next = k + 1
         # (2) m_next[i] += (1 - beta1)*g[i] + m[i]*beta1
-        m_next = (-beta1 + 1)*g + beta1*m
+        m_next = (1 - beta1)*g + beta1*m
         # (3) v_next[i] += (1 - beta2)*g[i]**2 + v[i]*beta2
-        v_next = g**2*(-beta2 + 1) + beta2*v
+        v_next = g**2*(1 - beta2) + beta2*v
         # (4) p_next[i] += p[i] - m_next[i]*rate/((1 - beta1**k_next)*(sqrt(v_next[i]/(1 - beta2**k_next)) + eps))
         p_next = p - m_next*rate/(1 - beta1**k_next)/(eps + np.sqrt(v_next/(1 - beta2**k_next)))
         new[name] = np.asarray(p_next, p.dtype)

@@ -82,13 +82,13 @@ def value_and_grad(params, batch, aux=False):
         d_rnn_h[1:] = (d_out_y.reshape(-1, K) @ out_W).reshape(T, N, H)
         d_rnn_a = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more after
         product_2 = np.empty((N, H), DTYPE)
-        for t, d_rnn_a_tp1, d_rnn_h_t, rnn_h_t_2 in zip(range(T - 1, -2, -1), d_rnn_a[::-1], d_rnn_h[::-1], rnn_h[::-1]):
+        for t, d_rnn_a_tp1, d_rnn_h_t, rnn_h_t in zip(range(T - 1, -2, -1), d_rnn_a[::-1], d_rnn_h[::-1], rnn_h[::-1]):
             # (16) d_rnn.h[t,n,j] += sum_i d_rnn.a[t+1,n,i]*rnn.U[i,j]
             d_rnn_a_tp1.dot(rnn_U, product_2)
             d_rnn_h_t += product_2
             # (13) d_rnn.a[t,n,i] = (1 - rnn.h[t,n,i]**2)*d_rnn.h[t,n,i]
             if t >= 0:
-                np.multiply(1 - rnn_h_t_2**2, d_rnn_h_t, d_rnn_a[t])
+                np.multiply(1 - rnn_h_t**2, d_rnn_h_t, d_rnn_a[t])
         # (14) d_rnn.b[i] = sum_t,n d_rnn.a[t,n,i]
         d_rnn_b = np.ones(N*T, DTYPE) @ d_rnn_a[:T].reshape(N*T, H)
         # (15) d_rnn.U[i,j] = sum_t,n d_rnn.a[t,n,i]*rnn.h[t-1,n,j]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from codegen.numpy.helpers import HELPERS
 from symbolic.program import Names, Program
@@ -27,6 +27,7 @@ class Identifiers:
 
     def __init__(self, taken: Iterable[str] = ()) -> None:
         self.taken = {*RESERVED, *taken}
+        self.passing: set[str] = set()
 
     def fresh(self, wanted: str) -> str:
         """A free identifier near the wanted one."""
@@ -38,6 +39,14 @@ class Identifiers:
             count += 1
             name = f"{base}_{count}"
         self.taken.add(name)
+        return name
+
+    def local(self, wanted: str, others: Container[str]) -> str:
+        """An identifier for what lives in one loop alone: two loops may call theirs the same, apart from ``others``."""
+        if wanted in self.passing and wanted not in others:
+            return wanted
+        name = self.fresh(wanted)
+        self.passing.add(name)
         return name
 
     @classmethod

@@ -232,16 +232,16 @@ class NumPyPrinter(StrPrinter):  # type: ignore[misc]
 
 
 def ordered_terms(expr: Expr) -> list[Expr]:
-    """The terms of a sum: plain reads before function values, what is added before what is subtracted.
+    """The terms of a sum: numbers and plain reads before function values, what is added before what is subtracted.
 
     Large reads then cancel before something small is added: ``m - z[y] + log(s)`` keeps the digits of ``log(s)`` that
     ``m + log(s) - z[y]`` would round away.
     """
 
     def plain(term: Expr) -> bool:
-        return isinstance(term.as_coeff_Mul()[1], Text)
+        return term.is_number or isinstance(term.as_coeff_Mul()[1], Text)
 
-    return sorted(expr.args, key=lambda t: (not plain(t), t.could_extract_minus_sign()))
+    return sorted(expr.args, key=lambda t: (not plain(t), t.could_extract_minus_sign(), t.is_number))
 
 
 def _is_reciprocal(expr: Expr) -> bool:

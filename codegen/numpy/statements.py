@@ -53,7 +53,7 @@ class Writer(Scatters):
             return
         code = str(node.symbol)
         outer, self.lines = self.lines, []
-        around, self.steps = self.steps, Steps(node, code, self.loops, self.program, self.plan.fresh)
+        around, self.steps = self.steps, Steps(node, code, self.loops, self.program, self.plan.names)
         if not self.loops:
             self.written, self.fixed = frozenset(s.equation.name for s in equations_of([node])), {}
         self.depth += 1

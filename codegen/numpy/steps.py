@@ -10,13 +10,14 @@ keeps it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import sympy as sp
 from sympy import Expr
 
 from codegen.lower import Storage
+from codegen.numpy.names import Identifiers
 from codegen.numpy.printer import integer_text
 from codegen.schedule import Loop
 from symbolic.analysis import is_equal, is_nonnegative
@@ -49,9 +50,9 @@ class Steps:
     """The accesses of one loop, under marks until its header is written."""
 
     def __init__(
-        self, loop: Loop, code: str, outer: Iterable[IndexName], program: Program, fresh: Callable[[str], str]
+        self, loop: Loop, code: str, outer: Iterable[IndexName], program: Program, identifiers: Identifiers
     ) -> None:
-        self.loop, self.code, self.program, self.fresh = loop, code, program, fresh
+        self.loop, self.code, self.program, self.identifiers = loop, code, program, identifiers
         self.outer = frozenset(outer)  # what stays the same while this loop runs
         self.accesses: list[Access] = []
 
@@ -69,7 +70,7 @@ class Steps:
         def text(match: re.Match[str]) -> str:
             access = self.accesses[int(match[1])]
             if access not in names and self._iterable(access):
-                names[access] = self.fresh(self._name(access, names))
+                names[access] = self.identifiers.local(self._name(access), names.values())
             if access in names:
                 return names[access] if match[2] == READ else f"{names[access]}[...]"
             return self._subscripted(access)
@@ -98,14 +99,12 @@ class Steps:
             and is_nonnegative(sp.expand(access.storage.extents[0] - upper - access.offset), self.program)
         )
 
-    def _name(self, access: Access, names: dict[Access, str]) -> str:
-        """``h_t``, ``h_tm1``, ``h_tp1`` by the subscript that the equation has; slices are counted."""
+    def _name(self, access: Access) -> str:
+        """``h_t``, ``h_tm1``, ``h_tp1`` by the subscript that the equation has; a slice by where it starts, ``a_t_2H``."""
         code, lag = access.storage.code, access.lag
         suffix = self.code if lag == 0 else f"{self.code}{'m' if lag < 0 else 'p'}{abs(lag)}"
-        if not access.rest:
-            return f"{code}_{suffix}"
-        parts = sum(a.storage == access.storage and a.offset == access.offset and bool(a.rest) for a in names)
-        return f"{code}_{suffix}_part{parts + 1}"
+        cuts = [(part.partition(":")[0] or "0").replace("*", "") for part in access.rest if part != ":"]
+        return "_".join([code, suffix, *(cut if cut.isidentifier() or cut.isalnum() else "part" for cut in cuts)])
 
     def _source(self, access: Access) -> str:
         """The array whose items are the views of all steps, in the order of the loop."""
