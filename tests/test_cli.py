@@ -402,6 +402,7 @@ def test_interrupted_from_outside(specs: Path) -> None:
     script = f"""
 import os, signal, sys, time
 import codegen.cli, codegen.pipeline
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts with it ignored
 def interrupted(*_):
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(30)
