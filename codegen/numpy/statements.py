@@ -18,6 +18,7 @@ from codegen.numpy.printer import integer_text
 from codegen.numpy.scatters import Scatters
 from codegen.numpy.steps import Steps, loop_range
 from codegen.numpy.values import INDENT
+from codegen.numpy.views import outside
 from codegen.schedule import Loop, Node, Statement, equations_of
 from codegen.text import equation_text
 from symbolic.analysis import affine, index_reads, is_nonnegative
@@ -115,7 +116,8 @@ class Writer(Scatters):
                         for a, b in zip(storage.before, storage.after, strict=True)
                     )
                     comma = "," if len(storage.before) == 1 else ""
-                    self.emit(f"{storage.code} = np.pad({self.plan.codes[storage.tensor.name]}, ({widths}{comma}))")
+                    fill = f", constant_values={outside(storage.tensor)}" if storage.tensor.is_index else ""
+                    self.emit(f"{storage.code} = np.pad({self.plan.codes[storage.tensor.name]}, ({widths}{comma}){fill})")
 
     def _statement(self, statement: Statement) -> None:
         equation = statement.equation

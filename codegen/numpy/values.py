@@ -14,6 +14,7 @@ from codegen.numpy.pieces import is_atom
 from codegen.numpy.printer import NumPyPrinter, Text, integer_text
 from codegen.numpy.steps import Steps
 from codegen.numpy.views import Operand, Viewer, aligned
+from symbolic.analysis import index_reads
 from symbolic.functions import row_of
 from symbolic.program import (
     Equation,
@@ -65,7 +66,12 @@ class Values:
     def _relation(self, guard: Expr, viewer: Viewer, order: Sequence[IndexName]) -> str:
         """A guard as a boolean expression whose axes follow ``order``."""
         left, right = (self._side(side, viewer, order) for side in (guard.lhs, guard.rhs))
-        return f"({left} {guard.rel_op} {right})"
+        tests = [f"({left} {guard.rel_op} {right})"]
+        for entry in index_reads((guard.lhs, guard.rhs)):
+            tensor = self.program.tensor(tensor_of(entry))
+            if tensor.ignore is None or guard != sp.Ne(entry, tensor.ignore):  # which says so itself
+                tests += viewer.somewhere(entry, order)
+        return " & ".join(dict.fromkeys(tests))
 
     def _side(self, side: Expr, viewer: Viewer, order: Sequence[IndexName]) -> str:
         real = [r for r in reads(side) if not self.program.tensor(tensor_of(r)).is_index]

@@ -17,9 +17,9 @@ from codegen.numpy.printer import Call, integer_text
 from codegen.numpy.steps import Access, Steps
 from symbolic.analysis import affine, index_reads, is_equal, is_nonnegative, lies_in, subscript_range
 from symbolic.errors import ScheduleError
-from symbolic.program import Index, IndexName, Program, index_symbols, is_index_read, tensor_of
+from symbolic.program import Index, IndexName, Program, Tensor, index_symbols, is_index_read, tensor_of
 
-__all__ = ["Operand", "Viewer", "aligned"]
+__all__ = ["Operand", "Viewer", "aligned", "outside"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,13 @@ def transposed(operand: Operand, order: Sequence[IndexName]) -> Operand:
     axes = ", ".join(str(operand.labels.index(label)) for label in order)
     text = f"{operand.wrapped()}.transpose({axes})"
     return replace(operand, text=text, labels=tuple(order), atom=True, call=None, filled="")
+
+
+def outside(tensor: Tensor) -> str:
+    """What stands for an entry out of bounds: 0, and for an index tensor what is nowhere (law 8)."""
+    if tensor.is_index:
+        return integer_text(tensor.low - 1) if tensor.ignore is None else str(tensor.ignore)
+    return "0"
 
 
 class Viewer:
@@ -277,7 +284,7 @@ class Viewer:
         parts, order, masks = self.subscript_arrays(entry)
         text = f"{storage.code}[{', '.join(parts)}]"
         if masks and not writing:
-            return Operand(f"np.where({' & '.join(masks)}, {text}, 0)", order, True, True)
+            return Operand(f"np.where({' & '.join(masks)}, {text}, {outside(storage.tensor)})", order, True, True)
         return Operand(text, order, True, not writing)
 
     def _single_fancy(self, entry: Indexed, storage: Storage) -> Operand | None:
@@ -387,15 +394,29 @@ class Viewer:
         proved = found is not None and lies_in(found, (lower, upper), self.program)
         order = labels if labels is not None else tuple(self.vector)
         for inner in index_reads((subscript,)):
-            source = self.program.tensor(tensor_of(inner))
-            reads_empty = source.note and source.role == "intermediate"
-            if source.ignore is not None or reads_empty:
-                text = aligned(self.view(inner), order).wrapped()
-                tests.append(f"({text} >= {integer_text(source.low)})")
-                if source.ignore is not None and source.ignore >= 0 and source.below is not None:
-                    tests.append(f"({text} < {integer_text(source.below)})")
+            tests += self.somewhere(inner, order)
         if not proved:
             text = self.index_array(sp.expand(subscript), order)
             tests.append(f"({text} >= {integer_text(lower)})")
             tests.append(f"({text} < {integer_text(upper)})")
         return " & ".join(tests) if tests else None
+
+    def somewhere(self, entry: Indexed, order: Sequence[IndexName]) -> list[str]:
+        """The texts that say where an index read gives a place; none where that is proved (law 8)."""
+        if not self._may_be_nowhere(entry):
+            return []
+        source = self.program.tensor(tensor_of(entry))
+        text = aligned(self.view(entry), order).wrapped()
+        tests = [f"({text} >= {integer_text(source.low)})"]
+        if source.ignore is not None and source.ignore >= 0 and source.below is not None:
+            tests.append(f"({text} < {integer_text(source.below)})")
+        return tests
+
+    def _may_be_nowhere(self, entry: Indexed) -> bool:
+        """Whether an index read may meet an ignored value, the argument of no maximum, or no entry at all."""
+        source = self.program.tensor(tensor_of(entry))
+        if source.ignore is not None or source.note and source.role == "intermediate":
+            return True
+        found = [subscript_range(s, self.ranges, self.program) for s in entry.indices]
+        inside = all(f is not None and lies_in(f, source.bounds(axis), self.program) for axis, f in enumerate(found))
+        return not inside or any(map(self._may_be_nowhere, index_reads(entry.indices)))
