@@ -11,7 +11,7 @@ from sympy import Expr
 from sympy.printing.precedence import PRECEDENCE, precedence
 from sympy.printing.str import StrPrinter
 
-from symbolic.functions import COMPARISONS, row_of
+from symbolic.functions import COMPARISONS, ScalarFunction, row_of
 
 __all__ = ["Call", "NumPyPrinter", "Text", "integer_text", "ordered_terms"]
 
@@ -91,7 +91,7 @@ class NumPyPrinter(StrPrinter):  # type: ignore[misc]
 
     def _scalar(self, expr: Any) -> str:
         """A power of plain numbers and sizes, as a Python number."""
-        if not expr.free_symbols and not expr.is_Rational:
+        if not expr.free_symbols and not expr.is_Rational and not expr.has(ScalarFunction):
             return repr(float(expr))
         base, exponent = expr.args
         if exponent.could_extract_minus_sign():
@@ -135,7 +135,7 @@ class NumPyPrinter(StrPrinter):  # type: ignore[misc]
 
     def _plain_product(self, factors: list[Expr]) -> str:
         product = sp.Mul(*factors)
-        if not product.free_symbols and not product.is_Rational:
+        if not product.free_symbols and not product.is_Rational and not product.has(ScalarFunction):
             return repr(float(product))
         above, below = sp.fraction(product)
         top = "*".join(self.parenthesize(f, PRECEDENCE["Mul"]) for f in sp.Mul.make_args(above))
