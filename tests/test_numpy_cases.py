@@ -14,6 +14,7 @@ import pytest
 import codegen
 import symbolic
 from symbolic.interpreter import evaluate
+from tests.emitting import agree, compiled
 
 RNG = np.random.default_rng(3)
 X, U = RNG.standard_normal((3, 2, 2)), RNG.standard_normal((2, 2))
@@ -145,6 +146,35 @@ CASES = [
         {"x": X, "U": U},
         id="a loop in a loop",
     ),
+    pytest.param(
+        "y[n] = (lab[n] != 1)*c[n] + (lab[n] < 2)*tanh(c[n])\nloss = sum(y[n]**2, over=n)",
+        {"inputs": {"lab": {"shape": ["N"], "kind": "index", "below": 3, "ignore": -1}}, "parameters": {"c": ["N"]}},
+        {"N": 4},
+        {"lab": np.array([-1, 1, 2, 0]), "c": RNG.standard_normal(4)},
+        id="a guard on an ignored label holds nowhere",
+    ),
+    pytest.param(
+        "y[t,i] = E[tok[t-1],i] + E[tok[tok[t+1]],i]*(tok[t-1] < 2)\nloss = sum(y[t,i]**2, over=(t,i))",
+        {
+            "inputs": {"tok": {"shape": ["T"], "kind": "index", "below": 3}},
+            "parameters": {"E": [3, "H"]},
+            "ranges": {"t": "T"},
+        },
+        {"T": 3, "H": 2},
+        {"tok": np.array([2, 1, 0]), "E": RNG.standard_normal((3, 2))},
+        id="an index read out of bounds is nowhere, not class 0",
+    ),
+    pytest.param(
+        "y[tok[t-1],i] = q[t,0,i]\nloss = sum(y[v,i]**2, over=(v,i))",
+        {
+            "inputs": {"tok": {"shape": ["T"], "kind": "index", "below": 3, "ignore": -100}, "q": ["T", "N", "H"]},
+            "parameters": {"E": [3, "H"]},
+            "shapes": {"y": [3, "H"]},
+        },
+        {"T": 3, "N": 2, "H": 2},
+        {"tok": np.array([-100, 1, 0]), "q": X, "E": RNG.standard_normal((3, 2))},
+        id="a write through an index read out of bounds",
+    ),
 ]
 
 
@@ -198,6 +228,25 @@ def test_a_write_that_does_not_happen_has_no_adjoint() -> None:
 def test_numbers_outside_a_functions_domain_are_refused(wrong: str) -> None:
     with pytest.raises(symbolic.EquationError, match=r"^<equations>:1:\d+: equations: expected"):
         symbolic.load(f"loss = sum({wrong}*w[i], over=i)", parameters={"w": ["K"]}, loss="loss")
+
+
+def test_a_state_that_is_carried_against_time_over_two_steps() -> None:
+    model = symbolic.load(
+        "h[t,n] = 0.5*h[t+2,n] + tanh(h[t+1,n])*w[n]\nloss = sum(h[t,n]**2, over=(t,n))",
+        dtype="float64", loss="loss", parameters={"w": ["N"]}, inputs={"y": ["T", "N"]},
+        states={"h": {"shape": ["T", "N"], "initial": "carry", "reverse": True, "lag": 2}},
+    )
+    for steps in (1, 2, 4):
+        agree(model, {"T": steps, "N": 2})
+
+
+def test_functions_of_numbers_that_unrolling_leaves() -> None:
+    """At the first step the state is 0, and ``clip(0, -0.5, 0.4)`` is a number that no array stands in."""
+    model = symbolic.load(
+        "h[t,n] = c[n] - (n + 1)*clip(h[t-1,n], -0.5, 0.4)*z[t] - 0.5*max2(h[t-1,n], 0.2)\nloss = sum(h[t,n]**2, over=(t,n))",
+        dtype="float64", loss="loss", parameters={"c": ["N"], "z": ["T"]}, states={"h": ["T", "N"]},
+    )
+    agree(model, {"T": 3, "N": 2}, module=compiled(model, wrt="all", dtype="float64", unroll=3))
 
 
 def test_predict_says_which_size_nobody_tells() -> None:

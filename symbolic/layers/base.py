@@ -302,7 +302,7 @@ def final_text(name: str, state: State, extent: str = "T") -> str:
         return state.final
     others = list(_others(state))
     if state.lag > 1:
-        step, front = ("l", ["l"]) if state.reverse else (f"{extent}-{state.lag}+l", ["l"])
+        step, front = ("l+0", ["l"]) if state.reverse else (f"{extent}-{state.lag}+l", ["l"])
     else:
         step, front = ("0" if state.reverse else f"{extent}-1"), []
     source = [*others]
