@@ -130,7 +130,9 @@ class Storing(Values):
             self.emit(f"{target.text} {'=' if mode is Mode.ASSIGN else '+='} {text}")
             return
         call = value.call if value.labels == target.labels and target.labels else None
-        if mode is Mode.ASSIGN and call is not None and viewer.is_view(equation.target):
+        if mode is Mode.ASSIGN and call is not None and viewer.is_view(equation.target) and (
+            not call.function.endswith(".dot") or viewer.in_one_piece(equation.target)
+        ):
             self.emit(self._into_place(call, target.text))
             return
         if mode is Mode.ASSIGN:

@@ -155,6 +155,15 @@ class Viewer:
             for axis, s in enumerate(entry.indices)
         )
 
+    def in_one_piece(self, entry: Indexed) -> bool:
+        """Whether the view of an entry is contiguous: after its first axis every axis is whole (``ndarray.dot`` wants it so)."""
+        storage = self.storages[tensor_of(entry)]
+        parts: list[tuple[str, bool]] = []
+        for axis, subscript in enumerate(entry.indices):
+            if parts or self._labels(subscript):
+                parts.append(self._plain(storage, axis, subscript) if len(self._labels(subscript)) < 2 else ("", True))
+        return not parts or not parts[0][1] and parts[0][0].count(":") < 2 and all(part == (":", False) for part in parts[1:])
+
     def _fixed(self, entry: Indexed) -> bool:
         """Whether the loops round the statement neither write the tensor nor move the view."""
         return tensor_of(entry) not in self.written and not any(
