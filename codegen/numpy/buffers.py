@@ -123,8 +123,8 @@ def _last_uses(nodes: Sequence[Node], plan: Plan, returned: frozenset[str]) -> d
 
 def _decide(name: str, rows: list[_Write], plan: Plan, program: Program, storage: Storage, begin: int) -> None:
     first = rows[0]
-    if not first.loops and not first.statement.when and not storage.padded and _fills(first, storage, program) \
-            and _always(first, program):
+    if begin == first.top and not first.loops and not first.statement.when and not storage.padded \
+            and _fills(first, storage, program) and _always(first, program):
         plan.modes[id(first.statement)] = Mode.BIND
         for other in rows[1:]:
             plan.modes[id(other.statement)] = Mode.ADD
