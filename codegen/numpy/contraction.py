@@ -217,7 +217,9 @@ class Contractor:
     def _matrix(self, operand: Operand, first: Labels, second: Labels) -> str:
         if len(first) == len(second) == 1:
             return operand.wrapped()
-        if len(second) == 1 or self._volume(first) >= self._volume(second):
+        # Beside an extent that may be 0, -1 would have no value.
+        plain = all(self.extent(label).is_positive for label in second)
+        if plain and (len(second) == 1 or self._volume(first) >= self._volume(second)):
             return f"{operand.wrapped()}.reshape(-1, {self._size(second)})"
         return f"{operand.wrapped()}.reshape({self._size(first)}, {self._size(second)})"
 

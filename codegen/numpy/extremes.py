@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import sympy as sp
 from sympy import Expr, Indexed
 
 from codegen.numpy.buffers import Mode
@@ -153,7 +154,10 @@ class Extremes(Storing):
         flat = full.wrapped()
         if len(over) > 1:
             kept_sizes = [integer_text(viewer.extent(label)) for label in kept]
-            flat = f"{flat}.reshape({', '.join([*kept_sizes, '-1'])})"
+            # Beside an extent that may be 0, -1 would have no value.
+            plain = all(viewer.extent(label).is_positive for label in kept)
+            whole = "-1" if plain else integer_text(sp.Mul(*map(viewer.extent, over)))
+            flat = f"{flat}.reshape({', '.join([*kept_sizes, whole])})"
         if key not in self.arguments:
             call = f"_first_maximum({flat})" if masked else f"{flat}.argmax(axis=-1)"
             if len(over) == 1 and equation.component == over[0]:
