@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import ast
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from symbolic.interpreter import evaluate
 from symbolic.program import Program, size
 
 __all__ = [
-    "agree", "checked_module", "compiled", "expected", "module_text", "split", "values_for",
+    "agree", "checked_module", "compiled", "dirty", "expected", "module_text", "split", "values_for",
 ]
 
 TIGHT = 1e-12
@@ -93,6 +94,24 @@ def _in_range(part: Any, extent: int, array: Any, key: Any) -> None:
         fine = not entries.size or (entries.min() >= 0 and entries.max() < extent)
     if not fine:
         raise IndexError(f"the subscript {key} leaves an array of shape {array.shape}")
+
+
+@contextmanager
+def dirty() -> Iterator[None]:
+    """``np.empty`` gives what nobody may read: NaN."""
+    plain = np.empty
+
+    def empty(shape: Any, dtype: Any = float, *rest: Any, **named: Any) -> Any:
+        array = plain(shape, dtype, *rest, **named)
+        if array.dtype.kind == "f":
+            array.fill(np.nan)
+        return array
+
+    np.empty = empty  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        np.empty = plain  # type: ignore[misc]
 
 
 def values_for(program: Program, sizes: Mapping[str, int], seed: int = 0, **given: Any) -> dict[str, Any]:

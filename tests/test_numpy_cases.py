@@ -175,21 +175,48 @@ CASES = [
         {"tok": np.array([-100, 1, 0]), "q": X, "E": RNG.standard_normal((3, 2))},
         id="a write through an index read out of bounds",
     ),
+    pytest.param(
+        "a[t,n,i+0] = (t > 0)*s + Q[i+H,j]*h[t-1,n,j]\np[t,n,i] = tanh(a[t,n,i+0])\n"
+        "a[t,n,i+H] += Q[i+0,i] + Q[i+H,j]*h[t-1,n,j]\nq[t,n,i] = tanh(a[t,n,i+H])\n"
+        f"h[t,n,i] = p[t,n,i]*h[t-1,n,i] + q[t,n,i]\n{SQUARES}",
+        {
+            "parameters": {"Q": ["2*H", "H"], "s": []},
+            "inputs": {"z": ["T", "N"]},
+            "shapes": {"a": ["T", "N", "2*H"]},
+            "states": {"h": {"shape": ["T", "N", "H"], "initial": "given"}},
+            "ranges": {"i": "H"},
+        },
+        SIZES,
+        {"Q": RNG.standard_normal((4, 2)), "s": np.array(0.3), "z": X[:, :, 0], "h0": X[0]},
+        id="a product of a loop stored in part of a tensor",
+    ),
+    pytest.param(
+        "a[t,n] = h[t+1,n] - max2(s, q[t+1,n])\nh[t,n] = a[t,n]\ny[t,n] = tanh(h[ix[n],n] + h[t,n])\n"
+        "loss = sum(y[t,n]**2, over=(t,n))",
+        {
+            "parameters": {"s": []},
+            "inputs": {"q": ["T", "N"], "ix": {"shape": ["N"], "kind": "index", "below": "T"}},
+            "states": {"h": {"shape": ["T", "N"], "initial": "given", "reverse": True}},
+            "shapes": {"a": ["T", "N"]},
+            "sizes": {"T": 1},
+            "ranges": {"t": "T"},
+        },
+        {"N": 2},
+        {"s": np.array(0.3), "q": X[:1, :, 0], "ix": np.array([0, 0]), "h0": X[0, :, 1]},
+        id="a tensor that an empty range reads before it is made",
+    ),
+    pytest.param(
+        "y[m,i-1] = b[m,i]\na[t,n,i] = y[i,i]**2*z[t,pos[t,n]]\nloss = sum(relu(a[t,n,i]), over=(t,n,i))",
+        {
+            "parameters": {"b": ["H", "H"]},
+            "inputs": {"z": ["T", "N"], "pos": {"shape": ["T", "N"], "kind": "index", "below": "N"}},
+            "shapes": {"y": ["H", "H"]},
+        },
+        {"T": 3, "N": 2, "H": 1},
+        {"b": np.array([[0.5]]), "z": X[:, :, 0], "pos": np.array([[0, 1], [1, 1], [0, 0]])},
+        id="a matrix without columns",
+    ),
 ]
-
-
-@pytest.fixture
-def dirty_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``np.empty`` gives what nobody may read: NaN."""
-    plain = np.empty
-
-    def empty(shape: Any, dtype: Any = float, *rest: Any, **named: Any) -> Any:
-        array = plain(shape, dtype, *rest, **named)
-        if array.dtype.kind == "f":
-            array.fill(np.nan)
-        return array
-
-    monkeypatch.setattr(np, "empty", empty)
 
 
 @pytest.mark.parametrize(("text", "spec", "sizes", "values"), CASES)
