@@ -55,16 +55,18 @@ def value_and_grad(params, batch, aux=False):
         rnn_a = rnn_W.T[x] + rnn_b
         rnn_U_T = np.ascontiguousarray(rnn_U.T)
         product = np.empty((N, H), DTYPE)
-        for rnn_h_tm1, rnn_a_t, rnn_h_t in zip(rnn_h[:T], rnn_a, rnn_h[1:]):
+        rnn_h_tm1 = rnn_h[0]
+        for rnn_a_t, rnn_h_t in zip(rnn_a, rnn_h[1:]):
             # (3) rnn.a[t,n,i] += sum_j rnn.U[i,j]*rnn.h[t-1,n,j]
             rnn_h_tm1.dot(rnn_U_T, product)
             rnn_a_t += product
             # (4) rnn.h[t,n,i] += tanh(rnn.a[t,n,i])
             np.tanh(rnn_a_t, rnn_h_t)
+            rnn_h_tm1 = rnn_h_t
         # (5) rnn.hT[n,i] = rnn.h[T-1,n,i]
         rnn_hT = rnn_h[T].copy()
         # (6) out.y[t,n,i] += sum_k out.W[i,k]*rnn.h[t,n,k]
-        out_y = (rnn_h[1:].reshape(-1, H) @ out_W.T).reshape(T, N, V)
+        out_y = rnn_h[1:].reshape(-1, H).dot(out_W.T).reshape(T, N, V)
         # (6) out.y[t,n,i] += out.b[i]
         out_y += out_b
         # (11) loss.s_max[t,n] = max over k of out.y[t,n,k]
@@ -85,33 +87,30 @@ def value_and_grad(params, batch, aux=False):
         # (15, 13, 12) d_out.y[t,n,y[t,n]] += -1
         d_out_y[np.arange(T)[:, None], np.arange(N), y] -= 1
         # (18) d_out.b[i] = sum_t,n d_out.y[t,n,i]
-        d_out_b = np.ones(N*T, DTYPE) @ d_out_y.reshape(N*T, V)
+        d_out_b = np.ones(N*T, DTYPE).dot(d_out_y.reshape(N*T, V))
         # (19) d_out.W[i,k] = sum_t,n d_out.y[t,n,i]*rnn.h[t,n,k]
-        d_out_W = d_out_y.reshape(-1, V).T @ rnn_h[1:].reshape(-1, H)
+        d_out_W = d_out_y.reshape(-1, V).T.dot(rnn_h[1:].reshape(-1, H))
         d_rnn_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
         # (20) d_rnn.h[t,n,k] += sum_i d_out.y[t,n,i]*out.W[i,k]
-        d_rnn_h[1:] = (d_out_y.reshape(-1, V) @ out_W).reshape(T, N, H)
+        d_rnn_h[1:] = d_out_y.reshape(-1, V).dot(out_W).reshape(T, N, H)
         # (21) d_rnn.a_slope[t,n,i] = 1 - rnn.h[t,n,i]**2
         d_rnn_a_slope = 1 - rnn_h[1:]**2
         d_rnn_a = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more after
         product_2 = np.empty((N, H), DTYPE)
-        for (
-            d_rnn_a_tp1, d_rnn_h_t, d_rnn_a_slope_t, d_rnn_a_t,
-        ) in zip(
-            d_rnn_a[:0:-1], d_rnn_h[:0:-1], d_rnn_a_slope[::-1], d_rnn_a[T - 1::-1],
-        ):
+        d_rnn_a_tp1 = d_rnn_a[T]
+        for d_rnn_h_t, d_rnn_a_slope_t, d_rnn_a_t in zip(d_rnn_h[:0:-1], d_rnn_a_slope[::-1], d_rnn_a[T - 1::-1]):
             # (24) d_rnn.h[t,n,j] += sum_i d_rnn.a[t+1,n,i]*rnn.U[i,j]
             d_rnn_a_tp1.dot(rnn_U, product_2)
             d_rnn_h_t += product_2
             # (21) d_rnn.a[t,n,i] = d_rnn.a_slope[t,n,i]*d_rnn.h[t,n,i]
             np.multiply(d_rnn_a_slope_t, d_rnn_h_t, d_rnn_a_t)
+            d_rnn_a_tp1 = d_rnn_a_t
         # (22) d_rnn.b[i] = sum_t,n d_rnn.a[t,n,i]
-        d_rnn_b = np.ones(N*T, DTYPE) @ d_rnn_a[:T].reshape(N*T, H)
+        d_rnn_b = np.ones(N*T, DTYPE).dot(d_rnn_a[:T].reshape(N*T, H))
         # (23) d_rnn.U[i,j] = sum_t,n d_rnn.a[t,n,i]*rnn.h[t-1,n,j]
-        d_rnn_U = d_rnn_a[:T].reshape(-1, H).T @ rnn_h[:T].reshape(-1, H)
-        d_rnn_W = np.zeros((H, V), DTYPE)
+        d_rnn_U = d_rnn_a[:T].reshape(-1, H).T.dot(rnn_h[:T].reshape(-1, H))
         # (25) d_rnn.W[i,x[t,n]] += d_rnn.a[t,n,i]
-        _add_rows(d_rnn_W.T, x, d_rnn_a[:T])
+        d_rnn_W = _sum_rows(x, d_rnn_a[:T], V).T
     grads = {"rnn.W": d_rnn_W, "rnn.U": d_rnn_U, "rnn.b": d_rnn_b, "out.W": d_out_W, "out.b": d_out_b}
     if aux:
         return float(loss), grads, {"out.y": out_y, "rnn.h0": rnn_hT}
@@ -137,14 +136,16 @@ def loss(params, batch):
         rnn_a = rnn_W.T[x] + rnn_b
         rnn_U_T = np.ascontiguousarray(rnn_U.T)
         product = np.empty((N, H), DTYPE)
-        for rnn_h_tm1, rnn_a_t, rnn_h_t in zip(rnn_h[:T], rnn_a, rnn_h[1:]):
+        rnn_h_tm1 = rnn_h[0]
+        for rnn_a_t, rnn_h_t in zip(rnn_a, rnn_h[1:]):
             # (3) rnn.a[t,n,i] += sum_j rnn.U[i,j]*rnn.h[t-1,n,j]
             rnn_h_tm1.dot(rnn_U_T, product)
             rnn_a_t += product
             # (4) rnn.h[t,n,i] += tanh(rnn.a[t,n,i])
             np.tanh(rnn_a_t, rnn_h_t)
+            rnn_h_tm1 = rnn_h_t
         # (6) out.y[t,n,i] += sum_k out.W[i,k]*rnn.h[t,n,k]
-        out_y = (rnn_h[1:].reshape(-1, H) @ out_W.T).reshape(T, N, V)
+        out_y = rnn_h[1:].reshape(-1, H).dot(out_W.T).reshape(T, N, V)
         # (6) out.y[t,n,i] += out.b[i]
         out_y += out_b
         # (11) loss.s_max[t,n] = max over k of out.y[t,n,k]
@@ -179,16 +180,18 @@ def predict(params, batch):
         rnn_a = rnn_W.T[x] + rnn_b
         rnn_U_T = np.ascontiguousarray(rnn_U.T)
         product = np.empty((N, H), DTYPE)
-        for rnn_h_tm1, rnn_a_t, rnn_h_t in zip(rnn_h[:T], rnn_a, rnn_h[1:]):
+        rnn_h_tm1 = rnn_h[0]
+        for rnn_a_t, rnn_h_t in zip(rnn_a, rnn_h[1:]):
             # (3) rnn.a[t,n,i] += sum_j rnn.U[i,j]*rnn.h[t-1,n,j]
             rnn_h_tm1.dot(rnn_U_T, product)
             rnn_a_t += product
             # (4) rnn.h[t,n,i] += tanh(rnn.a[t,n,i])
             np.tanh(rnn_a_t, rnn_h_t)
+            rnn_h_tm1 = rnn_h_t
         # (5) rnn.hT[n,i] = rnn.h[T-1,n,i]
         rnn_hT = rnn_h[T].copy()
         # (6) out.y[t,n,i] += sum_k out.W[i,k]*rnn.h[t,n,k]
-        out_y = (rnn_h[1:].reshape(-1, H) @ out_W.T).reshape(T, N, V)
+        out_y = rnn_h[1:].reshape(-1, H).dot(out_W.T).reshape(T, N, V)
         # (6) out.y[t,n,i] += out.b[i]
         out_y += out_b
     return {"out.y": out_y, "rnn.h0": rnn_hT}
@@ -247,27 +250,32 @@ def fan_uniform(rng, shape, fan_in, fan_out, fan):
     return rng.uniform(-1.0, 1.0, shape) / np.sqrt(fan)
 
 
-def _add_rows(target, at, rows):
-    """target[at[i]] += rows[i]; rows of one target are brought together and added in one run, by a product where it is small."""
+def _sum_rows(at, rows, count):
+    """total[k] = the sum of all rows[i] where at[i] is k, for k < count: one product where it is small, else runs of one k."""
+    if not at.size:
+        return np.zeros((count, int(np.prod(rows.shape[at.ndim:]))), rows.dtype)
     at, rows = at.reshape(-1), rows.reshape(at.size, -1)
-    if len(target) * at.size <= 1_000_000:
-        hot = np.zeros((len(target), at.size), rows.dtype)
-        hot[at, np.arange(at.size)] = 1
-        target += (hot @ rows).reshape(target.shape)
-        return
+    if count * at.size <= 1_000_000:
+        hot = np.zeros((at.size, count), rows.dtype)
+        hot[np.arange(at.size), at] = 1
+        return hot.T.dot(rows)
+    total = np.zeros((count, rows.shape[1]), rows.dtype)
     order = at.argsort(kind="stable")
     at = at[order]
     first = np.flatnonzero(np.concatenate(([True], at[1:] != at[:-1])))
-    target[at[first]] += np.add.reduceat(rows[order], first).reshape(-1, *target.shape[1:])
+    total[at[first]] = np.add.reduceat(rows[order], first)
+    return total
 
 
 def _in_range(array, low, below):
     """Whether every entry lies in low <= entry < below."""
-    if low == 0 and array.dtype.kind == "i":  # as unsigned numbers negative ones are large: one pass
-        array = array.view(f"u{array.dtype.itemsize}")
-    elif array.size and np.minimum.reduce(array, axis=None) < low:
+    if not array.size:
+        return True
+    if low == 0 and array.dtype == np.int64:  # as unsigned numbers negative ones are large: one pass
+        array = array.view(np.uint64)
+    elif array.item(array.argmin()) < low:
         return False
-    return not array.size or bool(np.maximum.reduce(array, axis=None) < below)
+    return array.item(array.argmax()) < below  # a third of the time of max() on the few entries of a small net
 
 
 def _check(params, batch, names=None):

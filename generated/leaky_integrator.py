@@ -46,25 +46,26 @@ def value_and_grad(params, batch, aux=False):
         # (1) cell.a[i] = sigmoid(cell.s[i])
         cell_a = _sigmoid(cell_s)
         # (2) cell.v[t,n,i] += sum_k cell.W[i,k]*x[t,n,k]
-        cell_v = (x.reshape(-1, D) @ cell_W.T).reshape(T, N, H)
+        cell_v = x.reshape(-1, D).dot(cell_W.T).reshape(T, N, H)
         # (2) cell.v[t,n,i] += cell.b[i]
         cell_v += cell_b
         cell_u = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
         cell_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
         cell_U_T = np.ascontiguousarray(cell_U.T)
         product = np.empty((N, H), DTYPE)
-        for (
-            cell_h_tm1, cell_v_t, cell_u_tm1, cell_u_t, cell_h_t,
-        ) in zip(
-            cell_h[:T], cell_v, cell_u[:T], cell_u[1:], cell_h[1:],
-        ):
+        cell_h_tm1 = cell_h[0]
+        cell_u_tm1 = cell_u[0]
+        for cell_v_t, cell_u_t, cell_h_t in zip(cell_v, cell_u[1:], cell_h[1:]):
             # (2) cell.v[t,n,i] += sum_j cell.U[i,j]*cell.h[t-1,n,j]
             cell_h_tm1.dot(cell_U_T, product)
             cell_v_t += product
             # (3) cell.u[t,n,i] += (1 - cell.a[i])*cell.u[t-1,n,i] + cell.a[i]*cell.v[t,n,i]
-            np.add((1 - cell_a)*cell_u_tm1, cell_a*cell_v_t, cell_u_t)
+            np.multiply(1 - cell_a, cell_u_tm1, cell_u_t)
+            cell_u_t += cell_a*cell_v_t
             # (4) cell.h[t,n,i] = tanh(cell.u[t,n,i])
             np.tanh(cell_u_t, cell_h_t)
+            cell_h_tm1 = cell_h_t
+            cell_u_tm1 = cell_u_t
         # (5) loss.r[t,n,i] += cell.h[t,n,i] - y[t,n,i]
         loss_r = cell_h[1:] - y
         # (6) loss = sum_t,n,i loss.r[t,n,i]**2/(H*N*T)
@@ -76,11 +77,12 @@ def value_and_grad(params, batch, aux=False):
         d_cell_u = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more after
         d_cell_v = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more after
         product_2 = np.empty((N, H), DTYPE)
+        d_cell_u_tp1 = d_cell_u[T]
+        d_cell_v_tp1 = d_cell_v[T]
         for (
-            d_cell_u_tp1, d_cell_u_t, d_cell_v_tp1, d_cell_h_t, d_cell_u_slope_t, d_cell_v_t,
+            d_cell_u_t, d_cell_h_t, d_cell_u_slope_t, d_cell_v_t,
         ) in zip(
-            d_cell_u[:0:-1], d_cell_u[T - 1::-1], d_cell_v[:0:-1], d_cell_h[::-1], d_cell_u_slope[::-1],
-            d_cell_v[T - 1::-1],
+            d_cell_u[T - 1::-1], d_cell_h[::-1], d_cell_u_slope[::-1], d_cell_v[T - 1::-1],
         ):
             # (14) d_cell.u[t,n,i] += (1 - cell.a[i])*d_cell.u[t+1,n,i]
             np.multiply(1 - cell_a, d_cell_u_tp1, d_cell_u_t)
@@ -91,16 +93,18 @@ def value_and_grad(params, batch, aux=False):
             d_cell_u_t += d_cell_h_t*d_cell_u_slope_t
             # (12) d_cell.v[t,n,i] = cell.a[i]*d_cell.u[t,n,i]
             np.multiply(cell_a, d_cell_u_t, d_cell_v_t)
+            d_cell_u_tp1 = d_cell_u_t
+            d_cell_v_tp1 = d_cell_v_t
         # (11) d_cell.a[i] += sum_t,n cell.v[t,n,i]*d_cell.u[t,n,i]
         d_cell_a = (cell_v.transpose(2, 0, 1)*d_cell_u[:T].transpose(2, 0, 1)).sum(axis=(1, 2))
         # (13) d_cell.a[i] += -sum_t,n cell.u[t-1,n,i]*d_cell.u[t,n,i]
         d_cell_a += -(cell_u[:T].transpose(2, 0, 1)*d_cell_u[:T].transpose(2, 0, 1)).sum(axis=(1, 2))
         # (15) d_cell.b[i] = sum_t,n d_cell.v[t,n,i]
-        d_cell_b = np.ones(N*T, DTYPE) @ d_cell_v[:T].reshape(N*T, H)
+        d_cell_b = np.ones(N*T, DTYPE).dot(d_cell_v[:T].reshape(N*T, H))
         # (16) d_cell.U[i,j] = sum_t,n cell.h[t-1,n,j]*d_cell.v[t,n,i]
-        d_cell_U = d_cell_v[:T].reshape(-1, H).T @ cell_h[:T].reshape(-1, H)
+        d_cell_U = d_cell_v[:T].reshape(-1, H).T.dot(cell_h[:T].reshape(-1, H))
         # (18) d_cell.W[i,k] = sum_t,n d_cell.v[t,n,i]*x[t,n,k]
-        d_cell_W = d_cell_v[:T].reshape(-1, H).T @ x.reshape(-1, D)
+        d_cell_W = d_cell_v[:T].reshape(-1, H).T.dot(x.reshape(-1, D))
         # (19) d_cell.s[i] = (1 - cell.a[i])*cell.a[i]*d_cell.a[i]
         d_cell_s = np.multiply((1 - cell_a)*cell_a, d_cell_a, out=cell_a)
     grads = {"cell.W": d_cell_W, "cell.U": d_cell_U, "cell.b": d_cell_b, "cell.s": d_cell_s}
@@ -122,25 +126,26 @@ def loss(params, batch):
         # (1) cell.a[i] = sigmoid(cell.s[i])
         cell_a = _sigmoid(cell_s)
         # (2) cell.v[t,n,i] += sum_k cell.W[i,k]*x[t,n,k]
-        cell_v = (x.reshape(-1, D) @ cell_W.T).reshape(T, N, H)
+        cell_v = x.reshape(-1, D).dot(cell_W.T).reshape(T, N, H)
         # (2) cell.v[t,n,i] += cell.b[i]
         cell_v += cell_b
         cell_u = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
         cell_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
         cell_U_T = np.ascontiguousarray(cell_U.T)
         product = np.empty((N, H), DTYPE)
-        for (
-            cell_h_tm1, cell_v_t, cell_u_tm1, cell_u_t, cell_h_t,
-        ) in zip(
-            cell_h[:T], cell_v, cell_u[:T], cell_u[1:], cell_h[1:],
-        ):
+        cell_h_tm1 = cell_h[0]
+        cell_u_tm1 = cell_u[0]
+        for cell_v_t, cell_u_t, cell_h_t in zip(cell_v, cell_u[1:], cell_h[1:]):
             # (2) cell.v[t,n,i] += sum_j cell.U[i,j]*cell.h[t-1,n,j]
             cell_h_tm1.dot(cell_U_T, product)
             cell_v_t += product
             # (3) cell.u[t,n,i] += (1 - cell.a[i])*cell.u[t-1,n,i] + cell.a[i]*cell.v[t,n,i]
-            np.add((1 - cell_a)*cell_u_tm1, cell_a*cell_v_t, cell_u_t)
+            np.multiply(1 - cell_a, cell_u_tm1, cell_u_t)
+            cell_u_t += cell_a*cell_v_t
             # (4) cell.h[t,n,i] = tanh(cell.u[t,n,i])
             np.tanh(cell_u_t, cell_h_t)
+            cell_h_tm1 = cell_h_t
+            cell_u_tm1 = cell_u_t
         # (5) loss.r[t,n,i] += cell.h[t,n,i] - y[t,n,i]
         loss_r = cell_h[1:] - y
         # (6) loss = sum_t,n,i loss.r[t,n,i]**2/(H*N*T)
@@ -160,25 +165,26 @@ def predict(params, batch):
         # (1) cell.a[i] = sigmoid(cell.s[i])
         cell_a = _sigmoid(cell_s)
         # (2) cell.v[t,n,i] += sum_k cell.W[i,k]*x[t,n,k]
-        cell_v = (x.reshape(-1, D) @ cell_W.T).reshape(T, N, H)
+        cell_v = x.reshape(-1, D).dot(cell_W.T).reshape(T, N, H)
         # (2) cell.v[t,n,i] += cell.b[i]
         cell_v += cell_b
         cell_u = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
         cell_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
         cell_U_T = np.ascontiguousarray(cell_U.T)
         product = np.empty((N, H), DTYPE)
-        for (
-            cell_h_tm1, cell_v_t, cell_u_tm1, cell_u_t, cell_h_t,
-        ) in zip(
-            cell_h[:T], cell_v, cell_u[:T], cell_u[1:], cell_h[1:],
-        ):
+        cell_h_tm1 = cell_h[0]
+        cell_u_tm1 = cell_u[0]
+        for cell_v_t, cell_u_t, cell_h_t in zip(cell_v, cell_u[1:], cell_h[1:]):
             # (2) cell.v[t,n,i] += sum_j cell.U[i,j]*cell.h[t-1,n,j]
             cell_h_tm1.dot(cell_U_T, product)
             cell_v_t += product
             # (3) cell.u[t,n,i] += (1 - cell.a[i])*cell.u[t-1,n,i] + cell.a[i]*cell.v[t,n,i]
-            np.add((1 - cell_a)*cell_u_tm1, cell_a*cell_v_t, cell_u_t)
+            np.multiply(1 - cell_a, cell_u_tm1, cell_u_t)
+            cell_u_t += cell_a*cell_v_t
             # (4) cell.h[t,n,i] = tanh(cell.u[t,n,i])
             np.tanh(cell_u_t, cell_h_t)
+            cell_h_tm1 = cell_h_t
+            cell_u_tm1 = cell_u_t
     return {"cell.h": cell_h[1:]}
 
 

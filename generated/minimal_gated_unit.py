@@ -48,11 +48,11 @@ def value_and_grad(params, batch, aux=False):
     y = batch["y"]
     with np.errstate(all="ignore"):
         # (1) cell.af[t,n,i] += sum_k cell.Wf[i,k]*x[t,n,k]
-        cell_af = (x.reshape(-1, D) @ cell_Wf.T).reshape(T, N, H)
+        cell_af = x.reshape(-1, D).dot(cell_Wf.T).reshape(T, N, H)
         # (1) cell.af[t,n,i] += cell.bf[i]
         cell_af += cell_bf
         # (4) cell.ag[t,n,i] += sum_k cell.Wh[i,k]*x[t,n,k]
-        cell_ag = (x.reshape(-1, D) @ cell_Wh.T).reshape(T, N, H)
+        cell_ag = x.reshape(-1, D).dot(cell_Wh.T).reshape(T, N, H)
         # (4) cell.ag[t,n,i] += cell.bh[i]
         cell_ag += cell_bh
         cell_f = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more after
@@ -62,10 +62,11 @@ def value_and_grad(params, batch, aux=False):
         cell_Uf_T = np.ascontiguousarray(cell_Uf.T)
         cell_Uh_T = np.ascontiguousarray(cell_Uh.T)
         product = np.empty((N, H), DTYPE)
+        cell_h_tm1 = cell_h[0]
         for (
-            cell_h_tm1, cell_af_t, cell_f_t, cell_r_t, cell_ag_t, cell_g_t, cell_h_t,
+            cell_af_t, cell_f_t, cell_r_t, cell_ag_t, cell_g_t, cell_h_t,
         ) in zip(
-            cell_h[:T], cell_af, cell_f[:T], cell_r, cell_ag, cell_g, cell_h[1:],
+            cell_af, cell_f[:T], cell_r, cell_ag, cell_g, cell_h[1:],
         ):
             # (1) cell.af[t,n,i] += sum_j cell.Uf[i,j]*cell.h[t-1,n,j]
             cell_h_tm1.dot(cell_Uf_T, product)
@@ -80,7 +81,10 @@ def value_and_grad(params, batch, aux=False):
             # (5) cell.g[t,n,i] = tanh(cell.ag[t,n,i])
             np.tanh(cell_ag_t, cell_g_t)
             # (6) cell.h[t,n,i] += (1 - cell.f[t,n,i])*cell.h[t-1,n,i] + cell.f[t,n,i]*cell.g[t,n,i]
-            np.add((1 - cell_f_t)*cell_h_tm1, cell_f_t*cell_g_t, cell_h_t)
+            np.subtract(1, cell_f_t, cell_h_t)
+            cell_h_t *= cell_h_tm1
+            cell_h_t += cell_f_t*cell_g_t
+            cell_h_tm1 = cell_h_t
         # (7) loss.r[t,n,i] += cell.h[t,n,i] - y[t,n,i]
         loss_r = cell_h[1:] - y
         # (8) loss = sum_t,n,i loss.r[t,n,i]**2/(H*N*T)
@@ -96,13 +100,14 @@ def value_and_grad(params, batch, aux=False):
         d_cell_r = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more after
         d_cell_af = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more after
         product_2 = np.empty((N, H), DTYPE)
+        d_cell_r_tp1 = d_cell_r[T]
+        d_cell_af_tp1 = d_cell_af[T]
         for (
-            t, d_cell_h_t, cell_f_tp1, d_cell_r_tp1, d_cell_af_tp1, cell_g_t, cell_h_tm1, d_cell_f_t, d_cell_ag_slope_t,
-            d_cell_ag_t, d_cell_r_t, d_cell_af_slope_t, d_cell_af_t,
+            t, d_cell_h_t, cell_f_tp1, cell_g_t, d_cell_f_t, cell_h_tm1, d_cell_ag_slope_t, d_cell_ag_t, d_cell_r_t,
+            d_cell_af_slope_t, d_cell_af_t,
         ) in zip(
-            range(T - 1, -1, -1), d_cell_h[::-1], cell_f[:0:-1], d_cell_r[:0:-1], d_cell_af[:0:-1], cell_g[::-1],
-            cell_h[T - 1::-1], d_cell_f[::-1], d_cell_ag_slope[::-1], d_cell_ag[::-1], d_cell_r[T - 1::-1],
-            d_cell_af_slope[::-1], d_cell_af[T - 1::-1],
+            range(T - 1, -1, -1), d_cell_h[::-1], cell_f[:0:-1], cell_g[::-1], d_cell_f[::-1], cell_h[T - 1::-1],
+            d_cell_ag_slope[::-1], d_cell_ag[::-1], d_cell_r[T - 1::-1], d_cell_af_slope[::-1], d_cell_af[T - 1::-1],
         ):
             # (15) d_cell.h[t,n,i] += (1 - cell.f[t+1,n,i])*d_cell.h[t+1,n,i]
             if t < T - 1:
@@ -113,7 +118,8 @@ def value_and_grad(params, batch, aux=False):
             d_cell_af_tp1.dot(cell_Uf, product_2)
             d_cell_h_t += product_2
             # (12, 14) d_cell.f[t,n,i] += cell.g[t,n,i]*d_cell.h[t,n,i] - cell.h[t-1,n,i]*d_cell.h[t,n,i]
-            np.subtract(cell_g_t*d_cell_h_t, cell_h_tm1*d_cell_h_t, d_cell_f_t)
+            np.multiply(cell_g_t, d_cell_h_t, d_cell_f_t)
+            d_cell_f_t -= cell_h_tm1*d_cell_h_t
             # (16, 13) d_cell.ag[t,n,i] = d_cell.ag_slope[t,n,i]*d_cell.h[t,n,i]
             np.multiply(d_cell_ag_slope_t, d_cell_h_t, d_cell_ag_t)
             # (19) d_cell.r[t,n,j] = sum_i cell.Uh[i,j]*d_cell.ag[t,n,i]
@@ -122,18 +128,20 @@ def value_and_grad(params, batch, aux=False):
             d_cell_f_t += cell_h_tm1*d_cell_r_t
             # (23) d_cell.af[t,n,i] = d_cell.af_slope[t,n,i]*d_cell.f[t,n,i]
             np.multiply(d_cell_af_slope_t, d_cell_f_t, d_cell_af_t)
+            d_cell_r_tp1 = d_cell_r_t
+            d_cell_af_tp1 = d_cell_af_t
         # (17) d_cell.bh[i] = sum_t,n d_cell.ag[t,n,i]
-        d_cell_bh = np.ones(N*T, DTYPE) @ d_cell_ag.reshape(N*T, H)
+        d_cell_bh = np.ones(N*T, DTYPE).dot(d_cell_ag.reshape(N*T, H))
         # (18) d_cell.Uh[i,j] = sum_t,n cell.r[t,n,j]*d_cell.ag[t,n,i]
-        d_cell_Uh = d_cell_ag.reshape(-1, H).T @ cell_r.reshape(-1, H)
+        d_cell_Uh = d_cell_ag.reshape(-1, H).T.dot(cell_r.reshape(-1, H))
         # (20) d_cell.Wh[i,k] = sum_t,n d_cell.ag[t,n,i]*x[t,n,k]
-        d_cell_Wh = d_cell_ag.reshape(-1, H).T @ x.reshape(-1, D)
+        d_cell_Wh = d_cell_ag.reshape(-1, H).T.dot(x.reshape(-1, D))
         # (24) d_cell.bf[i] = sum_t,n d_cell.af[t,n,i]
-        d_cell_bf = np.ones(N*T, DTYPE) @ d_cell_af[:T].reshape(N*T, H)
+        d_cell_bf = np.ones(N*T, DTYPE).dot(d_cell_af[:T].reshape(N*T, H))
         # (25) d_cell.Uf[i,j] = sum_t,n cell.h[t-1,n,j]*d_cell.af[t,n,i]
-        d_cell_Uf = d_cell_af[:T].reshape(-1, H).T @ cell_h[:T].reshape(-1, H)
+        d_cell_Uf = d_cell_af[:T].reshape(-1, H).T.dot(cell_h[:T].reshape(-1, H))
         # (27) d_cell.Wf[i,k] = sum_t,n d_cell.af[t,n,i]*x[t,n,k]
-        d_cell_Wf = d_cell_af[:T].reshape(-1, H).T @ x.reshape(-1, D)
+        d_cell_Wf = d_cell_af[:T].reshape(-1, H).T.dot(x.reshape(-1, D))
     grads = {
         "cell.Wf": d_cell_Wf,
         "cell.Uf": d_cell_Uf,
@@ -160,11 +168,11 @@ def loss(params, batch):
     y = batch["y"]
     with np.errstate(all="ignore"):
         # (1) cell.af[t,n,i] += sum_k cell.Wf[i,k]*x[t,n,k]
-        cell_af = (x.reshape(-1, D) @ cell_Wf.T).reshape(T, N, H)
+        cell_af = x.reshape(-1, D).dot(cell_Wf.T).reshape(T, N, H)
         # (1) cell.af[t,n,i] += cell.bf[i]
         cell_af += cell_bf
         # (4) cell.ag[t,n,i] += sum_k cell.Wh[i,k]*x[t,n,k]
-        cell_ag = (x.reshape(-1, D) @ cell_Wh.T).reshape(T, N, H)
+        cell_ag = x.reshape(-1, D).dot(cell_Wh.T).reshape(T, N, H)
         # (4) cell.ag[t,n,i] += cell.bh[i]
         cell_ag += cell_bh
         cell_f = np.empty((T, N, H), DTYPE)
@@ -174,10 +182,11 @@ def loss(params, batch):
         cell_Uf_T = np.ascontiguousarray(cell_Uf.T)
         cell_Uh_T = np.ascontiguousarray(cell_Uh.T)
         product = np.empty((N, H), DTYPE)
+        cell_h_tm1 = cell_h[0]
         for (
-            cell_h_tm1, cell_af_t, cell_f_t, cell_r_t, cell_ag_t, cell_g_t, cell_h_t,
+            cell_af_t, cell_f_t, cell_r_t, cell_ag_t, cell_g_t, cell_h_t,
         ) in zip(
-            cell_h[:T], cell_af, cell_f, cell_r, cell_ag, cell_g, cell_h[1:],
+            cell_af, cell_f, cell_r, cell_ag, cell_g, cell_h[1:],
         ):
             # (1) cell.af[t,n,i] += sum_j cell.Uf[i,j]*cell.h[t-1,n,j]
             cell_h_tm1.dot(cell_Uf_T, product)
@@ -192,7 +201,10 @@ def loss(params, batch):
             # (5) cell.g[t,n,i] = tanh(cell.ag[t,n,i])
             np.tanh(cell_ag_t, cell_g_t)
             # (6) cell.h[t,n,i] += (1 - cell.f[t,n,i])*cell.h[t-1,n,i] + cell.f[t,n,i]*cell.g[t,n,i]
-            np.add((1 - cell_f_t)*cell_h_tm1, cell_f_t*cell_g_t, cell_h_t)
+            np.subtract(1, cell_f_t, cell_h_t)
+            cell_h_t *= cell_h_tm1
+            cell_h_t += cell_f_t*cell_g_t
+            cell_h_tm1 = cell_h_t
         # (7) loss.r[t,n,i] += cell.h[t,n,i] - y[t,n,i]
         loss_r = cell_h[1:] - y
         # (8) loss = sum_t,n,i loss.r[t,n,i]**2/(H*N*T)
@@ -212,11 +224,11 @@ def predict(params, batch):
     x = batch["x"]
     with np.errstate(all="ignore"):
         # (1) cell.af[t,n,i] += sum_k cell.Wf[i,k]*x[t,n,k]
-        cell_af = (x.reshape(-1, D) @ cell_Wf.T).reshape(T, N, H)
+        cell_af = x.reshape(-1, D).dot(cell_Wf.T).reshape(T, N, H)
         # (1) cell.af[t,n,i] += cell.bf[i]
         cell_af += cell_bf
         # (4) cell.ag[t,n,i] += sum_k cell.Wh[i,k]*x[t,n,k]
-        cell_ag = (x.reshape(-1, D) @ cell_Wh.T).reshape(T, N, H)
+        cell_ag = x.reshape(-1, D).dot(cell_Wh.T).reshape(T, N, H)
         # (4) cell.ag[t,n,i] += cell.bh[i]
         cell_ag += cell_bh
         cell_f = np.empty((T, N, H), DTYPE)
@@ -226,10 +238,11 @@ def predict(params, batch):
         cell_Uf_T = np.ascontiguousarray(cell_Uf.T)
         cell_Uh_T = np.ascontiguousarray(cell_Uh.T)
         product = np.empty((N, H), DTYPE)
+        cell_h_tm1 = cell_h[0]
         for (
-            cell_h_tm1, cell_af_t, cell_f_t, cell_r_t, cell_ag_t, cell_g_t, cell_h_t,
+            cell_af_t, cell_f_t, cell_r_t, cell_ag_t, cell_g_t, cell_h_t,
         ) in zip(
-            cell_h[:T], cell_af, cell_f, cell_r, cell_ag, cell_g, cell_h[1:],
+            cell_af, cell_f, cell_r, cell_ag, cell_g, cell_h[1:],
         ):
             # (1) cell.af[t,n,i] += sum_j cell.Uf[i,j]*cell.h[t-1,n,j]
             cell_h_tm1.dot(cell_Uf_T, product)
@@ -244,7 +257,10 @@ def predict(params, batch):
             # (5) cell.g[t,n,i] = tanh(cell.ag[t,n,i])
             np.tanh(cell_ag_t, cell_g_t)
             # (6) cell.h[t,n,i] += (1 - cell.f[t,n,i])*cell.h[t-1,n,i] + cell.f[t,n,i]*cell.g[t,n,i]
-            np.add((1 - cell_f_t)*cell_h_tm1, cell_f_t*cell_g_t, cell_h_t)
+            np.subtract(1, cell_f_t, cell_h_t)
+            cell_h_t *= cell_h_tm1
+            cell_h_t += cell_f_t*cell_g_t
+            cell_h_tm1 = cell_h_t
     return {"cell.h": cell_h[1:]}
 
 

@@ -52,19 +52,21 @@ def value_and_grad(params, batch, aux=False):
         # (1) rnn.h[-1,n,i] = rnn.h0[i]
         rnn_h[0] = rnn_h0
         # (2) rnn.a[t,n,i] += sum_k rnn.W[i,k]*x[t,n,k]
-        rnn_a = (x.reshape(-1, D) @ rnn_W.T).reshape(T, N, H)
+        rnn_a = x.reshape(-1, D).dot(rnn_W.T).reshape(T, N, H)
         # (2) rnn.a[t,n,i] += rnn.b[i]
         rnn_a += rnn_b
         rnn_U_T = np.ascontiguousarray(rnn_U.T)
         product = np.empty((N, H), DTYPE)
-        for rnn_h_tm1, rnn_a_t, rnn_h_t in zip(rnn_h[:T], rnn_a, rnn_h[1:]):
+        rnn_h_tm1 = rnn_h[0]
+        for rnn_a_t, rnn_h_t in zip(rnn_a, rnn_h[1:]):
             # (2) rnn.a[t,n,i] += sum_j rnn.U[i,j]*rnn.h[t-1,n,j]
             rnn_h_tm1.dot(rnn_U_T, product)
             rnn_a_t += product
             # (3) rnn.h[t,n,i] += tanh(rnn.a[t,n,i])
             np.tanh(rnn_a_t, rnn_h_t)
+            rnn_h_tm1 = rnn_h_t
         # (4) out.y[t,n,i] += sum_k out.W[i,k]*rnn.h[t,n,k]
-        out_y = (rnn_h[1:].reshape(-1, H) @ out_W.T).reshape(T, N, K)
+        out_y = rnn_h[1:].reshape(-1, H).dot(out_W.T).reshape(T, N, K)
         # (4) out.y[t,n,i] += out.b[i]
         out_y += out_b
         # (5) loss.r[t,n,i] += out.y[t,n,i] - y[t,n,i]
@@ -74,12 +76,12 @@ def value_and_grad(params, batch, aux=False):
         # (9, 8, 7) d_out.y[t,n,i] = 2*loss.r[t,n,i]/(K*N*T)
         d_out_y = (2/(K*N*T))*loss_r
         # (10) d_out.b[i] = sum_t,n d_out.y[t,n,i]
-        d_out_b = np.ones(N*T, DTYPE) @ d_out_y.reshape(N*T, K)
+        d_out_b = np.ones(N*T, DTYPE).dot(d_out_y.reshape(N*T, K))
         # (11) d_out.W[i,k] = sum_t,n d_out.y[t,n,i]*rnn.h[t,n,k]
-        d_out_W = d_out_y.reshape(-1, K).T @ rnn_h[1:].reshape(-1, H)
+        d_out_W = d_out_y.reshape(-1, K).T.dot(rnn_h[1:].reshape(-1, H))
         d_rnn_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
         # (12) d_rnn.h[t,n,k] += sum_i d_out.y[t,n,i]*out.W[i,k]
-        d_rnn_h[1:] = (d_out_y.reshape(-1, K) @ out_W).reshape(T, N, H)
+        d_rnn_h[1:] = d_out_y.reshape(-1, K).dot(out_W).reshape(T, N, H)
         d_rnn_a = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more after
         product_2 = np.empty((N, H), DTYPE)
         for t, d_rnn_a_tp1, d_rnn_h_t, rnn_h_t in zip(range(T - 1, -2, -1), d_rnn_a[::-1], d_rnn_h[::-1], rnn_h[::-1]):
@@ -88,15 +90,16 @@ def value_and_grad(params, batch, aux=False):
             d_rnn_h_t += product_2
             # (13) d_rnn.a[t,n,i] = (1 - rnn.h[t,n,i]**2)*d_rnn.h[t,n,i]
             if t >= 0:
-                np.multiply(1 - rnn_h_t**2, d_rnn_h_t, d_rnn_a[t])
+                np.subtract(1, rnn_h_t**2, d_rnn_a[t])
+                d_rnn_a[t] *= d_rnn_h_t
         # (14) d_rnn.b[i] = sum_t,n d_rnn.a[t,n,i]
-        d_rnn_b = np.ones(N*T, DTYPE) @ d_rnn_a[:T].reshape(N*T, H)
+        d_rnn_b = np.ones(N*T, DTYPE).dot(d_rnn_a[:T].reshape(N*T, H))
         # (15) d_rnn.U[i,j] = sum_t,n d_rnn.a[t,n,i]*rnn.h[t-1,n,j]
-        d_rnn_U = d_rnn_a[:T].reshape(-1, H).T @ rnn_h[:T].reshape(-1, H)
+        d_rnn_U = d_rnn_a[:T].reshape(-1, H).T.dot(rnn_h[:T].reshape(-1, H))
         # (17) d_rnn.W[i,k] = sum_t,n d_rnn.a[t,n,i]*x[t,n,k]
-        d_rnn_W = d_rnn_a[:T].reshape(-1, H).T @ x.reshape(-1, D)
+        d_rnn_W = d_rnn_a[:T].reshape(-1, H).T.dot(x.reshape(-1, D))
         # (18) d_rnn.h0[i] = sum_n d_rnn.h[-1,n,i]
-        d_rnn_h0 = np.ones(N, DTYPE) @ d_rnn_h[0]
+        d_rnn_h0 = np.ones(N, DTYPE).dot(d_rnn_h[0])
     grads = {
         "rnn.W": d_rnn_W,
         "rnn.U": d_rnn_U,
@@ -126,19 +129,21 @@ def loss(params, batch):
         # (1) rnn.h[-1,n,i] = rnn.h0[i]
         rnn_h[0] = rnn_h0
         # (2) rnn.a[t,n,i] += sum_k rnn.W[i,k]*x[t,n,k]
-        rnn_a = (x.reshape(-1, D) @ rnn_W.T).reshape(T, N, H)
+        rnn_a = x.reshape(-1, D).dot(rnn_W.T).reshape(T, N, H)
         # (2) rnn.a[t,n,i] += rnn.b[i]
         rnn_a += rnn_b
         rnn_U_T = np.ascontiguousarray(rnn_U.T)
         product = np.empty((N, H), DTYPE)
-        for rnn_h_tm1, rnn_a_t, rnn_h_t in zip(rnn_h[:T], rnn_a, rnn_h[1:]):
+        rnn_h_tm1 = rnn_h[0]
+        for rnn_a_t, rnn_h_t in zip(rnn_a, rnn_h[1:]):
             # (2) rnn.a[t,n,i] += sum_j rnn.U[i,j]*rnn.h[t-1,n,j]
             rnn_h_tm1.dot(rnn_U_T, product)
             rnn_a_t += product
             # (3) rnn.h[t,n,i] += tanh(rnn.a[t,n,i])
             np.tanh(rnn_a_t, rnn_h_t)
+            rnn_h_tm1 = rnn_h_t
         # (4) out.y[t,n,i] += sum_k out.W[i,k]*rnn.h[t,n,k]
-        out_y = (rnn_h[1:].reshape(-1, H) @ out_W.T).reshape(T, N, K)
+        out_y = rnn_h[1:].reshape(-1, H).dot(out_W.T).reshape(T, N, K)
         # (4) out.y[t,n,i] += out.b[i]
         out_y += out_b
         # (5) loss.r[t,n,i] += out.y[t,n,i] - y[t,n,i]
@@ -163,19 +168,21 @@ def predict(params, batch):
         # (1) rnn.h[-1,n,i] = rnn.h0[i]
         rnn_h[0] = rnn_h0
         # (2) rnn.a[t,n,i] += sum_k rnn.W[i,k]*x[t,n,k]
-        rnn_a = (x.reshape(-1, D) @ rnn_W.T).reshape(T, N, H)
+        rnn_a = x.reshape(-1, D).dot(rnn_W.T).reshape(T, N, H)
         # (2) rnn.a[t,n,i] += rnn.b[i]
         rnn_a += rnn_b
         rnn_U_T = np.ascontiguousarray(rnn_U.T)
         product = np.empty((N, H), DTYPE)
-        for rnn_h_tm1, rnn_a_t, rnn_h_t in zip(rnn_h[:T], rnn_a, rnn_h[1:]):
+        rnn_h_tm1 = rnn_h[0]
+        for rnn_a_t, rnn_h_t in zip(rnn_a, rnn_h[1:]):
             # (2) rnn.a[t,n,i] += sum_j rnn.U[i,j]*rnn.h[t-1,n,j]
             rnn_h_tm1.dot(rnn_U_T, product)
             rnn_a_t += product
             # (3) rnn.h[t,n,i] += tanh(rnn.a[t,n,i])
             np.tanh(rnn_a_t, rnn_h_t)
+            rnn_h_tm1 = rnn_h_t
         # (4) out.y[t,n,i] += sum_k out.W[i,k]*rnn.h[t,n,k]
-        out_y = (rnn_h[1:].reshape(-1, H) @ out_W.T).reshape(T, N, K)
+        out_y = rnn_h[1:].reshape(-1, H).dot(out_W.T).reshape(T, N, K)
         # (4) out.y[t,n,i] += out.b[i]
         out_y += out_b
     return {"out.y": out_y}

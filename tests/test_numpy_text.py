@@ -85,7 +85,9 @@ def test_nothing_is_computed_twice(name: str) -> None:
                 key = ast.unparse(node)
                 if "out=" not in key:
                     seen[key] = seen.get(key, 0) + 1
-            if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
+            if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult) or (
+                isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".dot") and len(node.args) == 1
+            ):
                 key = ast.unparse(node)
                 seen[key] = seen.get(key, 0) + 1
         assert [key for key, count in seen.items() if count > 1] == [], function.name

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import symbolic
-from codegen.pipeline import stages
+from codegen.pipeline import render, stages
 from codegen.schedule import Loop, Node, Statement, equations_of, schedule
 from symbolic.errors import ScheduleError
 from symbolic.program import Program
@@ -297,3 +297,41 @@ def test_a_long_recurrence_is_finite() -> None:
     loss, grads = module.value_and_grad(params, batch)
     assert np.isfinite(loss)
     assert all(np.isfinite(g).all() for g in grads.values())
+
+
+def test_a_view_of_the_step_before_is_handed_on() -> None:
+    text = next(iter(render(rnn()).values()))
+    assert "h_tm1 = h[0]\n" in text
+    assert "zip(a, h[1:])" in text
+    assert "            h_tm1 = h_t\n" in text
+    model = load("h[t] = tanh(x[t] + 0.5*h[t-1])\n" + SQUARES, inputs={"x": ["T"]})
+    assert "h_tm1" not in next(iter(render(model).values())), "a number of a vector is no view: it does not change with its array"
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 7])
+def test_views_of_several_lags_are_handed_on_in_order(steps: int) -> None:
+    model = load(
+        "a[t,n] = x[t,n] + U[n,m]*h[t-1,m] - 0.5*V[n,m]*h[t-2,m]\nh[t,n] = tanh(a[t,n])\nloss = sum(h[t,n]**2, over=(t,n))",
+        inputs={"x": ["T", "N"]}, parameters={"U": ["N", "N"], "V": ["N", "N"]},
+    )
+    text = next(iter(render(model).values()))
+    assert text.index("h_tm2 = h_tm1\n") < text.index("h_tm1 = h_t\n")
+    agree(model, {"T": steps, "N": 3})
+
+
+def test_what_a_step_computes_goes_into_its_place_at_once() -> None:
+    model = load(
+        "h[t,n] = tanh(x[t,n] + x[t,n]*(h[t-1,n] - 0.5)*(h[t-1,n] + 1))\nloss = sum(h[t,n]**2, over=(t,n))",
+        inputs={"x": ["T", "N"]},
+    )
+    text = next(iter(render(model).values()))
+    body = text[text.index("            # (1)"):text.index("        # (2)")].splitlines()
+    assert [line.strip() for line in body[1:]] == [
+        "np.add(h_tm1, 1, h_t)",
+        "h_t *= h_tm1 - 0.5",
+        "h_t *= x_t",
+        "h_t += x_t",
+        "np.tanh(h_t, h_t)",
+        "h_tm1 = h_t",
+    ]
+    agree(model, {"T": 4, "N": 3})

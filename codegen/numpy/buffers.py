@@ -18,6 +18,7 @@ from sympy import Expr
 from codegen.lower import Storage, given
 from codegen.numpy.maxima import argument_key, window_maxima
 from codegen.numpy.names import Identifiers
+from codegen.numpy.rows import row_axis
 from codegen.schedule import Loop, Node, Statement, equations_of
 from symbolic.analysis import affine, are_apart, index_reads, is_equal, is_nonnegative, subscript_range
 from symbolic.program import Equation, Index, IndexName, Program, index_symbols, reads, tensor_of
@@ -123,8 +124,9 @@ def _last_uses(nodes: Sequence[Node], plan: Plan, returned: frozenset[str]) -> d
 
 def _decide(name: str, rows: list[_Write], plan: Plan, program: Program, storage: Storage, begin: int) -> None:
     first = rows[0]
-    if begin == first.top and not first.loops and not first.statement.when and not storage.padded \
-            and _fills(first, storage, program) and _always(first, program):
+    fills = _fills(first, storage, program) or row_axis(first.statement.equation, program, first.ranges) is not None
+    if begin == first.top and not first.loops and not first.statement.when and not storage.padded and fills \
+            and _always(first, program):
         plan.modes[id(first.statement)] = Mode.BIND
         for other in rows[1:]:
             plan.modes[id(other.statement)] = Mode.ADD

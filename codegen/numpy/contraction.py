@@ -76,11 +76,11 @@ class Contractor:
             # Both sizes are written: where one may be 0, -1 would have no value.
             shape = f"{rows}, {self._size(left)}"
             matrix = operand.wrapped() if len(gone) == len(left) == 1 else f"{operand.wrapped()}.reshape({shape})"
-            text = f"np.ones({rows}, DTYPE) @ {matrix}"
+            text = f"np.ones({rows}, DTYPE).dot({matrix})"
             if len(left) == 1:
                 return Operand(text, left, False, True)
             shape = ", ".join(integer_text(self.extent(label)) for label in left)
-            return Operand(f"({text}).reshape({shape})", left, True, True)
+            return Operand(f"{text}.reshape({shape})", left, True, True)
         return summed(operand, gone)
 
     def _pair(self, parts: Sequence[Operand], kept: Labels) -> tuple[Operand, Operand]:
@@ -129,7 +129,7 @@ class Contractor:
             return folded
         left = self._flat(a, rows, inner)
         right = self._flat(b, inner, columns)
-        text = f"{left} @ {right}"
+        text = f"{left}.dot({right})"
         if self.prelude is not None and max(len(rows), len(columns), len(inner)) == 1:
             # Inside a loop calls count: ndarray.dot costs a third of matmul's, and a transposed operand twice a plain one.
             left, right = (self.prelude(side) if operand.fixed and not side.isidentifier() else side
@@ -138,11 +138,11 @@ class Contractor:
             return Operand(str(call), (*rows, *columns), True, True, call=call)
         if len(rows) > 1 or len(columns) > 1:
             shape = ", ".join(integer_text(self.extent(label)) for label in (*rows, *columns))
-            return Operand(f"({text}).reshape({shape})", (*rows, *columns), True, True)
+            return Operand(f"{text}.reshape({shape})", (*rows, *columns), True, True)
         if self.binds and len(rows) == len(inner) == 1 and a.labels == (*rows, *inner) and b.labels == (*columns, *inner):
             # The activations' transpose is free and weights @ columns is the order that the BLAS does best.
             left, right = self._flat(b, columns, inner), self._flat(a, inner, rows)
-            return Operand(f"({left} @ {right}).T", (*rows, *columns), True, True)
+            return Operand(f"{left}.dot({right}).T", (*rows, *columns), True, True)
         return Operand(text, (*rows, *columns), False, True, call=Call("np.matmul", (left, right)))
 
     @staticmethod

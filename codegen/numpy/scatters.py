@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sympy import Indexed
-
 from codegen.lower import clip
 from codegen.numpy.buffers import Mode, may_be_empty
 from codegen.numpy.extremes import Extremes
 from codegen.numpy.pieces import negated, part, place
 from codegen.numpy.printer import integer_text
+from codegen.numpy.rows import row_axis
 from codegen.numpy.views import Operand, Viewer, aligned
 from codegen.schedule import Statement
-from symbolic.analysis import affine, index_reads, is_equal, is_nonnegative
+from symbolic.analysis import affine, index_reads, is_nonnegative
 from symbolic.program import (
     Equation,
     IndexName,
@@ -51,7 +50,7 @@ class Scatters(Extremes):
         if self._may_leave(equation, viewer):
             cut = self._cut_to_target(equation, offsets)
             if cut is None:
-                self._scatter(equation, viewer)
+                self._scatter(equation, viewer, mode)
                 return
         free = tuple(i.symbol for i in equation.free)
         bare = tuple(s for s in equation.target.indices if s in viewer.vector)
@@ -122,7 +121,7 @@ class Scatters(Extremes):
                 return True
         return False
 
-    def _scatter(self, equation: Equation, viewer: Viewer) -> None:
+    def _scatter(self, equation: Equation, viewer: Viewer, mode: Mode) -> None:
         """Add through index arrays: plainly where no two instances meet, else with ``np.add.at``."""
         if self._scatter_maximum(equation):
             return
@@ -147,37 +146,25 @@ class Scatters(Extremes):
             else:
                 self.emit(f"{place} += {text}")
             return
-        rows = self._row_scatter(equation, viewer, value, masks)
-        if rows:
+        if self._row_sums(equation, viewer, value, mode):
             return
         self.emit(f"np.add.at({storage.code}, ({', '.join(parts)},), {text})")
 
-    def _row_scatter(self, equation: Equation, viewer: Viewer, value: Operand, masks: Sequence[str]) -> bool:
-        """``d_E[tok[t,n], k] += d_x[t,n,k]``: rows are sorted by their target and added in runs."""
-        fancy = [axis for axis, s in enumerate(equation.target.indices) if index_reads((s,))]
-        if len(fancy) != 1 or masks or equation.reduced and not value.labels:
+    def _row_sums(self, equation: Equation, viewer: Viewer, value: Operand, mode: Mode) -> bool:
+        """``d_E[tok[t,n], k] += d_x[t,n,k]``: the sum of the rows of each token, in one call."""
+        axis = row_axis(equation, self.program, viewer.ranges)
+        if axis is None or self.storages[equation.name].padded:
             return False
-        (axis,) = fancy
-        subscript = equation.target.indices[axis]
-        if not isinstance(subscript, Indexed):
-            return False
+        subscripts = equation.target.indices
+        inner = viewer.view(subscripts[axis])
+        others = tuple(s for s in subscripts if s in viewer.vector)
+        assert set(value.labels) == {*inner.labels, *others}
         storage = self.storages[equation.name]
-        others = [s for k, s in enumerate(equation.target.indices) if k != axis]
-        if not all(s in viewer.vector for s in others) or len(set(others)) != len(others) or storage.padded:
-            return False
-        for axis_of, s in enumerate(equation.target.indices):
-            if axis_of != axis and not (viewer.vector[s].lower == 0 and is_equal(
-                viewer.vector[s].upper, storage.tensor.shape[axis_of], self.program
-            )):
-                return False
-        inner = viewer.view(subscript)
-        if set(inner.labels) & set(others) or set(value.labels) != {*inner.labels, *others}:
-            return False
-        columns = tuple(s for s in equation.target.indices if s in viewer.vector)
-        rows = aligned(value, (*inner.labels, *columns))
-        destination = storage.code
+        count, *rest = (integer_text(storage.tensor.shape[k]) for k in (axis, *(k for k in range(len(subscripts)) if k != axis)))
+        text = f"_sum_rows({inner.text}, {aligned(value, (*inner.labels, *others)).text}, {count})"
+        if len(rest) != 1:
+            text = f"{text}.reshape({', '.join((count, *rest))})"
         if axis:
-            axes = [axis, *(k for k in range(len(equation.target.indices)) if k != axis)]
-            destination = f"{storage.code}.T" if len(axes) == 2 else f"{storage.code}.transpose({', '.join(map(str, axes))})"
-        self.emit(f"_add_rows({destination}, {inner.text}, {rows.text})")
+            text = f"{text}.T" if len(subscripts) == 2 else f"np.moveaxis({text}, 0, {axis})"
+        self.emit(f"{storage.code} {'=' if mode is Mode.BIND else '+='} {text}")
         return True

@@ -137,7 +137,7 @@ class Writer(Scatters):
         if equation.reduction is not Reduction.SUM:
             self._maximum(equation, viewer, mode)
         elif any(index_reads((s,)) for s in equation.target.indices):
-            self._scatter(equation, viewer)
+            self._scatter(equation, viewer, mode)
         elif self._window_symbols(equation):
             self._scatter_windows(equation, viewer, mode)
         else:

@@ -1,4 +1,4 @@
-"""Loops over views instead of subscripts: ``for h_tm1, a_t, h_t in zip(h[:T], a, h[1:])``.
+"""Loops over views instead of subscripts: ``for a_t, h_t in zip(a, h[1:])``; what was ``h_t`` is ``h_tm1`` in the next step.
 
 A step of a recurrence on a small net costs as much in subscripts as in arithmetic; iterating over an array yields the same
 views at a third of the price, and the names say what a step reads and writes. While a loop's body is written each access
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sympy as sp
 from sympy import Expr
@@ -78,9 +78,29 @@ class Steps:
         lines = [line if line.lstrip().startswith("#") else _MARK.sub(text, line) for line in body]
         variable = re.compile(rf"(?<![\w.]){self.code}(?!\w)")
         needed = not names or any(variable.search(line) for line in lines if not line.lstrip().startswith("#"))
-        targets = [*([self.code] if needed else []), *names.values()]
-        sources = [*([loop_range(self.loop)] if needed else []), *map(self._source, names)]
-        return [*_header(targets, sources, indent), *lines]
+        handed = self._handed_on(names)
+        moving = [access for access in names if access not in handed]
+        targets = [*([self.code] if needed else []), *(names[access] for access in moving)]
+        sources = [*([loop_range(self.loop)] if needed else []), *map(self._source, moving)]
+        before = [f"{indent}{names[access]} = {self._at_first(access)}" for access in names if access in handed]
+        after = [f"{indent}    {names[access]} = {names[now]}" for access, now in handed.items()]
+        return [*before, *_header(targets, sources, indent), *lines, *after]
+
+    def _handed_on(self, names: Iterable[Access]) -> dict[Access, Access]:
+        """Views that a step has from the step before it: ``h_tm1`` is what ``h_t`` was, for the price of a name. The farthest
+        lag comes first, so that each is handed on before it changes."""
+        way = -1 if self.loop.descending else 1
+        one_on = {replace(access, lag=access.lag - way, offset=sp.expand(access.offset - way)): access for access in names}
+        pairs = [(access, one_on[access]) for access in names if access in one_on and is_nonnegative(
+            sp.expand(access.storage.extents[0] - 1 - self._first - access.offset), self.program)]
+        return dict(sorted(pairs, key=lambda pair: way * pair[0].lag))
+
+    @property
+    def _first(self) -> Expr:
+        return self.loop.upper - 1 if self.loop.descending else self.loop.lower
+
+    def _at_first(self, access: Access) -> str:
+        return f"{access.storage.code}[{integer_text(sp.expand(self._first + access.offset))}{access.tail}]"
 
     def plain(self, body: Sequence[str]) -> list[str]:
         """The body with subscripts alone: that of a loop round others, whose entries the inner ones read."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import sympy as sp
 from sympy import Expr, Indexed
@@ -10,17 +11,40 @@ from sympy import Expr, Indexed
 from codegen.lower import Storage, given
 from codegen.numpy.buffers import Mode
 from codegen.numpy.pieces import negated, place, real_factor
-from codegen.numpy.printer import Call, Text, integer_text, ordered_terms
+from codegen.numpy.printer import Call, NumPyPrinter, Text, integer_text, ordered_terms
 from codegen.numpy.values import Values
 from codegen.numpy.views import Operand, Viewer, aligned
 from symbolic.functions import row_of
 from symbolic.program import (
     Equation,
+    IndexName,
     operands,
     tensor_of,
 )
 
 __all__ = ["Storing"]
+
+Labels = tuple[IndexName, ...]
+
+
+@dataclass(frozen=True)
+class _Split:
+    """The outermost operation of an expression: ``function`` or ``operator`` on two operands."""
+
+    function: str
+    operator: str
+    left: Expr
+    right: Expr
+
+    def call(self, printer: NumPyPrinter) -> Call:
+        """The operation as a call; as a factor a comparison need not become a number first."""
+        right = printer._factor(self.right).strip() if self.operator == "*" else str(printer.doprint(self.right))
+        return Call(self.function, (str(printer.doprint(self.left)), right))
+
+    def alone(self, side: Expr, printer: NumPyPrinter) -> str:
+        """An operand on its side of ``*=`` and its like."""
+        plain = self.operator != "*" or real_factor(side)
+        return str(printer.doprint(side)) if plain else printer._factor(side).strip()
 
 
 class Storing(Values):
@@ -83,13 +107,39 @@ class Storing(Values):
         if call is not None:
             self.emit(f"{head}{self._into_place(call, target.text)}")
             return True
-        if expr.is_Mul or expr.is_Add:
-            split = self._halves(expr)
-            if split is None:
-                return False
-            self.emit(f"{head}{self._into_place(split, target.text)}")
-            return True
-        return False
+        split = self._halves(expr)
+        if split is None:
+            return False
+        if self.loops and not head:
+            self._fill(split, target, {aligned(view, order).text: view.labels for view in map(viewer.view, operands(body))})
+        else:
+            self.emit(f"{head}{self._into_place(split.call(self.printer), target.text)}")
+        return True
+
+    def _fill(self, split: _Split, target: Operand, labels: Mapping[str, Labels]) -> None:
+        """``(h - g)*z + g`` step by step in the array that it goes to, so that no step of a loop makes arrays."""
+        left, right = split.left, split.right
+        if self._needs_room(left, target, labels):
+            self._inside(left, target, labels)
+            self.emit(f"{target.text} {split.operator}= {split.alone(right, self.printer)}")
+        elif self._needs_room(right, target, labels):
+            self._inside(right, target, labels)
+            if split.operator == "-":
+                self.emit(self._into_place(replace(split, right=Text(target.text)).call(self.printer), target.text))
+            else:
+                self.emit(f"{target.text} {split.operator}= {split.alone(left, self.printer)}")
+        else:
+            self.emit(self._into_place(split.call(self.printer), target.text))
+
+    def _inside(self, expr: Expr, target: Operand, labels: Mapping[str, Labels]) -> None:
+        split = self._halves(expr)
+        assert split is not None
+        self._fill(split, target, labels)
+
+    def _needs_room(self, expr: Expr, target: Operand, labels: Mapping[str, Labels]) -> bool:
+        """Whether an operand is itself an operation on arrays, as large as the target."""
+        mine = {label for text in expr.atoms(Text) for label in labels.get(text.name, ())}
+        return mine == set(target.labels) and self._halves(expr) is not None
 
     def _unary(self, expr: Expr, argument: str) -> Call | None:
         """The call of a function of one argument on an array that is there."""
@@ -99,7 +149,7 @@ class Storing(Values):
     def _into_place(self, call: Call, place: str) -> str:
         return call.into(place, brief=bool(self.loops))
 
-    def _halves(self, expr: Expr) -> Call | None:
+    def _halves(self, expr: Expr) -> _Split | None:
         """The outermost binary operation of a product or a sum as a ufunc and its two operands."""
         if expr.is_Mul:
             arrays = [f for f in expr.args if f.atoms(Text)]
@@ -109,15 +159,17 @@ class Storing(Values):
             rest = sp.Mul(*(f for f in expr.args if f is not last))
             if rest.could_extract_minus_sign() and not real_factor(last):
                 return None
-            return Call("np.multiply", (str(self.printer.doprint(rest)), self.printer._factor(last).strip()))
+            return _Split("np.multiply", "*", rest, last)
+        if not expr.is_Add:
+            return None
         terms = ordered_terms(expr)
         last = terms[-1]
         rest = sp.Add(*terms[:-1])
         if not rest.atoms(Text) and not last.atoms(Text):
             return None
         if last.could_extract_minus_sign():
-            return Call("np.subtract", (str(self.printer.doprint(rest)), str(self.printer.doprint(-last))))
-        return Call("np.add", (str(self.printer.doprint(rest)), str(self.printer.doprint(last))))
+            return _Split("np.subtract", "-", rest, -last)
+        return _Split("np.add", "+", rest, last)
 
     def _put(self, target: Operand, value: Operand, mode: Mode, equation: Equation, viewer: Viewer) -> None:
         """Bind, assign or accumulate a value."""
