@@ -81,8 +81,8 @@ def value_and_grad(params, batch, aux=False):
             np.multiply(gru_r_z_t_0, gru_v_t, gru_g_t)
             gru_g_t += gru_a_t_2H
             np.tanh(gru_g_t, gru_g_t)
-            # (7) gru.h[t,n,k] = [t < len[n]] (1 - gru.r_z[t,n,k+H])*gru.g[t,n,k] + gru.h[t-1,n,k]*gru.r_z[t,n,k+H]
-            gru_h_t[...] = np.where((t < len[:, None]), (1 - gru_r_z_t_H)*gru_g_t + gru_h_tm1*gru_r_z_t_H, 0)
+            # (7) gru.h[t,n,k] = [t < len[n]] (-gru.g[t,n,k] + gru.h[t-1,n,k])*gru.r_z[t,n,k+H] + gru.g[t,n,k]
+            gru_h_t[...] = np.where((t < len[:, None]), gru_g_t + (gru_h_tm1 - gru_g_t)*gru_r_z_t_H, 0)
             gru_h_tm1 = gru_h_t
         # (8) gru.y[n,i] = gru.h[len[n]-1,n,i]
         gru_y = gru_h[len[:, None], np.arange(N)[:, None], np.arange(H)]
@@ -215,8 +215,8 @@ def loss(params, batch):
             np.multiply(gru_r_z_t_0, gru_v_t, gru_g_t)
             gru_g_t += gru_a_t_2H
             np.tanh(gru_g_t, gru_g_t)
-            # (7) gru.h[t,n,k] = [t < len[n]] (1 - gru.r_z[t,n,k+H])*gru.g[t,n,k] + gru.h[t-1,n,k]*gru.r_z[t,n,k+H]
-            gru_h_t[...] = np.where((t < len[:, None]), (1 - gru_r_z_t_H)*gru_g_t + gru_h_tm1*gru_r_z_t_H, 0)
+            # (7) gru.h[t,n,k] = [t < len[n]] (-gru.g[t,n,k] + gru.h[t-1,n,k])*gru.r_z[t,n,k+H] + gru.g[t,n,k]
+            gru_h_t[...] = np.where((t < len[:, None]), gru_g_t + (gru_h_tm1 - gru_g_t)*gru_r_z_t_H, 0)
             gru_h_tm1 = gru_h_t
         # (8) gru.y[n,i] = gru.h[len[n]-1,n,i]
         gru_y = gru_h[len[:, None], np.arange(N)[:, None], np.arange(H)]
@@ -281,8 +281,8 @@ def predict(params, batch):
             np.multiply(gru_r_z_t_0, gru_v_t, gru_g_t)
             gru_g_t += gru_a_t_2H
             np.tanh(gru_g_t, gru_g_t)
-            # (7) gru.h[t,n,k] = [t < len[n]] (1 - gru.r_z[t,n,k+H])*gru.g[t,n,k] + gru.h[t-1,n,k]*gru.r_z[t,n,k+H]
-            gru_h_t[...] = np.where((t < len[:, None]), (1 - gru_r_z_t_H)*gru_g_t + gru_h_tm1*gru_r_z_t_H, 0)
+            # (7) gru.h[t,n,k] = [t < len[n]] (-gru.g[t,n,k] + gru.h[t-1,n,k])*gru.r_z[t,n,k+H] + gru.g[t,n,k]
+            gru_h_t[...] = np.where((t < len[:, None]), gru_g_t + (gru_h_tm1 - gru_g_t)*gru_r_z_t_H, 0)
             gru_h_tm1 = gru_h_t
         # (8) gru.y[n,i] = gru.h[len[n]-1,n,i]
         gru_y = gru_h[len[:, None], np.arange(N)[:, None], np.arange(H)]

@@ -59,9 +59,10 @@ def value_and_grad(params, batch, aux=False):
             # (2) cell.v[t,n,i] += sum_j cell.U[i,j]*cell.h[t-1,n,j]
             cell_h_tm1.dot(cell_U_T, product)
             cell_v_t += product
-            # (3) cell.u[t,n,i] += (1 - cell.a[i])*cell.u[t-1,n,i] + cell.a[i]*cell.v[t,n,i]
-            np.multiply(1 - cell_a, cell_u_tm1, cell_u_t)
-            cell_u_t += cell_a*cell_v_t
+            # (3) cell.u[t,n,i] = (-cell.u[t-1,n,i] + cell.v[t,n,i])*cell.a[i] + cell.u[t-1,n,i]
+            np.subtract(cell_v_t, cell_u_tm1, cell_u_t)
+            cell_u_t *= cell_a
+            cell_u_t += cell_u_tm1
             # (4) cell.h[t,n,i] = tanh(cell.u[t,n,i])
             np.tanh(cell_u_t, cell_h_t)
             cell_h_tm1 = cell_h_t
@@ -84,28 +85,26 @@ def value_and_grad(params, batch, aux=False):
         ) in zip(
             d_cell_u[T - 1::-1], d_cell_h[::-1], d_cell_u_slope[::-1], d_cell_v[T - 1::-1],
         ):
-            # (14) d_cell.u[t,n,i] += (1 - cell.a[i])*d_cell.u[t+1,n,i]
+            # (12) d_cell.u[t,n,i] += (1 - cell.a[i])*d_cell.u[t+1,n,i]
             np.multiply(1 - cell_a, d_cell_u_tp1, d_cell_u_t)
-            # (17) d_cell.h[t,n,j] += sum_i cell.U[i,j]*d_cell.v[t+1,n,i]
+            # (16) d_cell.h[t,n,j] += sum_i cell.U[i,j]*d_cell.v[t+1,n,i]
             d_cell_v_tp1.dot(cell_U, product_2)
             d_cell_h_t += product_2
             # (10) d_cell.u[t,n,i] += d_cell.h[t,n,i]*d_cell.u_slope[t,n,i]
             d_cell_u_t += d_cell_h_t*d_cell_u_slope_t
-            # (12) d_cell.v[t,n,i] = cell.a[i]*d_cell.u[t,n,i]
+            # (13) d_cell.v[t,n,i] = cell.a[i]*d_cell.u[t,n,i]
             np.multiply(cell_a, d_cell_u_t, d_cell_v_t)
             d_cell_u_tp1 = d_cell_u_t
             d_cell_v_tp1 = d_cell_v_t
-        # (11) d_cell.a[i] += sum_t,n cell.v[t,n,i]*d_cell.u[t,n,i]
-        d_cell_a = (cell_v.transpose(2, 0, 1)*d_cell_u[:T].transpose(2, 0, 1)).sum(axis=(1, 2))
-        # (13) d_cell.a[i] += -sum_t,n cell.u[t-1,n,i]*d_cell.u[t,n,i]
-        d_cell_a += -(cell_u[:T].transpose(2, 0, 1)*d_cell_u[:T].transpose(2, 0, 1)).sum(axis=(1, 2))
-        # (15) d_cell.b[i] = sum_t,n d_cell.v[t,n,i]
+        # (11) d_cell.a[i] = sum_t,n (-cell.u[t-1,n,i] + cell.v[t,n,i])*d_cell.u[t,n,i]
+        d_cell_a = ((cell_v.transpose(2, 0, 1) - cell_u[:T].transpose(2, 0, 1))*d_cell_u[:T].transpose(2, 0, 1)).sum(axis=(1, 2))
+        # (14) d_cell.b[i] = sum_t,n d_cell.v[t,n,i]
         d_cell_b = np.ones(N*T, DTYPE).dot(d_cell_v[:T].reshape(N*T, H))
-        # (16) d_cell.U[i,j] = sum_t,n cell.h[t-1,n,j]*d_cell.v[t,n,i]
+        # (15) d_cell.U[i,j] = sum_t,n cell.h[t-1,n,j]*d_cell.v[t,n,i]
         d_cell_U = d_cell_v[:T].reshape(-1, H).T.dot(cell_h[:T].reshape(-1, H))
-        # (18) d_cell.W[i,k] = sum_t,n d_cell.v[t,n,i]*x[t,n,k]
+        # (17) d_cell.W[i,k] = sum_t,n d_cell.v[t,n,i]*x[t,n,k]
         d_cell_W = d_cell_v[:T].reshape(-1, H).T.dot(x.reshape(-1, D))
-        # (19) d_cell.s[i] = (1 - cell.a[i])*cell.a[i]*d_cell.a[i]
+        # (18) d_cell.s[i] = (1 - cell.a[i])*cell.a[i]*d_cell.a[i]
         d_cell_s = np.multiply((1 - cell_a)*cell_a, d_cell_a, out=cell_a)
     grads = {"cell.W": d_cell_W, "cell.U": d_cell_U, "cell.b": d_cell_b, "cell.s": d_cell_s}
     if aux:
@@ -139,9 +138,10 @@ def loss(params, batch):
             # (2) cell.v[t,n,i] += sum_j cell.U[i,j]*cell.h[t-1,n,j]
             cell_h_tm1.dot(cell_U_T, product)
             cell_v_t += product
-            # (3) cell.u[t,n,i] += (1 - cell.a[i])*cell.u[t-1,n,i] + cell.a[i]*cell.v[t,n,i]
-            np.multiply(1 - cell_a, cell_u_tm1, cell_u_t)
-            cell_u_t += cell_a*cell_v_t
+            # (3) cell.u[t,n,i] = (-cell.u[t-1,n,i] + cell.v[t,n,i])*cell.a[i] + cell.u[t-1,n,i]
+            np.subtract(cell_v_t, cell_u_tm1, cell_u_t)
+            cell_u_t *= cell_a
+            cell_u_t += cell_u_tm1
             # (4) cell.h[t,n,i] = tanh(cell.u[t,n,i])
             np.tanh(cell_u_t, cell_h_t)
             cell_h_tm1 = cell_h_t
@@ -178,9 +178,10 @@ def predict(params, batch):
             # (2) cell.v[t,n,i] += sum_j cell.U[i,j]*cell.h[t-1,n,j]
             cell_h_tm1.dot(cell_U_T, product)
             cell_v_t += product
-            # (3) cell.u[t,n,i] += (1 - cell.a[i])*cell.u[t-1,n,i] + cell.a[i]*cell.v[t,n,i]
-            np.multiply(1 - cell_a, cell_u_tm1, cell_u_t)
-            cell_u_t += cell_a*cell_v_t
+            # (3) cell.u[t,n,i] = (-cell.u[t-1,n,i] + cell.v[t,n,i])*cell.a[i] + cell.u[t-1,n,i]
+            np.subtract(cell_v_t, cell_u_tm1, cell_u_t)
+            cell_u_t *= cell_a
+            cell_u_t += cell_u_tm1
             # (4) cell.h[t,n,i] = tanh(cell.u[t,n,i])
             np.tanh(cell_u_t, cell_h_t)
             cell_h_tm1 = cell_h_t

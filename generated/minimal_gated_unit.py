@@ -80,10 +80,10 @@ def value_and_grad(params, batch, aux=False):
             cell_ag_t += product
             # (5) cell.g[t,n,i] = tanh(cell.ag[t,n,i])
             np.tanh(cell_ag_t, cell_g_t)
-            # (6) cell.h[t,n,i] += (1 - cell.f[t,n,i])*cell.h[t-1,n,i] + cell.f[t,n,i]*cell.g[t,n,i]
-            np.subtract(1, cell_f_t, cell_h_t)
-            cell_h_t *= cell_h_tm1
-            cell_h_t += cell_f_t*cell_g_t
+            # (6) cell.h[t,n,i] = (cell.g[t,n,i] - cell.h[t-1,n,i])*cell.f[t,n,i] + cell.h[t-1,n,i]
+            np.subtract(cell_g_t, cell_h_tm1, cell_h_t)
+            cell_h_t *= cell_f_t
+            cell_h_t += cell_h_tm1
             cell_h_tm1 = cell_h_t
         # (7) loss.r[t,n,i] += cell.h[t,n,i] - y[t,n,i]
         loss_r = cell_h[1:] - y
@@ -91,9 +91,11 @@ def value_and_grad(params, batch, aux=False):
         loss = np.vdot(loss_r, loss_r)/(H*N*T)
         # (11, 10, 9) d_cell.h[t,n,i] += 2*loss.r[t,n,i]/(H*N*T)
         d_cell_h = (2/(H*N*T))*loss_r
-        # (16, 13) d_cell.ag_slope[t,n,i] = (1 - cell.g[t,n,i]**2)*cell.f[t,n,i]
-        d_cell_ag_slope = (1 - cell_g**2)*cell_f[:T]
-        # (23) d_cell.af_slope[t,n,i] = (1 - cell.f[t,n,i])*cell.f[t,n,i]
+        # (12) d_cell.f_slope[t,n,i] = cell.g[t,n,i] - cell.h[t-1,n,i]
+        d_cell_f_slope = cell_g - cell_h[:T]
+        # (15, 13) d_cell.ag_slope[t,n,i] = (1 - cell.g[t,n,i]**2)*cell.f[t,n,i]
+        d_cell_ag_slope = np.multiply(1 - cell_g**2, cell_f[:T], out=cell_g)
+        # (22) d_cell.af_slope[t,n,i] = (1 - cell.f[t,n,i])*cell.f[t,n,i]
         d_cell_af_slope = (1 - cell_f[:T])*cell_f[:T]
         d_cell_f = np.empty((T, N, H), DTYPE)
         d_cell_ag = np.empty((T, N, H), DTYPE)
@@ -103,44 +105,44 @@ def value_and_grad(params, batch, aux=False):
         d_cell_r_tp1 = d_cell_r[T]
         d_cell_af_tp1 = d_cell_af[T]
         for (
-            t, d_cell_h_t, cell_f_tp1, cell_g_t, d_cell_f_t, cell_h_tm1, d_cell_ag_slope_t, d_cell_ag_t, d_cell_r_t,
-            d_cell_af_slope_t, d_cell_af_t,
+            t, d_cell_h_t, cell_f_tp1, d_cell_f_slope_t, d_cell_f_t, d_cell_ag_slope_t, d_cell_ag_t, d_cell_r_t,
+            cell_h_tm1, d_cell_af_slope_t, d_cell_af_t,
         ) in zip(
-            range(T - 1, -1, -1), d_cell_h[::-1], cell_f[:0:-1], cell_g[::-1], d_cell_f[::-1], cell_h[T - 1::-1],
-            d_cell_ag_slope[::-1], d_cell_ag[::-1], d_cell_r[T - 1::-1], d_cell_af_slope[::-1], d_cell_af[T - 1::-1],
+            range(T - 1, -1, -1), d_cell_h[::-1], cell_f[:0:-1], d_cell_f_slope[::-1], d_cell_f[::-1],
+            d_cell_ag_slope[::-1], d_cell_ag[::-1], d_cell_r[T - 1::-1], cell_h[T - 1::-1], d_cell_af_slope[::-1],
+            d_cell_af[T - 1::-1],
         ):
-            # (15) d_cell.h[t,n,i] += (1 - cell.f[t+1,n,i])*d_cell.h[t+1,n,i]
+            # (14) d_cell.h[t,n,i] += (1 - cell.f[t+1,n,i])*d_cell.h[t+1,n,i]
             if t < T - 1:
                 d_cell_h_t += (1 - cell_f_tp1)*d_cell_h[t + 1]
-            # (22) d_cell.h[t,n,j] += cell.f[t+1,n,j]*d_cell.r[t+1,n,j]
+            # (21) d_cell.h[t,n,j] += cell.f[t+1,n,j]*d_cell.r[t+1,n,j]
             d_cell_h_t += cell_f_tp1*d_cell_r_tp1
-            # (26) d_cell.h[t,n,j] += sum_i cell.Uf[i,j]*d_cell.af[t+1,n,i]
+            # (25) d_cell.h[t,n,j] += sum_i cell.Uf[i,j]*d_cell.af[t+1,n,i]
             d_cell_af_tp1.dot(cell_Uf, product_2)
             d_cell_h_t += product_2
-            # (12, 14) d_cell.f[t,n,i] += cell.g[t,n,i]*d_cell.h[t,n,i] - cell.h[t-1,n,i]*d_cell.h[t,n,i]
-            np.multiply(cell_g_t, d_cell_h_t, d_cell_f_t)
-            d_cell_f_t -= cell_h_tm1*d_cell_h_t
-            # (16, 13) d_cell.ag[t,n,i] = d_cell.ag_slope[t,n,i]*d_cell.h[t,n,i]
+            # (12) d_cell.f[t,n,i] += d_cell.f_slope[t,n,i]*d_cell.h[t,n,i]
+            np.multiply(d_cell_f_slope_t, d_cell_h_t, d_cell_f_t)
+            # (15, 13) d_cell.ag[t,n,i] = d_cell.ag_slope[t,n,i]*d_cell.h[t,n,i]
             np.multiply(d_cell_ag_slope_t, d_cell_h_t, d_cell_ag_t)
-            # (19) d_cell.r[t,n,j] = sum_i cell.Uh[i,j]*d_cell.ag[t,n,i]
+            # (18) d_cell.r[t,n,j] = sum_i cell.Uh[i,j]*d_cell.ag[t,n,i]
             d_cell_ag_t.dot(cell_Uh, d_cell_r_t)
-            # (21) d_cell.f[t,n,j] += cell.h[t-1,n,j]*d_cell.r[t,n,j]
+            # (20) d_cell.f[t,n,j] += cell.h[t-1,n,j]*d_cell.r[t,n,j]
             d_cell_f_t += cell_h_tm1*d_cell_r_t
-            # (23) d_cell.af[t,n,i] = d_cell.af_slope[t,n,i]*d_cell.f[t,n,i]
+            # (22) d_cell.af[t,n,i] = d_cell.af_slope[t,n,i]*d_cell.f[t,n,i]
             np.multiply(d_cell_af_slope_t, d_cell_f_t, d_cell_af_t)
             d_cell_r_tp1 = d_cell_r_t
             d_cell_af_tp1 = d_cell_af_t
-        # (17) d_cell.bh[i] = sum_t,n d_cell.ag[t,n,i]
+        # (16) d_cell.bh[i] = sum_t,n d_cell.ag[t,n,i]
         d_cell_bh = np.ones(N*T, DTYPE).dot(d_cell_ag.reshape(N*T, H))
-        # (18) d_cell.Uh[i,j] = sum_t,n cell.r[t,n,j]*d_cell.ag[t,n,i]
+        # (17) d_cell.Uh[i,j] = sum_t,n cell.r[t,n,j]*d_cell.ag[t,n,i]
         d_cell_Uh = d_cell_ag.reshape(-1, H).T.dot(cell_r.reshape(-1, H))
-        # (20) d_cell.Wh[i,k] = sum_t,n d_cell.ag[t,n,i]*x[t,n,k]
+        # (19) d_cell.Wh[i,k] = sum_t,n d_cell.ag[t,n,i]*x[t,n,k]
         d_cell_Wh = d_cell_ag.reshape(-1, H).T.dot(x.reshape(-1, D))
-        # (24) d_cell.bf[i] = sum_t,n d_cell.af[t,n,i]
+        # (23) d_cell.bf[i] = sum_t,n d_cell.af[t,n,i]
         d_cell_bf = np.ones(N*T, DTYPE).dot(d_cell_af[:T].reshape(N*T, H))
-        # (25) d_cell.Uf[i,j] = sum_t,n cell.h[t-1,n,j]*d_cell.af[t,n,i]
+        # (24) d_cell.Uf[i,j] = sum_t,n cell.h[t-1,n,j]*d_cell.af[t,n,i]
         d_cell_Uf = d_cell_af[:T].reshape(-1, H).T.dot(cell_h[:T].reshape(-1, H))
-        # (27) d_cell.Wf[i,k] = sum_t,n d_cell.af[t,n,i]*x[t,n,k]
+        # (26) d_cell.Wf[i,k] = sum_t,n d_cell.af[t,n,i]*x[t,n,k]
         d_cell_Wf = d_cell_af[:T].reshape(-1, H).T.dot(x.reshape(-1, D))
     grads = {
         "cell.Wf": d_cell_Wf,
@@ -200,10 +202,10 @@ def loss(params, batch):
             cell_ag_t += product
             # (5) cell.g[t,n,i] = tanh(cell.ag[t,n,i])
             np.tanh(cell_ag_t, cell_g_t)
-            # (6) cell.h[t,n,i] += (1 - cell.f[t,n,i])*cell.h[t-1,n,i] + cell.f[t,n,i]*cell.g[t,n,i]
-            np.subtract(1, cell_f_t, cell_h_t)
-            cell_h_t *= cell_h_tm1
-            cell_h_t += cell_f_t*cell_g_t
+            # (6) cell.h[t,n,i] = (cell.g[t,n,i] - cell.h[t-1,n,i])*cell.f[t,n,i] + cell.h[t-1,n,i]
+            np.subtract(cell_g_t, cell_h_tm1, cell_h_t)
+            cell_h_t *= cell_f_t
+            cell_h_t += cell_h_tm1
             cell_h_tm1 = cell_h_t
         # (7) loss.r[t,n,i] += cell.h[t,n,i] - y[t,n,i]
         loss_r = cell_h[1:] - y
@@ -256,10 +258,10 @@ def predict(params, batch):
             cell_ag_t += product
             # (5) cell.g[t,n,i] = tanh(cell.ag[t,n,i])
             np.tanh(cell_ag_t, cell_g_t)
-            # (6) cell.h[t,n,i] += (1 - cell.f[t,n,i])*cell.h[t-1,n,i] + cell.f[t,n,i]*cell.g[t,n,i]
-            np.subtract(1, cell_f_t, cell_h_t)
-            cell_h_t *= cell_h_tm1
-            cell_h_t += cell_f_t*cell_g_t
+            # (6) cell.h[t,n,i] = (cell.g[t,n,i] - cell.h[t-1,n,i])*cell.f[t,n,i] + cell.h[t-1,n,i]
+            np.subtract(cell_g_t, cell_h_tm1, cell_h_t)
+            cell_h_t *= cell_f_t
+            cell_h_t += cell_h_tm1
             cell_h_tm1 = cell_h_t
     return {"cell.h": cell_h[1:]}
 

@@ -451,6 +451,60 @@ def test_an_equality_of_two_indices_is_a_diagonal() -> None:
     assert_same(*differentiated(p), {"T": 3})
 
 
+# ---- blend -------------------------------------------------------------------------------------------------------------
+
+GATE = "z[n] = sigmoid(w[n])\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "blended"),
+    [
+        pytest.param(GATE + "y[n] = (1 - z[n])*g[n] + z[n]*h[n]", "(-g[n] + h[n])*z[n] + g[n]", id="contributions"),
+        pytest.param(GATE + "y[n] = tanh((1 - z[n])*g[n] + z[n]*h[n])", "tanh((-g[n] + h[n])*z[n] + g[n])", id="in a function"),
+        pytest.param("y[n] = (1 - sigmoid(w[n]))*g[n] + sigmoid(w[n])*h[n]", "(-g[n] + h[n])*sigmoid(w[n]) + g[n]",
+                     id="unstaged"),
+        pytest.param(GATE + "y[n] = (1 - z[n])*g[n] + z[n]*h[n] + x[n]", "(-g[n] + h[n])*z[n] + g[n]", id="with a rest"),
+        pytest.param(GATE + "y[n] = (1 - z[n])*tanh(g[n]) + z[n]*h[n]", None, id="an end that would be computed twice"),
+        pytest.param("z[n] = 2*sigmoid(w[n])\ny[n] = (1 - z[n])*g[n] + z[n]*h[n]", None, id="a weight of up to 2"),
+        pytest.param("y[n] = (1 - w[n])*g[n] + w[n]*h[n]", None, id="a weight of any size"),
+        pytest.param(GATE + "y[n] = (2 - z[n])*g[n] + z[n]*h[n]", None, id="not the complement"),
+        pytest.param(GATE + "y[n] = (1 - z[n])*g[n] + w[n]*h[n]", None, id="another weight"),
+        pytest.param(GATE + "y[n] = (1 - z[n])*g[n] + z[n]*h[n]*(n < 2)", None, id="one end under a guard"),
+        pytest.param(GATE + "y[n] = (1 - z[n])*g[n]", None, id="one end"),
+        pytest.param(GATE + "z[n] += g[n]\ny[n] = (1 - z[n])*g[n] + z[n]*h[n]", None, id="a gate with a second writer"),
+    ],
+)
+def test_means_by_a_gate_take_one_product(text: str, blended: str | None) -> None:
+    p = program(f"{text}\nloss = sum(y[n]**2, over=n)", {"w": "N", "g": "N", "h": "N"}, {"x": "N"}, sizes={"N": None})
+    found = lines(forward(p))
+    if blended is None:
+        assert found == lines(forward(p, ("blend",)))
+    else:
+        assert any(line.endswith(f"y[n] += {blended}") for line in found), found
+        assert found != lines(forward(p, ("blend",)))
+    assert_same(*differentiated(p), {"N": 3})
+
+
+def test_the_slope_by_the_gate_of_a_mean_is_one_product() -> None:
+    p = program(
+        GATE + "y[n] = (1 - z[n])*g[n] + z[n]*h[n]\nloss = sum(x[n]*y[n], over=n)",
+        {"w": "N", "g": "N", "h": "N"}, {"x": "N"}, sizes={"N": None},
+    )
+    _, rewritten = differentiated(p)
+    (slope,) = (line for line in lines(rewritten) if "d_w[n] +=" in line)
+    assert slope.endswith("d_w[n] += (-g[n] + h[n])*d_g[n]*z[n]"), slope  # d_g is (1 - z)*d_y
+
+
+def test_a_mean_with_the_state_before_the_first_is_exact() -> None:
+    p = program(
+        "z[t] = sigmoid(w[t])\ns[t] = (1 - z[t])*g[t] + z[t]*s[t-1]\nloss = sum(s[t]**2, over=t)",
+        {"w": "T", "g": "T"}, states={"s": "T"}, sizes={"T": None},
+    )
+    assert any("(-g[t] + s[t - 1])*z[t] + g[t]" in line for line in lines(forward(p)))
+    for steps in (1, 4):
+        assert_same(*differentiated(p), {"T": steps})
+
+
 # ---- the phase ---------------------------------------------------------------------------------------------------------
 
 

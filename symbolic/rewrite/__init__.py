@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from symbolic.errors import ChainruleError, nearest
 from symbolic.program import Equation, Program, Role
+from symbolic.rewrite.blend import blend_means
 from symbolic.rewrite.cancel import cancel
 from symbolic.rewrite.common import share_terms
 from symbolic.rewrite.constants import fold_constants
@@ -60,6 +61,7 @@ RULES: tuple[Rule, ...] = (
     Rule("logarithm", "forward", "the logarithm of a product of positive factors is the sum of theirs", split_logarithms),
     Rule("log_sum_exp", "forward", "a value of degree 0 in e and s does not depend on their common factor", stabilise_sums),
     Rule("specialise", "forward", "a sum over an index that an equality fixes is its one term", specialise),
+    Rule("blend", "forward", "(1 - w)*a + w*b = a + w*(b - a), for a weight w in [0, 1]", blend_means),
     Rule("constants", "backward", "a tensor that one equation makes the same number everywhere is that number", fold_constants),
     _REUSE,
     Rule("cancel", "backward", "a sum of few products is multiplied out where terms cancel", cancel),
