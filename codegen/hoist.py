@@ -30,7 +30,7 @@ from symbolic.program import (
     tensor_of,
 )
 
-__all__ = ["hoist"]
+__all__ = ["hoist", "is_worthwhile"]
 
 
 def hoist(nodes: Sequence[Node], program: Program) -> tuple[tuple[Node, ...], Program]:
@@ -65,7 +65,7 @@ def _visit(
     fixed = [f for f in factors if not _depends(f, written)]
     moving = [f for f in factors if _depends(f, written)]
     product = sp.Mul(*fixed)
-    if not moving or not _worthwhile(fixed):
+    if not moving or not is_worthwhile(fixed):
         return node
     used = index_symbols(product)
     domain = tuple(i for i in (*loops, *equation.indices) if i.symbol in used)
@@ -88,7 +88,7 @@ def _depends(expr: Expr, written: frozenset[str]) -> bool:
     return any(tensor_of(r) in written for r in reads(expr))
 
 
-def _worthwhile(fixed: Iterable[Expr]) -> bool:
+def is_worthwhile(fixed: Iterable[Expr]) -> bool:
     """More than one plain read: a multiplication or a function is saved in every step."""
     varying = [f for f in fixed if operands(f)]
     return len(varying) > 1 or any(not f.is_Indexed for f in varying)

@@ -119,15 +119,14 @@ def value_and_grad(params, batch, aux=False):
         # (35, 29) d_gru.a_slope[t,n,k] = (1 - gru.r_z[t,n,k])*gru.r_z[t,n,k]*gru.v[t,n,k]
         d_gru_a_slope = np.multiply((1 - gru_r_z[:, :, :H])*gru_r_z[:, :, :H], gru_v, out=gru_v)
         d_gru_a = np.empty((T, N, 3*H), DTYPE)
-        d_gru_v = np.empty((T, N, H), DTYPE)
         d_gru_m = np.zeros((T + 1, N, 3*H), DTYPE)  # axis 0 has 1 more after
         product = np.empty((N, H), DTYPE)
         for (
-            t, d_gru_h_t, d_gru_m_tp1, d_gru_a_t_2H, gru_g_t, gru_r_z_t_H, gru_r_z_t_0, d_gru_v_t, d_gru_m_t_2H,
-            d_gru_a_t_H, gru_h_tm1, d_gru_m_t_H, d_gru_a_slope_t, d_gru_a_t_0, d_gru_m_t_0,
+            t, d_gru_h_t, d_gru_m_tp1, d_gru_a_t_2H, gru_g_t, gru_r_z_t_H, gru_r_z_t_0, d_gru_m_t_2H, d_gru_a_t_H,
+            gru_h_tm1, d_gru_m_t_H, d_gru_a_slope_t, d_gru_a_t_0, d_gru_m_t_0,
         ) in zip(
             range(T - 1, -1, -1), d_gru_h[::-1], d_gru_m[:0:-1], d_gru_a[::-1, :, 2*H:], gru_g[::-1], gru_r_z[::-1, :, H:],
-            gru_r_z[::-1, :, :H], d_gru_v[::-1], d_gru_m[T - 1::-1, :, 2*H:], d_gru_a[::-1, :, H:2*H], gru_h[T - 1::-1],
+            gru_r_z[::-1, :, :H], d_gru_m[T - 1::-1, :, 2*H:], d_gru_a[::-1, :, H:2*H], gru_h[T - 1::-1],
             d_gru_m[T - 1::-1, :, H:2*H], d_gru_a_slope[::-1], d_gru_a[::-1, :, :H], d_gru_m[T - 1::-1, :, :H],
         ):
             # (26) d_gru.h[t,n,k] += [t + 1 < len[n]] d_gru.h[t+1,n,k]*gru.r_z[t+1,n,k+H]
@@ -138,10 +137,8 @@ def value_and_grad(params, batch, aux=False):
             d_gru_h_t += product
             # (28, 25) d_gru.a[t,n,k+2*H] += [t < len[n]] (1 - gru.g[t,n,k]**2)*(1 - gru.r_z[t,n,k+H])*d_gru.h[t,n,k]
             d_gru_a_t_2H[...] = np.where((t < len[:, None]), (1 - gru_g_t**2)*(1 - gru_r_z_t_H)*d_gru_h_t, 0)
-            # (30) d_gru.v[t,n,k] = d_gru.a[t,n,k+2*H]*gru.r_z[t,n,k]
-            np.multiply(d_gru_a_t_2H, gru_r_z_t_0, d_gru_v_t)
-            # (32) d_gru.m[t,n,k+2*H] += d_gru.v[t,n,k]
-            d_gru_m_t_2H[...] = d_gru_v_t
+            # (32, 30) d_gru.m[t,n,k+2*H] += d_gru.a[t,n,k+2*H]*gru.r_z[t,n,k]
+            np.multiply(d_gru_a_t_2H, gru_r_z_t_0, d_gru_m_t_2H)
             # (33, 27) d_gru.a[t,n,k+H] += [t < len[n]] (1 - gru.r_z[t,n,k+H])*(-gru.g[t,n,k] + gru.h[t-1,n,k])*d_gru.h[t,n,k]*gru.r_z[t,n,k+H]
             d_gru_a_t_H[...] = np.where((t < len[:, None]), (1 - gru_r_z_t_H)*(gru_h_tm1 - gru_g_t)*d_gru_h_t*gru_r_z_t_H, 0)
             # (34) d_gru.m[t,n,k+H] += d_gru.a[t,n,k+H]
@@ -150,8 +147,8 @@ def value_and_grad(params, batch, aux=False):
             np.multiply(d_gru_a_slope_t, d_gru_a_t_2H, d_gru_a_t_0)
             # (36) d_gru.m[t,n,k] += d_gru.a[t,n,k]
             d_gru_m_t_0[...] = d_gru_a_t_0
-        # (31) d_gru.bn[k] = sum_t,n d_gru.v[t,n,k]
-        d_gru_bn = np.ones(N*T, DTYPE).dot(d_gru_v.reshape(N*T, H))
+        # (31) d_gru.bn[k] = sum_t,n d_gru.m[t,n,k+2*H]
+        d_gru_bn = np.ones(N*T, DTYPE).dot(d_gru_m[:T, :, 2*H:].reshape(N*T, H))
         # (37) d_gru.U[q,j] = sum_t,n d_gru.m[t,n,q]*gru.h[t-1,n,j]
         d_gru_U = d_gru_m[:T].reshape(-1, 3*H).T.dot(gru_h[:T].reshape(-1, H))
         # (39) d_gru.b[q] = sum_t,n d_gru.a[t,n,q]

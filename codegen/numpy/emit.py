@@ -24,6 +24,7 @@ from codegen.numpy.statements import Writer
 from codegen.numpy.update import update_lines
 from codegen.pack import pack
 from codegen.schedule import Node, schedule
+from codegen.shorten import shorten
 from symbolic.errors import ScheduleError
 from symbolic.program import Program, Tensor
 
@@ -158,8 +159,9 @@ def function(unit: Unit, prepared: Prepared) -> _Function:
 
 
 def _scheduled(program: Program) -> tuple[tuple[Node, ...], Program]:
-    """Gates packed where that can be scheduled (one may need the other within a step), then what can leave loops hoisted."""
-    packed = pack(program)
+    """Gates packed where that can be scheduled (one may need the other within a step), cycles shortened, then what can leave
+    loops hoisted."""
+    packed = shorten(pack(program))
     try:
         return hoist(schedule(packed), packed)
     except ScheduleError:
