@@ -50,10 +50,14 @@ def value_and_grad(params, batch, aux=False):
     len = batch["len"].astype(np.intp, copy=False)
     y = batch["y"].astype(np.intp, copy=False)
     with np.errstate(all="ignore"):
-        # (1) gru.a[t,n,q] += sum_d gru.W[q,d]*x[t,n,d]
-        gru_a = x.reshape(-1, D).dot(gru_W.T).reshape(T, N, 3*H)
-        # (1) gru.a[t,n,q] += gru.b[q]
-        gru_a += gru_b
+        # (1) gru.a_r_z[t,n,q] += sum_d gru.W[q,d]*x[t,n,d]
+        gru_a_r_z = x.reshape(-1, D).dot(gru_W[:2*H].T).reshape(T, N, 2*H)
+        # (1) gru.a_r_z[t,n,q] += gru.b[q]
+        gru_a_r_z += gru_b[:2*H]
+        # (1) gru.a_g[t,n,q] += sum_d gru.W[q+2*H,d]*x[t,n,d]
+        gru_a_g = x.reshape(-1, D).dot(gru_W[2*H:].T).reshape(T, N, H)
+        # (1) gru.a_g[t,n,q] += gru.b[q+2*H]
+        gru_a_g += gru_b[2*H:]
         # (5) gru.v[t,n,k] += gru.bn[k]
         gru_v = np.empty((T, N, H), DTYPE)
         gru_v[...] = gru_bn
@@ -64,22 +68,22 @@ def value_and_grad(params, batch, aux=False):
         gru_U_T = np.ascontiguousarray(gru_U.T)
         gru_h_tm1 = gru_h[0]
         for (
-            t, gru_m_t, gru_a_t_0, gru_m_t_0, gru_r_z_t, gru_v_t, gru_m_t_2H, gru_r_z_t_0, gru_g_t, gru_a_t_2H, gru_h_t,
+            t, gru_m_t, gru_a_r_z_t, gru_m_t_0, gru_r_z_t, gru_v_t, gru_m_t_2H, gru_r_z_t_0, gru_g_t, gru_a_g_t, gru_h_t,
             gru_r_z_t_H,
         ) in zip(
-            range(T), gru_m, gru_a[:, :, :2*H], gru_m[:, :, :2*H], gru_r_z, gru_v, gru_m[:, :, 2*H:], gru_r_z[:, :, :H],
-            gru_g, gru_a[:, :, 2*H:], gru_h[1:], gru_r_z[:, :, H:],
+            range(T), gru_m, gru_a_r_z, gru_m[:, :, :2*H], gru_r_z, gru_v, gru_m[:, :, 2*H:], gru_r_z[:, :, :H], gru_g,
+            gru_a_g, gru_h[1:], gru_r_z[:, :, H:],
         ):
             # (2) gru.m[t,n,q] = sum_j gru.U[q,j]*gru.h[t-1,n,j]
             gru_h_tm1.dot(gru_U_T, gru_m_t)
-            # (3, 4) gru.r_z[t,n,k] = sigmoid(gru.a[t,n,k] + gru.m[t,n,k])
-            np.add(gru_a_t_0, gru_m_t_0, gru_r_z_t)
+            # (3, 4) gru.r_z[t,n,k] = sigmoid(gru.a_r_z[t,n,k] + gru.m[t,n,k])
+            np.add(gru_a_r_z_t, gru_m_t_0, gru_r_z_t)
             _sigmoid(gru_r_z_t, gru_r_z_t)
             # (5) gru.v[t,n,k] += gru.m[t,n,k+2*H]
             gru_v_t += gru_m_t_2H
-            # (6) gru.g[t,n,k] = tanh(gru.a[t,n,k+2*H] + gru.r_z[t,n,k]*gru.v[t,n,k])
+            # (6) gru.g[t,n,k] = tanh(gru.a_g[t,n,k] + gru.r_z[t,n,k]*gru.v[t,n,k])
             np.multiply(gru_r_z_t_0, gru_v_t, gru_g_t)
-            gru_g_t += gru_a_t_2H
+            gru_g_t += gru_a_g_t
             np.tanh(gru_g_t, gru_g_t)
             # (7) gru.h[t,n,k] = [t < len[n]] (-gru.g[t,n,k] + gru.h[t-1,n,k])*gru.r_z[t,n,k+H] + gru.g[t,n,k]
             gru_h_t[...] = np.where((t < len[:, None]), gru_g_t + (gru_h_tm1 - gru_g_t)*gru_r_z_t_H, 0)
@@ -181,10 +185,14 @@ def loss(params, batch):
     len = batch["len"].astype(np.intp, copy=False)
     y = batch["y"].astype(np.intp, copy=False)
     with np.errstate(all="ignore"):
-        # (1) gru.a[t,n,q] += sum_d gru.W[q,d]*x[t,n,d]
-        gru_a = x.reshape(-1, D).dot(gru_W.T).reshape(T, N, 3*H)
-        # (1) gru.a[t,n,q] += gru.b[q]
-        gru_a += gru_b
+        # (1) gru.a_r_z[t,n,q] += sum_d gru.W[q,d]*x[t,n,d]
+        gru_a_r_z = x.reshape(-1, D).dot(gru_W[:2*H].T).reshape(T, N, 2*H)
+        # (1) gru.a_r_z[t,n,q] += gru.b[q]
+        gru_a_r_z += gru_b[:2*H]
+        # (1) gru.a_g[t,n,q] += sum_d gru.W[q+2*H,d]*x[t,n,d]
+        gru_a_g = x.reshape(-1, D).dot(gru_W[2*H:].T).reshape(T, N, H)
+        # (1) gru.a_g[t,n,q] += gru.b[q+2*H]
+        gru_a_g += gru_b[2*H:]
         # (5) gru.v[t,n,k] += gru.bn[k]
         gru_v = np.empty((T, N, H), DTYPE)
         gru_v[...] = gru_bn
@@ -195,22 +203,22 @@ def loss(params, batch):
         gru_U_T = np.ascontiguousarray(gru_U.T)
         gru_h_tm1 = gru_h[0]
         for (
-            t, gru_m_t, gru_a_t_0, gru_m_t_0, gru_r_z_t, gru_v_t, gru_m_t_2H, gru_r_z_t_0, gru_g_t, gru_a_t_2H, gru_h_t,
+            t, gru_m_t, gru_a_r_z_t, gru_m_t_0, gru_r_z_t, gru_v_t, gru_m_t_2H, gru_r_z_t_0, gru_g_t, gru_a_g_t, gru_h_t,
             gru_r_z_t_H,
         ) in zip(
-            range(T), gru_m, gru_a[:, :, :2*H], gru_m[:, :, :2*H], gru_r_z, gru_v, gru_m[:, :, 2*H:], gru_r_z[:, :, :H],
-            gru_g, gru_a[:, :, 2*H:], gru_h[1:], gru_r_z[:, :, H:],
+            range(T), gru_m, gru_a_r_z, gru_m[:, :, :2*H], gru_r_z, gru_v, gru_m[:, :, 2*H:], gru_r_z[:, :, :H], gru_g,
+            gru_a_g, gru_h[1:], gru_r_z[:, :, H:],
         ):
             # (2) gru.m[t,n,q] = sum_j gru.U[q,j]*gru.h[t-1,n,j]
             gru_h_tm1.dot(gru_U_T, gru_m_t)
-            # (3, 4) gru.r_z[t,n,k] = sigmoid(gru.a[t,n,k] + gru.m[t,n,k])
-            np.add(gru_a_t_0, gru_m_t_0, gru_r_z_t)
+            # (3, 4) gru.r_z[t,n,k] = sigmoid(gru.a_r_z[t,n,k] + gru.m[t,n,k])
+            np.add(gru_a_r_z_t, gru_m_t_0, gru_r_z_t)
             _sigmoid(gru_r_z_t, gru_r_z_t)
             # (5) gru.v[t,n,k] += gru.m[t,n,k+2*H]
             gru_v_t += gru_m_t_2H
-            # (6) gru.g[t,n,k] = tanh(gru.a[t,n,k+2*H] + gru.r_z[t,n,k]*gru.v[t,n,k])
+            # (6) gru.g[t,n,k] = tanh(gru.a_g[t,n,k] + gru.r_z[t,n,k]*gru.v[t,n,k])
             np.multiply(gru_r_z_t_0, gru_v_t, gru_g_t)
-            gru_g_t += gru_a_t_2H
+            gru_g_t += gru_a_g_t
             np.tanh(gru_g_t, gru_g_t)
             # (7) gru.h[t,n,k] = [t < len[n]] (-gru.g[t,n,k] + gru.h[t-1,n,k])*gru.r_z[t,n,k+H] + gru.g[t,n,k]
             gru_h_t[...] = np.where((t < len[:, None]), gru_g_t + (gru_h_tm1 - gru_g_t)*gru_r_z_t_H, 0)
@@ -247,10 +255,14 @@ def predict(params, batch):
     x = batch["x"]
     len = batch["len"].astype(np.intp, copy=False)
     with np.errstate(all="ignore"):
-        # (1) gru.a[t,n,q] += sum_d gru.W[q,d]*x[t,n,d]
-        gru_a = x.reshape(-1, D).dot(gru_W.T).reshape(T, N, 3*H)
-        # (1) gru.a[t,n,q] += gru.b[q]
-        gru_a += gru_b
+        # (1) gru.a_r_z[t,n,q] += sum_d gru.W[q,d]*x[t,n,d]
+        gru_a_r_z = x.reshape(-1, D).dot(gru_W[:2*H].T).reshape(T, N, 2*H)
+        # (1) gru.a_r_z[t,n,q] += gru.b[q]
+        gru_a_r_z += gru_b[:2*H]
+        # (1) gru.a_g[t,n,q] += sum_d gru.W[q+2*H,d]*x[t,n,d]
+        gru_a_g = x.reshape(-1, D).dot(gru_W[2*H:].T).reshape(T, N, H)
+        # (1) gru.a_g[t,n,q] += gru.b[q+2*H]
+        gru_a_g += gru_b[2*H:]
         # (5) gru.v[t,n,k] += gru.bn[k]
         gru_v = np.empty((T, N, H), DTYPE)
         gru_v[...] = gru_bn
@@ -261,22 +273,22 @@ def predict(params, batch):
         gru_U_T = np.ascontiguousarray(gru_U.T)
         gru_h_tm1 = gru_h[0]
         for (
-            t, gru_m_t, gru_a_t_0, gru_m_t_0, gru_r_z_t, gru_v_t, gru_m_t_2H, gru_r_z_t_0, gru_g_t, gru_a_t_2H, gru_h_t,
+            t, gru_m_t, gru_a_r_z_t, gru_m_t_0, gru_r_z_t, gru_v_t, gru_m_t_2H, gru_r_z_t_0, gru_g_t, gru_a_g_t, gru_h_t,
             gru_r_z_t_H,
         ) in zip(
-            range(T), gru_m, gru_a[:, :, :2*H], gru_m[:, :, :2*H], gru_r_z, gru_v, gru_m[:, :, 2*H:], gru_r_z[:, :, :H],
-            gru_g, gru_a[:, :, 2*H:], gru_h[1:], gru_r_z[:, :, H:],
+            range(T), gru_m, gru_a_r_z, gru_m[:, :, :2*H], gru_r_z, gru_v, gru_m[:, :, 2*H:], gru_r_z[:, :, :H], gru_g,
+            gru_a_g, gru_h[1:], gru_r_z[:, :, H:],
         ):
             # (2) gru.m[t,n,q] = sum_j gru.U[q,j]*gru.h[t-1,n,j]
             gru_h_tm1.dot(gru_U_T, gru_m_t)
-            # (3, 4) gru.r_z[t,n,k] = sigmoid(gru.a[t,n,k] + gru.m[t,n,k])
-            np.add(gru_a_t_0, gru_m_t_0, gru_r_z_t)
+            # (3, 4) gru.r_z[t,n,k] = sigmoid(gru.a_r_z[t,n,k] + gru.m[t,n,k])
+            np.add(gru_a_r_z_t, gru_m_t_0, gru_r_z_t)
             _sigmoid(gru_r_z_t, gru_r_z_t)
             # (5) gru.v[t,n,k] += gru.m[t,n,k+2*H]
             gru_v_t += gru_m_t_2H
-            # (6) gru.g[t,n,k] = tanh(gru.a[t,n,k+2*H] + gru.r_z[t,n,k]*gru.v[t,n,k])
+            # (6) gru.g[t,n,k] = tanh(gru.a_g[t,n,k] + gru.r_z[t,n,k]*gru.v[t,n,k])
             np.multiply(gru_r_z_t_0, gru_v_t, gru_g_t)
-            gru_g_t += gru_a_t_2H
+            gru_g_t += gru_a_g_t
             np.tanh(gru_g_t, gru_g_t)
             # (7) gru.h[t,n,k] = [t < len[n]] (-gru.g[t,n,k] + gru.h[t-1,n,k])*gru.r_z[t,n,k+H] + gru.g[t,n,k]
             gru_h_t[...] = np.where((t < len[:, None]), gru_g_t + (gru_h_tm1 - gru_g_t)*gru_r_z_t_H, 0)

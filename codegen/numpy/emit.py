@@ -23,6 +23,7 @@ from codegen.numpy.selfcheck import selfcheck_text
 from codegen.numpy.statements import Writer
 from codegen.numpy.update import update_lines
 from codegen.pack import pack
+from codegen.part import part
 from codegen.schedule import Node, schedule
 from codegen.shorten import shorten
 from symbolic.errors import ScheduleError
@@ -159,9 +160,9 @@ def function(unit: Unit, prepared: Prepared) -> _Function:
 
 
 def _scheduled(program: Program) -> tuple[tuple[Node, ...], Program]:
-    """Gates packed where that can be scheduled (one may need the other within a step), cycles shortened, then what can leave
-    loops hoisted."""
-    packed = shorten(pack(program))
+    """Gates packed where that can be scheduled (one may need the other within a step), what they read taken apart, cycles
+    shortened, then what can leave loops hoisted."""
+    packed = shorten(part(pack(program)))
     try:
         return hoist(schedule(packed), packed)
     except ScheduleError:
