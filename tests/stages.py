@@ -16,7 +16,9 @@ import symbolic
 from codegen.demand import demand
 from codegen.numpy.names import speakable
 from codegen.pack import pack
+from codegen.part import part
 from codegen.pipeline import Options, names_of, render
+from codegen.shorten import shorten
 from symbolic.adjoint import gradient
 from symbolic.check import check
 from symbolic.errors import ScheduleError
@@ -167,9 +169,11 @@ def _rewrites(
 def _cuts(optimised: Program, wrt: tuple[str, ...], values: dict[str, Any], case: Case, want: Run, unit: float) -> None:
     cut = demand(speakable(optimised))
     _compare(interpreted(cut, values, case.sizes, wrt), want, unit, "after demand")
-    packed = pack(cut)
-    if packed is not cut:
-        _compare(interpreted(packed, values, case.sizes, wrt), want, unit, "after pack")
+    for name, stage in (("pack", pack), ("part", part), ("shorten", shorten)):
+        after = stage(cut)
+        if after is not cut:
+            _compare(interpreted(after, values, case.sizes, wrt), want, unit, f"after {name}")
+        cut = after
 
 
 def _emitted(

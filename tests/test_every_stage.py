@@ -79,6 +79,8 @@ def doubled(program: Any) -> Any:
         ("gradient", "against the complex step"),
         ("demand", "after demand"),
         ("pack", "after pack"),
+        ("part", "after part"),
+        ("shorten", "after shorten"),
         ("unroll", "unrolled program"),
     ],
 )

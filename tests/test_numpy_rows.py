@@ -56,12 +56,14 @@ def test_a_table_read_by_row_has_a_sum_of_rows(equations: str, parameters: dict[
                      {"x": {**LABELS["x"], "ignore": -1}}, {"b": ["V"]}, id="an ignored entry"),
         pytest.param("e[t,n,k] = tanh(E[x[t,n]+1,k])\nloss = sum(e[t,n,k], over=(t,n,k))", LABELS, {"E": ["V", "K"]},
                      id="a subscript that may leave"),
+        pytest.param("e[t,n,k] = tanh(E[x[t+1,n],k])\nloss = sum(e[t,n,k], over=(t,n,k))", LABELS, {"E": ["V", "K"]},
+                     id="a label after the last"),
         pytest.param("e[t,n] = tanh(E[x[t,n],n])\nloss = sum(e[t,n], over=(t,n))", LABELS, {"E": ["V", "N"]},
                      id="not whole rows"),
     ],
 )
 def test_other_index_reads_stay_scatters(equations: str, inputs: dict[str, Any], parameters: dict[str, Any]) -> None:
-    m = model(equations, inputs, parameters=parameters)
+    m = model(equations, inputs, parameters=parameters, **({"shapes": {"e": ["T", "N", "K"]}} if "t+1" in equations else {}))
     assert "_sum_rows" not in text_of(m)
     agree(m, {"T": 3, "N": 2, "V": 4, "K": 3})
 

@@ -24,11 +24,13 @@ def row_axis(equation: Equation, program: Program, ranges: Mapping[IndexName, In
     if not isinstance(subscript, Indexed) or not is_index_read(subscript):
         return None
     source = program.tensor(tensor_of(subscript))
-    found = subscript_range(subscript, ranges, program)
-    if source.role is not Role.INPUT or source.ignore is not None or found is None or not lies_in(
-        found, tensor.bounds(axis), program
-    ):
-        return None  # some entries may be nowhere: they need a mask
+    if source.role is not Role.INPUT or source.ignore is not None or index_reads(subscript.indices):
+        return None
+    bounds = [(subscript, tensor.bounds(axis)), *((s, source.bounds(k)) for k, s in enumerate(subscript.indices))]
+    for part, limits in bounds:
+        found = subscript_range(part, ranges, program)
+        if found is None or not lies_in(found, limits, program):
+            return None  # some entries may be nowhere: they need a mask
     vector = {i.symbol: i for i in equation.indices}
     inner = index_symbols(subscript) & set(vector)
     others = [s for k, s in enumerate(target) if k != axis]
