@@ -11,44 +11,31 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 
 import sympy as sp
-from sympy import Expr, Indexed
+from sympy import Expr
 
 from codegen.numpy.printer import Call, integer_text
+from codegen.numpy.stock import Labels, Stock
 from codegen.numpy.views import Operand, aligned, transposed
-from symbolic.program import IndexName, tensor_of
+from symbolic.program import IndexName
 
-__all__ = ["Contractor", "Patches"]
-
-Labels = tuple[IndexName, ...]
-
-
-class Patches:
-    """Matrices of patches (im2col) by the read that they lay out, so that the backward pass finds the forward pass's."""
-
-    def __init__(self, emit: Callable[[str], None], fresh: Callable[[str], str]) -> None:
-        self.emit, self.fresh = emit, fresh
-        self.kept: dict[Indexed, tuple[str, Labels, Labels, Labels]] = {}
-
-    def keep(self, window: Indexed, text: str, lead: Labels, inner: Labels, rows: Labels) -> str:
-        """The name of the patches of a read, laid out [lead, inner, rows]; written out at first use."""
-        if window in self.kept and self.kept[window][1:] == (lead, inner, rows):
-            return self.kept[window][0]
-        name = self.fresh(f"{tensor_of(window)}_patches")
-        self.emit(f"{name} = {text}")
-        self.kept[window] = (name, lead, inner, rows)
-        return name
+__all__ = ["Contractor"]
 
 
 class Contractor:
-    """Writes contractions; ``extent`` gives the extent of a label, ``estimate`` a number for it (for the order of products)."""
+    """Writes contractions; ``extent`` gives the extent of a label, ``estimate`` a number for it (for the order of products).
+
+    ``binds``: the result becomes an array of its own, whose axes may lie in memory in any order; ``memory``: the order that
+    suits its readers.
+    """
 
     def __init__(
         self, extent: Callable[[IndexName], Expr], estimate: Callable[[IndexName], int],
-        prelude: Callable[[str], str] | None = None, patches: Patches | None = None, binds: bool = False,
+        prelude: Callable[[str], str] | None = None, stock: Stock | None = None, binds: bool = False,
+        memory: Labels = (),
     ) -> None:
         self.extent, self.estimate, self.prelude = extent, estimate, prelude
-        self.patches = patches
-        self.binds = binds  # the result is a new array, whose memory may have either order
+        self.stock = stock
+        self.binds, self.memory = binds, memory
 
     def contract(self, operands: Sequence[Operand], kept: Labels) -> Operand:
         """The sum over all labels not kept of the product of the operands, axes in the order of ``kept`` where that is free."""
@@ -76,7 +63,8 @@ class Contractor:
             # Both sizes are written: where one may be 0, -1 would have no value.
             shape = f"{rows}, {self._size(left)}"
             matrix = operand.wrapped() if len(gone) == len(left) == 1 else f"{operand.wrapped()}.reshape({shape})"
-            text = f"np.ones({rows}, DTYPE).dot({matrix})"
+            ones = f"np.ones({rows}, DTYPE)"
+            text = f"{ones if self.stock is None else self.stock.named('ones', ones)}.dot({matrix})"
             if len(left) == 1:
                 return Operand(text, left, False, True)
             shape = ", ".join(integer_text(self.extent(label)) for label in left)
@@ -139,10 +127,11 @@ class Contractor:
         if len(rows) > 1 or len(columns) > 1:
             shape = ", ".join(integer_text(self.extent(label)) for label in (*rows, *columns))
             return Operand(f"{text}.reshape({shape})", (*rows, *columns), True, True)
-        if self.binds and len(rows) == len(inner) == 1 and a.labels == (*rows, *inner) and b.labels == (*columns, *inner):
-            # The activations' transpose is free and weights @ columns is the order that the BLAS does best.
+        # Of two stacks of rows the activations' transpose is free, and weights @ columns is the order that the BLAS does best.
+        stacked = len(rows) == len(inner) == 1 and a.labels == (*rows, *inner) and b.labels == (*columns, *inner)
+        if self.binds and (stacked or rows and columns and self.memory == (*columns, *rows)):
             left, right = self._flat(b, columns, inner), self._flat(a, inner, rows)
-            return Operand(f"{left}.dot({right}).T", (*rows, *columns), True, True)
+            return Operand(f"{left}.dot({right}).T", (*rows, *columns), True, True, memory=(*columns, *rows))
         return Operand(text, (*rows, *columns), False, True, call=Call("np.matmul", (left, right)))
 
     @staticmethod
@@ -155,29 +144,48 @@ class Contractor:
         return tuple(first[: sides.index("c")])
 
     def _spread(self, a: Operand, b: Operand, lead: Labels, rows: Labels, columns: Labels, inner: Labels) -> Operand:
-        """``b[columns, inner] @ a[lead, inner, rows]``: one product for each leading entry, no transpose of the result."""
+        """``b[columns, inner] @ a[lead, inner, rows]``: one product for each leading entry, no transpose of the result.
+
+        Where there are several rows to slice (the u and v of an image) the lead (its samples) goes to the end, and the first
+        rows lead: windows, maxima over them and their adjoints then run over the samples, not over pieces of a row.
+        """
+        wanted = (*lead, *columns, *rows)
+        if self._goes_last(a, lead, rows):
+            lead, rows = rows[:-1], (rows[-1], *lead)
         left = self._flat(b, columns, inner)
-        ordered = transposed(a, (*lead, *inner, *rows))
+        order = (*lead, *inner, *rows)
         sizes = [integer_text(self.extent(label)) for label in lead]
-        text = ordered.wrapped()
+        if a.window is None:
+            text = transposed(a, order).wrapped()
+        else:
+            last = self.stock is not None and rows[-1] in wanted[:1]
+            text = a.window.text(order, self.stock.turned(a.window, order) if self.stock is not None and last else "")
         if len(inner) > 1 or len(rows) > 1:
             text += f".reshape({', '.join([*sizes, self._size(inner), self._size(rows)])})"
-        if a.window is not None and self.patches is not None:
-            text = self.patches.keep(a.window, text, lead, inner, rows)
+        if a.window is not None and self.stock is not None:
+            text = self.stock.lay_out(a.window.entry, text, lead, inner, rows)
         result = f"{left} @ {text}"
         labels = (*lead, *columns, *rows)
+        memory = labels if labels != wanted else ()
         if len(rows) > 1 or len(columns) > 1:
             shape = ", ".join(integer_text(self.extent(label)) for label in labels)
-            return Operand(f"({result}).reshape({shape})", labels, True, True)
-        return Operand(result, labels, False, True)
+            return Operand(f"({result}).reshape({shape})", labels, True, True, memory=memory)
+        return Operand(result, labels, False, True, memory=memory)
+
+    def _goes_last(self, a: Operand, lead: Labels, rows: Labels) -> bool:
+        """Whether the lead of a product had best lie innermost: there is more than one axis to slice, and it lies there
+        already or patches are laid out anyway."""
+        if self.stock is None or len(lead) != 1 or len(rows) < 2:
+            return False
+        return a.window.walked_alone(lead[0]) if a.window is not None else a.memory[-1:] == lead
 
     def _over_patches(
         self, a: Operand, b: Operand, rows: Labels, columns: Labels, contracted: Labels
     ) -> Operand | None:
         """A weight gradient over patches that the forward pass laid out: one product for each leading entry, then their sum."""
-        if self.patches is None or b.window is None or b.window not in self.patches.kept:
+        if self.stock is None or b.window is None or b.window.entry not in self.stock.patches:
             return None
-        name, lead, inner, window_rows = self.patches.kept[b.window]
+        name, lead, inner, window_rows = self.stock.patches[b.window.entry]
         if set(contracted) != {*lead, *window_rows} or set(columns) != set(inner) or not rows:
             return None
         ordered = transposed(a, (*lead, *rows, *window_rows))

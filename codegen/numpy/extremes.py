@@ -32,7 +32,7 @@ class Extremes(Storing):
         target = viewer.view(equation.target, writing=True)
         kept = target.labels
         over = tuple(i.symbol for i in equation.reduced)
-        if equation.reduction is Reduction.MAX and mode is Mode.BIND and self._by_offsets(equation, viewer, kept):
+        if equation.reduction is Reduction.MAX and mode is not Mode.ADD and self._by_offsets(equation, viewer, target, mode):
             return
         if equation.reduction is Reduction.ARGMAX and equation.name in self.plan.implied:
             self.lines.pop()  # its comment: the adjoint finds the first maximum again, offset by offset
@@ -58,13 +58,18 @@ class Extremes(Storing):
             value = self._argument(equation, viewer, full, kept, over, bool(tests))
         self._put(target, Operand(value, kept, True, True), mode, equation, viewer)
 
-    def _by_offsets(self, equation: Equation, viewer: Viewer, kept: tuple[IndexName, ...]) -> bool:
+    def _by_offsets(self, equation: Equation, viewer: Viewer, target: Operand, mode: Mode) -> bool:
         """A maximum over the few offsets of a window: one strided slice against another, no windows copied."""
-        if not is_window_maximum(equation):
+        if not is_window_maximum(equation) or mode is Mode.ASSIGN and not (target.labels and viewer.is_view(equation.target)):
             return False
-        code = self.storages[equation.name].code
+        kept, code = target.labels, target.text
         inner, first = self._at_offsets(equation, {i.symbol: i.lower for i in equation.reduced})
-        self.emit(f"{code} = {aligned(inner.view(first), kept).wrapped()}.copy()")
+        corner = aligned(inner.view(first), kept)
+        if mode is Mode.BIND:
+            self.emit(f"{code} = {self._copied(corner)}")
+            self._remember(equation.name, target, corner.memory)
+        else:
+            self.emit(f"{place(target)} = {corner.text}")
         offsets = tuple(equation.reduced)
         depth = self.depth
         self._offset_loops(offsets)
@@ -78,7 +83,13 @@ class Extremes(Storing):
         vector = {i.symbol: i for i in equation.free}
         scalars = {i.symbol: i for i in equation.reduced}
         viewer = Viewer(self.program, self.storages, vector, {**self.loops, **scalars}, self.written, self.steps)
+        viewer.memory = self.memory
         return viewer, equation.body.xreplace(dict(values))
+
+    @staticmethod
+    def _copied(operand: Operand) -> str:
+        """A copy with its axes in memory as they are: the function keeps their order, the method makes it C's."""
+        return f"np.copy({operand.text})" if operand.memory else f"{operand.wrapped()}.copy()"
 
     def _offset_loops(self, offsets: Sequence[Index]) -> None:
         for index in offsets:
@@ -108,21 +119,25 @@ class Extremes(Storing):
         full = aligned(value, order)
         if set(value.labels) != set(order):
             return False
-        self.emit(f"{left} = {full.wrapped()}.copy()" if not value.fresh else f"{left} = {full.text}")
+        top = aligned(viewer.view(maximum.target.xreplace(moved)), order)
+        if top.memory not in ((), full.memory):
+            self.emit(f"{left} = np.empty_like({top.text})")
+            self.emit(f"{left}[...] = {full.text}")
+        else:
+            self.emit(f"{left} = {full.text if value.fresh else self._copied(full)}")
         depth = self.depth
         self._offset_loops(maximum.reduced)
         scalars = {i.symbol: i for i in maximum.reduced}
         inner = Viewer(self.program, self.storages, viewer.vector, {**self.loops, **scalars}, self.written, self.steps)
         read = aligned(inner.view(maximum.body.xreplace(moved)), order).text
-        top = aligned(viewer.view(maximum.target.xreplace(moved)), order).text
         target = inner.view(equation.target.xreplace({r: s for s, r in components.items()}))
         if self._apart(equation, components, maximum) and target.labels == order:
-            self.emit(f"np.multiply({left}, {read} == {top}, out={target.text})")
+            self.emit(f"np.multiply({left}, {read} == {top.text}, out={target.text})")
             self.emit(f"{left} -= {target.text}")
             self.depth = depth
             return True
         share = self.plan.fresh(f"{storage.code}_share")
-        self.emit(f"{share} = {left}*({read} == {top})")
+        self.emit(f"{share} = {left}*({read} == {top.text})")
         self.emit(f"{place(target, adding=True)} += {aligned(Operand(share, order), target.labels).text}")
         self.emit(f"{left} -= {share}")
         self.depth = depth

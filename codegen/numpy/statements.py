@@ -14,11 +14,12 @@ from sympy import Expr
 
 from codegen.lower import Storage, given
 from codegen.numpy.buffers import may_be_empty, narrows, slack_of
+from codegen.numpy.layout import allocated_memory
 from codegen.numpy.printer import integer_text
 from codegen.numpy.scatters import Scatters
 from codegen.numpy.steps import Steps, loop_range
 from codegen.numpy.values import INDENT
-from codegen.numpy.views import outside
+from codegen.numpy.views import back, outside
 from codegen.schedule import Loop, Node, Statement, equations_of
 from codegen.text import equation_text
 from symbolic.analysis import affine, index_reads, is_nonnegative
@@ -88,6 +89,12 @@ class Writer(Scatters):
             self.emit(f"{storage.code} = {dtype}(0)")
             return
         note = self._halo_note(storage)
+        axes = () if storage.tensor.is_index else allocated_memory(name, self.memory, self.program)
+        if axes:
+            self.memory[name] = axes
+            shape = ", ".join(integer_text(storage.extents[axis]) for axis in axes)
+            self.emit(f"{storage.code} = {kind}(({shape}), {dtype}).transpose({back(axes)}){note}")
+            return
         self.emit(f"{storage.code} = {kind}(({shape}{comma}), {dtype}){note}")
 
     def allocate_zero(self, name: str) -> None:
@@ -129,7 +136,7 @@ class Writer(Scatters):
         # A subscript such as 2:T-1 means something else where T is too small for it.
         conditions += [f"{integer_text(i.lower)} < {integer_text(i.upper)}"
                        for i, _ in may_be_empty(equation, self.loops, self.program)]
-        depth = self.depth
+        depth, stock = self.depth, self.stock.copy()
         if conditions:
             self.emit(f"if {' and '.join(conditions)}:")
             self.depth += 1
@@ -143,6 +150,8 @@ class Writer(Scatters):
         else:
             self._store(equation, viewer, mode)
         self.depth = depth
+        if conditions:
+            self.stock = stock  # what a condition kept from being written is not there
 
     def _condition(self, condition: tuple[IndexName, Expr, Expr]) -> str:
         symbol, lower, upper = condition

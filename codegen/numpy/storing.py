@@ -81,15 +81,24 @@ class Storing(Values):
             if dead and not storage.padded and not storage.tensor.is_index:
                 view = viewer.view(entry)
                 if view.text == storage.code and view.labels == target.labels:
-                    return self._into(equation.body, viewer, replace(target, text=view.text), f"{code} = ")
+                    stored = self._into(equation.body, viewer, replace(target, text=view.text), f"{code} = ")
+                    if stored:
+                        self._remember(equation.name, target, view.memory)
+                    return stored
         call = self._unary(equation.body, code)
         if call is not None and not isinstance(equation.body.args[0], Indexed):
             inner = self._elementwise(equation.body.args[0], viewer, target.labels)
             if set(inner.labels) == set(target.labels) and inner.fresh:
                 self.emit(f"{code} = {aligned(inner, target.labels).text}")
                 self.emit(self._into_place(call, code))
+                self._remember(equation.name, target, inner.memory)
                 return True
         return False
+
+    def _remember(self, name: str, target: Operand, memory: tuple[IndexName, ...]) -> None:
+        """Keep in mind how the axes of a new array lie in memory, where that is not their own order."""
+        if memory not in ((), target.labels):
+            self.memory[name] = tuple(map(target.labels.index, memory))
 
     def _into(self, body: Expr, viewer: Viewer, target: Operand, head: str = "") -> bool:
         """``np.tanh(a, out=h)``: compute straight into an existing buffer where the outermost operation allows it."""
@@ -219,3 +228,4 @@ class Storing(Values):
             self.emit(f"{storage.code} = {final.wrapped()}.copy()")
         else:
             self.emit(f"{storage.code} = {final.text}")
+            self._remember(storage.tensor.name, target, value.memory)

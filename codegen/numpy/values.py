@@ -9,10 +9,12 @@ from sympy import Expr, Indexed
 
 from codegen.lower import Storage
 from codegen.numpy.buffers import Plan
-from codegen.numpy.contraction import Contractor, Patches
+from codegen.numpy.contraction import Contractor
+from codegen.numpy.layout import common_memory, partner_memory
 from codegen.numpy.pieces import is_atom
 from codegen.numpy.printer import NumPyPrinter, Text, integer_text
 from codegen.numpy.steps import Steps
+from codegen.numpy.stock import Stock
 from codegen.numpy.views import Operand, Viewer, aligned
 from symbolic.analysis import index_reads
 from symbolic.functions import row_of
@@ -52,7 +54,8 @@ class Values:
         self.fixed: dict[str, str] = {}
         self.steps: Steps | None = None
         self.scratch: dict[tuple[Expr, ...], str] = {}
-        self.patches = Patches(self.emit, plan.fresh)
+        self.stock = Stock(self.emit, plan.fresh)
+        self.memory: dict[str, tuple[int, ...]] = {}
 
     def emit(self, text: str) -> None:
         self.lines.append(f"{INDENT * self.depth}{text}")
@@ -60,7 +63,7 @@ class Values:
     def _viewer(self, equation: Equation) -> Viewer:
         viewer = Viewer(self.program, self.storages, {i.symbol: i for i in equation.indices}, self.loops, self.written,
                         self.steps)
-        viewer.first = frozenset(i.symbol for i in equation.free)
+        viewer.first, viewer.memory = frozenset(i.symbol for i in equation.free), self.memory
         return viewer
 
     def _relation(self, guard: Expr, viewer: Viewer, order: Sequence[IndexName]) -> str:
@@ -110,7 +113,8 @@ class Values:
         if isinstance(body, Indexed) and not self.program.tensor(tensor_of(body)).is_index:
             return viewer.view(body)
         text = self._scalar_text(body, viewer, labels)
-        return Operand(text, labels, is_atom(text), True)
+        memory = common_memory(map(viewer.view, operands(body)), labels) if self.memory else ()
+        return Operand(text, labels, is_atom(text), True, memory=memory)
 
     def _contraction(
         self, equation: Equation, viewer: Viewer, kept: tuple[IndexName, ...], binds: bool = False
@@ -143,22 +147,23 @@ class Values:
                 merged = sp.Mul(*(groups.pop(labels) for labels in joined))
                 groups[frozenset().union(*joined)] = merged
         missing = covering - frozenset().union(*groups, frozenset()) if groups else covering
-        operands = []
+        factors = []
         for labels, expr in groups.items():
             operand = self._elementwise(expr, viewer, order)
             if mask_labels is not None and mask_labels <= labels:
                 operand = self._masked(equation, viewer, operand, tuple(s for s in order if s in labels))
-            operands.append(operand)
-        if not operands:
-            operands = [Operand("1", (), True)]
+            factors.append(operand)
+        if not factors:
+            factors = [Operand("1", (), True)]
         contractor = Contractor(viewer.extent, lambda s: self._estimate(viewer.extent(s)),
-                                self._fix if self.loops else None, None if self.loops else self.patches, binds)
-        result = contractor.contract(operands, kept)
+                                self._fix if self.loops else None, None if self.loops else self.stock, binds,
+                                partner_memory(equation.name, kept, self.memory, self.program) if binds else ())
+        result = contractor.contract(factors, kept)
         for label in missing:
             scalar = scalar * viewer.extent(label)
         if scalar != 1:
             text = self._scaled(result, scalar, viewer)
-            result = Operand(text, result.labels, False, True)
+            result = Operand(text, result.labels, False, True, memory=result.memory)
         return result
 
     def _may_overflow(self, expr: Expr, deep: bool = True) -> bool:

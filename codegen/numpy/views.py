@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import sympy as sp
 from sympy import Expr, Indexed
@@ -19,7 +20,38 @@ from symbolic.analysis import affine, index_reads, is_equal, is_nonnegative, lie
 from symbolic.errors import ScheduleError
 from symbolic.program import Index, IndexName, Program, Tensor, index_symbols, is_index_read, tensor_of
 
-__all__ = ["Operand", "Viewer", "aligned", "outside"]
+__all__ = ["Operand", "Viewer", "Window", "aligned", "back", "outside"]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A read with overlapping windows. ``walks``: for each label the axis of ``base`` along which it goes, its step there and
+    its extent; ``memory``: the axes of the array as they lie in memory, outermost first, where that is not their own order."""
+
+    entry: Indexed
+    base: str
+    rank: int
+    walks: tuple[tuple[IndexName, int, str, str], ...]
+    memory: tuple[int, ...] = ()
+
+    def text(self, labels: Sequence[IndexName], base: str = "") -> str:
+        """The view with its axes in the order of the labels, of ``base`` or of a copy of it."""
+        by_label = {label: rest for label, *rest in self.walks}
+        rows = [by_label[label] for label in labels]
+        shape = ", ".join(str(extent) for _, _, extent in rows)
+        steps = ", ".join(f"({axis}, {step})" for axis, step, _ in rows)
+        return f"_windows({base or self.base}, ({shape}), ({steps}))"
+
+    def walked_alone(self, label: IndexName) -> bool:
+        """Whether no other label goes along the axis of this one."""
+        axes = [axis for _, axis, _, _ in self.walks]
+        return any(other == label and axes.count(axis) == 1 for other, axis, _, _ in self.walks)
+
+    def axes(self, labels: Sequence[IndexName]) -> tuple[int, ...]:
+        """The axes of ``base`` in the order in which these labels come to them; those of no label first."""
+        by_label = {label: axis for label, axis, _, _ in self.walks}
+        met = tuple(dict.fromkeys(by_label[label] for label in labels))
+        return (*(axis for axis in range(self.rank) if axis not in met), *met)
 
 
 @dataclass(frozen=True)
@@ -29,7 +61,8 @@ class Operand:
     ``atom``: may be subscripted as it stands; ``fresh``: an array that nothing else refers to; ``fixed``: the same in every
     step of the loops round it; ``window``: the read behind a view with overlapping windows, whose matrix of patches is worth
     keeping; ``call``: the call that makes it, which may store into an array that is there; ``filled``: the text of a place
-    that is filled, where it is not the subscripted text.
+    that is filled, where it is not the subscripted text; ``memory``: the labels as they lie in memory, outermost first, where
+    that is known not to be their order.
     """
 
     text: str
@@ -37,9 +70,10 @@ class Operand:
     atom: bool = True
     fresh: bool = False
     fixed: bool = False
-    window: Indexed | None = None
+    window: Window | None = None
     call: Call | None = None
     filled: str = ""
+    memory: tuple[IndexName, ...] = ()
 
     def wrapped(self) -> str:
         return self.text if self.atom else f"({self.text})"
@@ -96,6 +130,11 @@ def outside(tensor: Tensor) -> str:
     return "0"
 
 
+def back(axes: Sequence[int]) -> str:
+    """The arguments of the transposition that undoes ``transpose(*axes)``."""
+    return ", ".join(str(axes.index(axis)) for axis in range(len(axes)))
+
+
 class Viewer:
     """Makes views for one statement: ``vector`` indices are array axes, everything else is a scalar at run time."""
 
@@ -132,7 +171,8 @@ class Viewer:
         if access is not None and self.steps is not None:
             read, filled = self.steps.mark(access)
         turned = _bracketed(["::-1" if back else ":" for (_, back), part in zip(slices, labels, strict=True) if part])
-        return Operand(f"{read}{turned}", tuple(flat), fixed=self._fixed(entry), filled="" if turned else filled)
+        memory = tuple(label for axis in self.memory.get(tensor_of(entry), ()) for label in labels[axis])
+        return Operand(f"{read}{turned}", tuple(flat), fixed=self._fixed(entry), filled="" if turned else filled, memory=memory)
 
     def _access(self, entry: Indexed, storage: Storage, rest: Sequence[str]) -> Access | None:
         """The read as an entry of one step of the innermost loop, where only its first subscript moves in that loop."""
@@ -228,7 +268,7 @@ class Viewer:
     def _split_axes(
         self, entry: Indexed, storage: Storage, split: Sequence[tuple[IndexName, ...] | None]
     ) -> Operand:
-        """Axes that are read digit by digit are reshaped apart: a view, without div and mod."""
+        """Axes that are read digit by digit are reshaped apart: a view however the array lies in memory, without div and mod."""
         shape: list[str] = []
         subscripts: list[Expr] = []
         extents: list[Expr] = []
@@ -252,7 +292,8 @@ class Viewer:
 
     def _window(self, entry: Indexed, storage: Storage) -> Operand:
         """``x[n, c, 2*u + p]`` as a strided view with an axis for each of n, c, u, p."""
-        shape, strides, starts, labels = [], [], [], []
+        starts: list[str] = []
+        walks: list[tuple[IndexName, int, str, str]] = []
         for axis, subscript in enumerate(entry.indices):
             form = affine(subscript)
             assert form is not None
@@ -264,9 +305,7 @@ class Viewer:
             for label in self._window_order(mine, form):
                 coefficient = form.coefficient(label)
                 start = sp.expand(start + coefficient * self.vector[label].lower)
-                shape.append(integer_text(self.extent(label)))
-                strides.append(f"({axis}, {integer_text(coefficient)})")
-                labels.append(label)
+                walks.append((label, axis, integer_text(coefficient), integer_text(self.extent(label))))
             if not mine:
                 starts.append(f"{integer_text(start)}:{integer_text(sp.expand(start + 1))}")
             else:
@@ -274,14 +313,17 @@ class Viewer:
         while starts and starts[-1] == ":":
             starts.pop()
         base = f"{storage.code}[{', '.join(starts)}]" if starts else storage.code
-        text = f"_windows({base}, ({', '.join(shape)}), ({', '.join(strides)}))"
-        return Operand(text, tuple(labels), window=entry)
+        labels = tuple(label for label, *_ in walks)
+        window = Window(entry, base, len(entry.indices), tuple(walks), self.memory.get(tensor_of(entry), ()))
+        return Operand(window.text(labels), labels, window=window)
 
     def _window_order(self, labels: Iterable[IndexName], form: object) -> list[IndexName]:
         """Positions before offsets: the index that also stands on the target comes first (kept stable by name)."""
         return sorted(labels, key=lambda s: (s not in self.first, str(s)))
 
     first: frozenset[IndexName] = frozenset()
+    memory: Mapping[str, tuple[int, ...]] = MappingProxyType({})
+    """The axes of tensors as they lie in memory, outermost first, where that is known not to be their order."""
 
     # ---- fancy indexing --------------------------------------------------------------------------------------------
 

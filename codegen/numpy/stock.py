@@ -1,0 +1,55 @@
+"""Arrays that several lines of one function use and that are written out once, at first use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sympy import Indexed
+
+from codegen.numpy.views import Window, back
+from symbolic.program import IndexName, tensor_of
+
+__all__ = ["Labels", "Stock"]
+
+Labels = tuple[IndexName, ...]
+
+
+class Stock:
+    """Matrices of patches (im2col) by the read that they lay out, so that the backward pass finds the forward pass's; copies
+    that lie in memory in another order; ones."""
+
+    def __init__(self, emit: Callable[[str], None], fresh: Callable[[str], str]) -> None:
+        self.emit, self.fresh = emit, fresh
+        self.patches: dict[Indexed, tuple[str, Labels, Labels, Labels]] = {}
+        self.names: dict[str, str] = {}
+
+    def lay_out(self, window: Indexed, text: str, lead: Labels, inner: Labels, rows: Labels) -> str:
+        """The name of the patches of a read, laid out [lead, inner, rows]."""
+        if window in self.patches and self.patches[window][1:] == (lead, inner, rows):
+            return self.patches[window][0]
+        name = self.fresh(f"{tensor_of(window)}_patches")
+        self.emit(f"{name} = {text}")
+        self.patches[window] = (name, lead, inner, rows)
+        return name
+
+    def turned(self, window: Window, labels: Labels) -> str:
+        """The array behind a window, its axes in memory as these labels come to them; a copy where its innermost axis is
+        another one."""
+        axes = window.axes(labels)
+        if (window.memory or tuple(range(window.rank)))[-1] == axes[-1]:
+            return window.base
+        text = f"np.ascontiguousarray({window.base}.transpose({', '.join(map(str, axes))})).transpose({back(axes)})"
+        return self.named(f"{tensor_of(window.entry)}_turned", text, f"axis {axes[-1]} innermost in memory")
+
+    def named(self, wanted: str, text: str, note: str = "") -> str:
+        """The name of what an expression makes."""
+        if text not in self.names:
+            name = self.names[text] = self.fresh(wanted)
+            self.emit(f"{name} = {text}{f'  # {note}' if note else ''}")
+        return self.names[text]
+
+    def copy(self) -> Stock:
+        """What there is now."""
+        same = Stock(self.emit, self.fresh)
+        same.patches, same.names = dict(self.patches), dict(self.names)
+        return same
