@@ -79,7 +79,8 @@ class Row:
     without a derivative is refused by the parser). ``value`` computes in Python floats or complex numbers; ``analytic`` says
     whether the complex step may pass through it. ``numpy`` and ``c`` are format strings over the printed arguments.
     ``kinks`` lists, for messages, where the derivative jumps and the value taken there.
-    ``cost`` counts floating point operations, a transcendental as eight.
+    ``cost`` counts floating point operations, a transcendental as eight. ``rises``: a function of one argument with f(0) = 0
+    that never falls, and that has slope 0 at two places where it has one value, in floating point too.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Row:
     slope: tuple[float, float] | None = None
     cost: int = 8
     kink_distance: Callable[..., float] | None = field(default=None, compare=False)
+    rises: bool = False
 
 
 def _stable_sigmoid(x: Any) -> Any:
@@ -187,7 +189,7 @@ def _rows() -> list[Row]:
     ]
     kinked = [
         Row("relu", relu, 1, (lambda x: gt(x, 0),), lambda x: x if _real(x) > 0 else 0 * x, "np.maximum({0}, 0)",
-            "relu({0})", r"\operatorname{relu}", True, "relu'(0) = 0", (0.0, 1.0), 1, lambda x: abs(_real(x))),
+            "relu({0})", r"\operatorname{relu}", True, "relu'(0) = 0", (0.0, 1.0), 1, lambda x: abs(_real(x)), rises=True),
         Row("absolute", absolute, 1, (lambda x: sign(x),), lambda x: x if _real(x) >= 0 else -x, "np.abs({0})",
             "fabs({0})", r"\operatorname{abs}", True, "|x|'(0) = 0", (-1.0, 1.0), 1, lambda x: abs(_real(x))),
         Row("sign", sign, 1, (_zero2,), lambda x: float((_real(x) > 0) - (_real(x) < 0)), "np.sign({0})", "sign({0})",

@@ -98,13 +98,49 @@ def test_convolutions_agree_with_the_interpreter(model: symbolic.Model, samples:
 
 def test_samples_lie_innermost_where_images_are_sliced() -> None:
     """From the patches of the input to the adjoint of the first layer no array with the axes of an image is in their order."""
-    text = module_text(images(conv(2), POOL, conv(2)))
+    text = module_text(images(conv(2), POOL, conv(2), size=(7, 7)))
     body = text.split("\ndef loss", 1)[0]
     assert "x_turned = np.ascontiguousarray(x.transpose(2, 1, 3, 0)).transpose(3, 1, 0, 2)  # axis 0 innermost" in body
-    assert "l0_a = (l0_W.reshape(4, 8) @ x_patches).reshape(6, 4, 5, N).transpose(3, 1, 0, 2)" in body
+    assert "l0_a = (l0_W.reshape(4, 8) @ x_patches).reshape(6, 4, 6, N).transpose(3, 1, 0, 2)" in body
     assert "l1_y_turned" not in body, "what is pooled lies right already"
-    assert "d_l1_y = np.zeros((3, 4, 2, N), DTYPE).transpose(3, 1, 0, 2)" in body
-    assert "d_l0_y = np.zeros((6, 4, 5, N), DTYPE).transpose(3, 1, 0, 2)" in body
+    assert "d_l1_y = np.zeros((3, 4, 3, N), DTYPE).transpose(3, 1, 0, 2)" in body
+    assert "d_l0_a = l0_a  # nobody reads it after this: written over" in body
+
+
+def test_patches_are_taken_up_again_over_the_same_range_alone() -> None:
+    """A pool that leaves a column out needs the forward product without it; the weights' gradient reads every column."""
+    model = images({"type": "conv2d", "channels": 4, "kernel": 2}, POOL)
+    body = module_text(model).split("\ndef loss", 1)[0]
+    assert "l0_y[:, :, :, :4] = " in body
+    assert "(x_patches @" not in body
+    agree(model, {"N": 3}, tolerance=1e-11)
+
+
+@pytest.mark.parametrize(("layers", "size", "over"), [
+    ((conv(2), POOL), (7, 7), True),
+    ((conv(2, activation="tanh"), POOL), (7, 7), False),  # the slope of tanh reads its value after that
+    ((conv(2), POOL), (7, 6), False),  # a column beyond the last window has no place in the loop: it stays 0
+    ((conv(2), {"type": "max_pool2d", "kernel": 2, "stride": 1}), (7, 7), False),  # windows overlap: an entry is read again
+    ((conv(2), {"type": "max_pool2d", "kernel": 2, "stride": 3}), (7, 7), False),  # gaps between windows
+    (({"type": "max_pool2d", "kernel": 2}, conv(2)), (6, 6), False),  # the caller's own array
+])
+def test_the_adjoint_of_a_maximum_is_written_over_what_nobody_reads_again(
+    layers: tuple[dict[str, Any], ...], size: tuple[int, int], over: bool
+) -> None:
+    model = images(*layers, size=size)
+    assert ("written over, entry by entry" in module_text(model, wrt="all")) is over
+    agree(model, {"N": 3}, tolerance=1e-11)
+
+
+def test_an_output_is_not_written_over() -> None:
+    """What a caller gets keeps its values: the loss reads the maximum, the caller the array under it."""
+    model = symbolic.load({
+        "name": "net", "inputs": {"x": ["N", 2, 4, 4], "y": ["N", 2, 2, 2]},
+        "layers": [{"name": "a", "type": "conv2d", "channels": 2, "kernel": 1}, {"name": "b", **POOL}],
+        "outputs": ["a"], "loss": {"type": "mse", "target": "y", "prediction": "b"},
+    })
+    assert "written over" not in module_text(model)
+    agree(model, {"N": 2})
 
 
 def test_a_signal_of_one_axis_stays_in_order() -> None:

@@ -505,6 +505,95 @@ def test_a_mean_with_the_state_before_the_first_is_exact() -> None:
         assert_same(*differentiated(p), {"T": steps})
 
 
+# ---- monotone ----------------------------------------------------------------------------------------------------------
+
+POOLED = "y[n,u] = relu(a[n,u])\np[n,u] = max(y[n,2*u+q], over=q)\nloss = sum(p[n,u]*w[n,u], over=(n,u))"
+
+
+def pooled(text: str = POOLED, entries: int = 6, **more: Any) -> Program:
+    settings: dict[str, Any] = {"outputs": (), "ranges": {"q": 2}, "states": {"y": f"N,{entries}", "p": "N,3"}, **more}
+    return program(text, {"a": f"N,{entries}"}, {"w": "N,3"}, sizes={"N": None}, **settings)
+
+
+def test_relu_comes_after_the_maximum() -> None:
+    p = pooled()
+    assert lines(forward(p))[:2] == ["(2) p_max[n, u] += max over (q) a[n, q + 2*u]", "(1) p[n, u] += relu(p_max[n, u])"]
+    plain, rewritten = differentiated(p)
+    assert not any(e.name == "y" for e in rewritten.equations)
+    assert_same(plain, rewritten, {"N": 4})
+
+
+@pytest.mark.parametrize("entries", [(2, 2), (0, 0), (-1, -2), (-2, -1), (0, -1), (-1, 0), (0, 3), (3, 0), (-1, 3), (-0.0, 0.0)])
+def test_ties_below_above_and_at_the_kink_have_the_same_slopes(entries: tuple[float, float]) -> None:
+    """Where all of a window is at most 0, relu ties at 0, and its first place is not the first maximum: both have slope 0."""
+    row = np.array([entries * 3])
+    plain, rewritten = differentiated(pooled())
+    assert_same(plain, rewritten, {"N": 1}, a=row)
+
+
+def test_windows_that_overlap_and_a_maximum_of_everything() -> None:
+    text = "y[n,u] = relu(a[n,u])\np[n,u] = max(y[n,u+q], over=q)\nloss = sum(p[n,u]*w[n,u], over=(n,u))"
+    p = pooled(text, 4)
+    assert "(1) p[n, u] += relu(p_max[n, u])" in lines(forward(p))
+    values = np.array([[1.0, 1, 1, 0], [0, 0, 0, 0], [-1, 2, 2, -1]])
+    assert_same(*differentiated(p), {"N": 3}, a=values)
+    p = program("y[t,n] = relu(a[t,n])\nm[n] = max(y[t,n], over=t)\nloss = sum(m[n]**2, over=n)", {"a": "T,N"},
+                sizes={"T": None, "N": None})
+    assert "(1) m[n] += relu(m_max[n])" in lines(forward(p))
+    assert_same(*differentiated(p), {"T": 3, "N": 2})
+
+
+def test_a_padded_window_keeps_its_guard() -> None:
+    """Over no instance at all a maximum is 0, and so is relu of that; padding is no entry."""
+    text = "y[n,u] = relu(a[n,u])\np[n,u] = max((u+q-1 >= 0)*y[n,u+q-1], over=q)\nloss = sum(p[n,u]*w[n,u], over=(n,u))"
+    p = pooled(text, 3)
+    assert "[q + u - 1 >= 0]" in lines(forward(p))[0].replace("[q + u >= 1]", "[q + u - 1 >= 0]")
+    assert "relu(p_max[n, u])" in lines(forward(p))[1]
+    assert_same(*differentiated(p), {"N": 2})
+    p = program("y[t,n] = relu(a[t,n])\nm[n] = max((t < len[n])*y[t,n], over=t)\nloss = sum(m[n] + m[n]**2, over=n)",
+                {"a": "T,N"}, labels={"len": ("N", "T+1")}, sizes={"T": None, "N": None})
+    assert_same(*differentiated(p), {"T": 3, "N": 4}, len=np.array([0, 1, 3, 2]))
+
+
+@pytest.mark.parametrize(
+    ("text", "more"),
+    [
+        (POOLED.replace("relu(a[n,u])", "clip(a[n,u], -1, 1)"), {}),  # slope 1 at its end and 0 beyond: ties differ
+        (POOLED.replace("relu", "abs"), {}),  # it falls
+        (POOLED.replace("relu(a[n,u])", "relu(a[n,u])**2"), {}),  # not the function alone
+        (POOLED.replace("relu(a[n,u])", "relu(a[n,5-u])"), {}),  # not entry by entry
+        (POOLED + " + sum(y[n,u], over=(n,u))", {}),  # read by another too
+        (POOLED, {"outputs": ("y",)}),  # promised
+        (POOLED.replace("\np", "\ny[n,0] += 1\np"), {}),  # written by another too
+        (POOLED.replace("y[n,u] = relu(a[n,u])", "y[n,r+0] = relu(a[n,r+0])"), {"ranges": {"q": 2, "r": 4}}),  # a part
+        (POOLED.replace("max(y", "max(2*y"), {}),  # the maximum of something else
+        ("y[n,u] = relu(a[n,u])\np[n,u] = max(y[n,u-q], over=q)\nloss = sum(p[n,u], over=(n,u))",
+         {"states": {"y": "N,6", "p": "N,7"}}),  # more entries after it than before
+    ],
+)
+def test_a_function_that_may_not_change_places_with_a_maximum_stays(text: str, more: dict[str, Any]) -> None:
+    p = pooled(text, **more)
+    _, steps = apply(p, "forward")
+    assert "monotone" not in {step.rule for step in steps}
+    assert_same(*differentiated(p), {"N": 2})
+
+
+def test_clip_and_a_maximum_in_another_order_have_another_slope() -> None:
+    """What the flag in the table keeps out: the first of 1 and 2, clipped at 1, has slope 1; the greatest, 2, has slope 0."""
+    spec = {"states": {"y": "N,6", "p": "N,3"}}
+    clipped = gradient(pooled(POOLED.replace("relu(a[n,u])", "clip(a[n,u], -1, 1)"), **spec), ["a"])
+    moved = "m[n,u] = max(a[n,2*u+q], over=q)\np[n,u] = clip(m[n,u], -1, 1)\nloss = sum(p[n,u]*w[n,u], over=(n,u))"
+    other = gradient(pooled(moved, states={"m": "N,3", "p": "N,3"}), ["a"])
+    values = values_for(clipped, {"N": 1}, a=np.array([[1.0, 2, 1, 2, 1, 2]]), w=np.ones((1, 3)))
+    first, second = (gradients_of(p, values, {"N": 1}, ["a"])["a"] for p in (clipped, other))
+    assert first.tolist() == [[1, 0, 1, 0, 1, 0]]
+    assert second.tolist() == [[0, 0, 0, 0, 0, 0]]
+
+
+def test_maxima_first_is_a_switch() -> None:
+    assert lines(forward(pooled(), ("monotone",))) == lines(pooled())
+
+
 # ---- the phase ---------------------------------------------------------------------------------------------------------
 
 

@@ -163,7 +163,7 @@ class Contractor:
         if len(inner) > 1 or len(rows) > 1:
             text += f".reshape({', '.join([*sizes, self._size(inner), self._size(rows)])})"
         if a.window is not None and self.stock is not None:
-            text = self.stock.lay_out(a.window.entry, text, lead, inner, rows)
+            text = self.stock.lay_out(a.window, text, lead, inner, rows)
         result = f"{left} @ {text}"
         labels = (*lead, *columns, *rows)
         memory = labels if labels != wanted else ()
@@ -183,9 +183,10 @@ class Contractor:
         self, a: Operand, b: Operand, rows: Labels, columns: Labels, contracted: Labels
     ) -> Operand | None:
         """A weight gradient over patches that the forward pass laid out: one product for each leading entry, then their sum."""
-        if self.stock is None or b.window is None or b.window.entry not in self.stock.patches:
+        found = self.stock.laid_out(b.window) if self.stock is not None and b.window is not None else None
+        if found is None:
             return None
-        name, lead, inner, window_rows = self.stock.patches[b.window.entry]
+        name, lead, inner, window_rows = found
         if set(contracted) != {*lead, *window_rows} or set(columns) != set(inner) or not rows:
             return None
         ordered = transposed(a, (*lead, *rows, *window_rows))

@@ -7,18 +7,21 @@ from collections.abc import Mapping, Sequence
 import sympy as sp
 from sympy import Expr, Indexed
 
-from codegen.numpy.buffers import Mode
+from codegen.lower import given
+from codegen.numpy.buffers import Mode, may_be_empty
 from codegen.numpy.maxima import argument_key, is_window_maximum
 from codegen.numpy.pieces import place
 from codegen.numpy.printer import integer_text
 from codegen.numpy.storing import Storing
 from codegen.numpy.views import Operand, Viewer, aligned
-from symbolic.analysis import affine, index_reads, is_nonnegative
+from codegen.schedule import Statement
+from symbolic.analysis import affine, index_reads, is_equal, is_nonnegative
 from symbolic.program import (
     Equation,
     Index,
     IndexName,
     Reduction,
+    index_symbols,
     tensor_of,
 )
 
@@ -119,6 +122,10 @@ class Extremes(Storing):
         full = aligned(value, order)
         if set(value.labels) != set(order):
             return False
+        taken = self.storages[tensor_of(maximum.body)]
+        if equation.name in self.over:
+            self.emit(f"{storage.code} = {taken.code}  # nobody reads it after this: written over, entry by entry")
+            self._remember_as(equation.name, taken.tensor.name)
         top = aligned(viewer.view(maximum.target.xreplace(moved)), order)
         if top.memory not in ((), full.memory):
             self.emit(f"{left} = np.empty_like({top.text})")
@@ -141,6 +148,43 @@ class Extremes(Storing):
         self.emit(f"{place(target, adding=True)} += {aligned(Operand(share, order), target.labels).text}")
         self.emit(f"{left} -= {share}")
         self.depth = depth
+        return True
+
+    def _takes_over(self, statement: Statement) -> bool:
+        """Whether the adjoint of a window maximum is written over what the maximum was taken of: nobody reads that after it,
+        and the windows are tiles, so that each entry is read, and then written, at one offset."""
+        equation = statement.equation
+        found = self.plan.window_maxima.get(argument_key(equation))
+        if found is None or statement.when or equation.guards or may_be_empty(equation, {}, self.program):
+            return False
+        maximum, names = found
+        storage, source = self.storages[equation.name], self.storages[tensor_of(maximum.body)]
+        dead = self.plan.last_use.get(source.tensor.name) == self.top and not given(source.tensor)
+        components = {names[tensor_of(r)]: r for s in equation.target.indices for r in index_reads((s,))}
+        if (not dead or source.padded or storage.padded or source.extents != storage.extents
+                or not self._apart(equation, components, maximum) or not self._tiles(equation, components, maximum)):
+            return False
+        self.over.add(equation.name)
+        return True
+
+    def _tiles(self, equation: Equation, components: Mapping[IndexName, Indexed], maximum: Equation) -> bool:
+        """Whether windows that do not overlap leave nothing of their array out, and have a place for each index."""
+        offsets = {r: maximum.index(symbol) for symbol, r in components.items()}
+        ranges = {i.symbol: i for i in equation.indices}
+        places = next(iter(components.values())).indices
+        if set(places) != set(ranges) or len(set(places)) != len(places) or set(places) != index_symbols(equation.body):
+            return False
+        for subscript, extent in zip(equation.target.indices, self.program.tensor(equation.name).shape, strict=True):
+            form = affine(subscript)
+            if form is None or form.constant != 0 or sum(s in ranges for s in form.symbols) != 1:
+                return False
+            position = next(s for s in form.symbols if s in ranges)
+            window = [offsets[s] for s in form.symbols if s in offsets]
+            width = window[0].extent if window else sp.Integer(1)
+            if (len(form.symbols) != 1 + len(window) or any(w.lower != 0 for w in window) or ranges[position].lower != 0
+                    or form.coefficient(position) != width
+                    or not is_equal(width * ranges[position].upper, extent, self.program)):
+                return False
         return True
 
     def _apart(self, equation: Equation, components: Mapping[IndexName, Indexed], maximum: Equation) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from sympy import Expr
 
 from codegen.numpy.views import Operand
-from symbolic.program import IndexName, Program, index_symbols, tensor_of
+from symbolic.program import Equation, IndexName, Program, index_symbols, operands, tensor_of
 
 __all__ = ["allocated_memory", "common_memory", "partner_memory"]
 
@@ -37,8 +37,8 @@ def partner_memory(
 
 
 def allocated_memory(name: str, memory: Mapping[str, tuple[int, ...]], program: Program) -> tuple[int, ...]:
-    """The order for an array that is filled later: that of the tensor that an adjoint belongs to, or of what is written to it
-    axis by axis (``y[n, c, u] = max over p of a[n, c, 2*u + p]``)."""
+    """The order for an array that is filled later: that of the tensor that an adjoint belongs to, of what is written to it axis
+    by axis (``y[n, c, u] = max over p of a[n, c, 2*u + p]``), or of the products that make it."""
     for source, adjoint in program.gradients.items():
         if adjoint == name and source in memory:
             return memory[source]
@@ -46,6 +46,22 @@ def allocated_memory(name: str, memory: Mapping[str, tuple[int, ...]], program: 
         for entry in equation.reads:
             if tensor_of(entry) in memory and _goes_along(equation.target.indices, entry.indices):
                 return memory[tensor_of(entry)]
+        made = _of_windows(equation)
+        if made:
+            return made
+    return ()
+
+
+def _of_windows(equation: Equation) -> tuple[int, ...]:
+    """The order in which products over windows come out (``y[n, o, u, v] = K[o, p, q]*x[n, u + p, v + q]``: u, o, v, n)."""
+    target = equation.target.indices
+    for entry in operands(equation.body) if equation.reduced and all(s.is_Symbol for s in target) else ():
+        held = index_symbols(entry)
+        rows = [axis for axis, s in enumerate(target) if s in held]
+        columns = [axis for axis, s in enumerate(target) if s not in held]
+        if columns and rows[:1] == [0] and len(rows) > 2 and columns == list(range(1, 1 + len(columns))) \
+                and target[0] in entry.indices and any(len(index_symbols(s)) > 1 for s in entry.indices):
+            return (*rows[1:-1], *columns, rows[-1], 0)
     return ()
 
 

@@ -44,7 +44,8 @@ class Writer(Scatters):
         for k, node in enumerate(nodes):
             self.top = k
             for name in self.plan.allocate_before.get(k, ()):
-                self._allocate(name)
+                if not (isinstance(node, Statement) and node.equation.name == name and self._takes_over(node)):
+                    self._allocate(name)
             self._pad_inputs(node)
             self._node(node)
         return self.lines

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sympy import Indexed
-
 from codegen.numpy.views import Window, back
 from symbolic.program import IndexName, tensor_of
 
@@ -20,17 +18,22 @@ class Stock:
 
     def __init__(self, emit: Callable[[str], None], fresh: Callable[[str], str]) -> None:
         self.emit, self.fresh = emit, fresh
-        self.patches: dict[Indexed, tuple[str, Labels, Labels, Labels]] = {}
+        self.patches: dict[object, tuple[str, Labels, Labels, Labels]] = {}
         self.names: dict[str, str] = {}
 
-    def lay_out(self, window: Indexed, text: str, lead: Labels, inner: Labels, rows: Labels) -> str:
+    def lay_out(self, window: Window, text: str, lead: Labels, inner: Labels, rows: Labels) -> str:
         """The name of the patches of a read, laid out [lead, inner, rows]."""
-        if window in self.patches and self.patches[window][1:] == (lead, inner, rows):
-            return self.patches[window][0]
-        name = self.fresh(f"{tensor_of(window)}_patches")
+        found = self.laid_out(window)
+        if found is not None and found[1:] == (lead, inner, rows):
+            return found[0]
+        name = self.fresh(f"{tensor_of(window.entry)}_patches")
         self.emit(f"{name} = {text}")
-        self.patches[window] = (name, lead, inner, rows)
+        self.patches[window.content] = (name, lead, inner, rows)
         return name
+
+    def laid_out(self, window: Window) -> tuple[str, Labels, Labels, Labels] | None:
+        """The patches of a read over the same ranges, and how they are laid out."""
+        return self.patches.get(window.content)
 
     def turned(self, window: Window, labels: Labels) -> str:
         """The array behind a window, its axes in memory as these labels come to them; a copy where its innermost axis is

@@ -100,6 +100,11 @@ class Storing(Values):
         if memory not in ((), target.labels):
             self.memory[name] = tuple(map(target.labels.index, memory))
 
+    def _remember_as(self, name: str, other: str) -> None:
+        """A tensor that takes the whole array of another one lies as that did."""
+        if other in self.memory:
+            self.memory[name] = self.memory[other]
+
     def _into(self, body: Expr, viewer: Viewer, target: Operand, head: str = "") -> bool:
         """``np.tanh(a, out=h)``: compute straight into an existing buffer where the outermost operation allows it."""
         order = target.labels

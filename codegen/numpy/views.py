@@ -42,6 +42,11 @@ class Window:
         steps = ", ".join(f"({axis}, {step})" for axis, step, _ in rows)
         return f"_windows({base or self.base}, ({shape}), ({steps}))"
 
+    @property
+    def content(self) -> object:
+        """What is read, in whatever order: a backward pass may read more of an array than the forward pass did."""
+        return self.entry, self.base, frozenset(self.walks)
+
     def walked_alone(self, label: IndexName) -> bool:
         """Whether no other label goes along the axis of this one."""
         axes = [axis for _, axis, _, _ in self.walks]

@@ -23,6 +23,7 @@ from symbolic.rewrite.inline import inline
 from symbolic.rewrite.log_sum_exp import stabilise_sums
 from symbolic.rewrite.logarithm import split_logarithms
 from symbolic.rewrite.logistic import recognise_logistic
+from symbolic.rewrite.monotone import maximum_first
 from symbolic.rewrite.reuse import reuse_values
 from symbolic.rewrite.specialise import specialise
 
@@ -60,6 +61,7 @@ RULES: tuple[Rule, ...] = (
     Rule("logistic", "forward", "1/(1+exp(-z)) = sigmoid(z), log(1+exp(z)) = softplus(z)", recognise_logistic),
     Rule("logarithm", "forward", "the logarithm of a product of positive factors is the sum of theirs", split_logarithms),
     Rule("log_sum_exp", "forward", "a value of degree 0 in e and s does not depend on their common factor", stabilise_sums),
+    Rule("monotone", "forward", "the greatest of f(a) is f of the greatest a where f never falls", maximum_first),
     Rule("specialise", "forward", "a sum over an index that an equality fixes is its one term", specialise),
     Rule("blend", "forward", "(1 - w)*a + w*b = a + w*(b - a), for a weight w in [0, 1]", blend_means),
     Rule("constants", "backward", "a tensor that one equation makes the same number everywhere is that number", fold_constants),
