@@ -19,7 +19,8 @@ from codegen.numpy.printer import integer_text
 from codegen.numpy.scatters import Scatters
 from codegen.numpy.steps import Steps, loop_range
 from codegen.numpy.values import INDENT
-from codegen.numpy.views import back, outside
+from codegen.numpy.views import outside
+from codegen.numpy.windows import back
 from codegen.schedule import Loop, Node, Statement, equations_of
 from codegen.text import equation_text
 from symbolic.analysis import affine, index_reads, is_nonnegative

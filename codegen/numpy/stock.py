@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from codegen.numpy.views import Window, back
+from codegen.numpy.windows import Window, back
 from symbolic.program import IndexName, tensor_of
 
 __all__ = ["Labels", "Stock"]
