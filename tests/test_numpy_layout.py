@@ -55,6 +55,19 @@ def test_a_product_that_meets_nothing_is_written_plainly() -> None:
     agree(dense("identity"), {"N": 3})
 
 
+def test_what_a_loop_writes_step_by_step_stays_in_order() -> None:
+    """The product before the loop is turned, but a step of its adjoint is a row: it is stored into, in one piece."""
+    model = symbolic.load(
+        "a[t,i] = W[i,k]*x[t,k]\nh[t,i] = tanh(a[t,i] + g[t,i])\ng[t,i] = U[i,j]*h[t-1,j]\n"
+        "loss = sum(h[t,i]**2, over=(t,i))", loss="loss", dtype="float64",
+        inputs={"x": ["T", 3]}, parameters={"W": [4, 3], "U": [4, 4]}, states={"h": ["T", 4], "g": ["T", 4], "a": ["T", 4]},
+    )
+    text = module_text(model)
+    assert "a = (W @ x.T).T" in text
+    assert "DTYPE).transpose" not in text
+    agree(model, {"T": 4})
+
+
 def test_ones_are_made_once() -> None:
     """Both biases add the rows of one batch."""
     body = module_text(dense("relu")).split("\ndef loss", 1)[0]

@@ -42,6 +42,7 @@ class Writer(Scatters):
     """Writes the body of one function: loops, allocations, one statement after the other. ``lines`` is the result."""
 
     def write(self, nodes: Sequence[Node]) -> list[str]:
+        self.stepwise = {s.equation.name for node in nodes if isinstance(node, Loop) for s in equations_of([node])}
         for k, node in enumerate(nodes):
             self.top = k
             for name in self.plan.allocate_before.get(k, ()):
@@ -91,7 +92,7 @@ class Writer(Scatters):
             self.emit(f"{storage.code} = {dtype}(0)")
             return
         note = self._halo_note(storage)
-        axes = () if storage.tensor.is_index else allocated_memory(name, self.memory, self.program)
+        axes = () if storage.tensor.is_index or name in self.stepwise else allocated_memory(name, self.memory, self.program)
         if axes:
             self.memory[name] = axes
             shape = ", ".join(integer_text(storage.extents[axis]) for axis in axes)

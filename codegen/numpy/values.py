@@ -56,6 +56,7 @@ class Values:
         self.scratch: dict[tuple[Expr, ...], str] = {}
         self.stock = Stock(self.emit, plan.fresh)
         self.memory: dict[str, tuple[int, ...]] = {}
+        self.stepwise: set[str] = set()  # tensors that loops write step by step: the steps lie one after the other
         self.over: set[str] = set()  # tensors that are written over another one's array
 
     def emit(self, text: str) -> None:

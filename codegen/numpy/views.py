@@ -163,6 +163,8 @@ class Viewer:
     def in_one_piece(self, entry: Indexed) -> bool:
         """Whether the view of an entry is contiguous: after its first axis every axis is whole (``ndarray.dot`` wants it so)."""
         storage = self.storages[tensor_of(entry)]
+        if storage.tensor.name in self.memory:
+            return False
         parts: list[tuple[str, bool]] = []
         for axis, subscript in enumerate(entry.indices):
             if parts or self._labels(subscript):
