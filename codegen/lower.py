@@ -29,9 +29,18 @@ from symbolic.analysis import (
 )
 from symbolic.program import Equation, Index, IndexName, Program, Role, Tensor, index_symbols, is_index_read, tensor_of
 
-__all__ = ["Storage", "clip", "lower", "plan_storage", "vanishes"]
+__all__ = ["Ring", "Storage", "clip", "lower", "plan_storage", "vanishes"]
 
 Ranges = Mapping[IndexName, Index]
+
+
+@dataclass(frozen=True)
+class Ring:
+    """A circular axis: entry ``e`` lies in slot ``e mod slots``. ``early``: a slot may be read before the loop writes it."""
+
+    axis: int
+    slots: int
+    early: bool
 
 
 @dataclass(frozen=True)
@@ -42,14 +51,25 @@ class Storage:
     code: str
     before: tuple[Expr, ...]
     after: tuple[Expr, ...]
+    ring: Ring | None = None
 
     @cached_property
     def extents(self) -> tuple[Expr, ...]:
-        return tuple(n + a + b for n, a, b in zip(self.tensor.shape, self.before, self.after, strict=True))
+        """For each axis of the tensor how many entries there is room for."""
+        found = [n + a + b for n, a, b in zip(self.tensor.shape, self.before, self.after, strict=True)]
+        if self.ring is not None:
+            found[self.ring.axis] = sp.Integer(self.ring.slots)
+        return tuple(found)
+
+    @property
+    def absent(self) -> int | None:
+        """The axis that the array does not have: one slot is no axis (but an array stays an array)."""
+        return self.ring.axis if self.ring is not None and self.ring.slots == 1 and self.tensor.rank > 1 else None
 
     @property
     def padded(self) -> bool:
-        return any(e != 0 for e in (*self.before, *self.after))
+        """Whether entries are read that nothing writes: zeros."""
+        return any(e != 0 for e in (*self.before, *self.after)) or self.ring is not None and self.ring.early
 
 
 def lower(nodes: Iterable[Node], program: Program) -> tuple[Node, ...]:

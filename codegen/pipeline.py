@@ -11,7 +11,7 @@ import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from symbolic.adjoint import gradient
 from symbolic.errors import SpecError, nearest
@@ -20,7 +20,11 @@ from symbolic.program import Program
 from symbolic.rewrite import Step, apply
 from symbolic.tangent import tangent
 
-__all__ = ["TARGETS", "Options", "Stages", "Written", "compile", "generate", "render", "stages"]
+if TYPE_CHECKING:
+    from codegen.numpy.emit import Unit
+    from codegen.verdict import Verdict
+
+__all__ = ["TARGETS", "Options", "Stages", "Written", "compile", "generate", "render", "stages", "verdicts"]
 
 TARGETS = ("numpy", "latex")
 DTYPES = ("float32", "float64")
@@ -140,16 +144,32 @@ def render(
         from codegen.latex.emit import emit as emit_latex
 
         return {f"{model.name}.tex": emit_latex(derivation_of(done))}
-    from codegen.numpy.emit import Prepared, Unit, emit
+    from codegen.numpy.emit import Prepared, emit
+
+    prepared = Prepared(model.name, dtype, model.source_name, model.digest, command(model, target, options),
+                        model.prediction, done.program, _units(done), model.initialisers, model.update, model.seed)
+    return {f"{model.name}.py": emit(prepared)}
+
+
+def _units(done: Stages) -> tuple[Unit, ...]:
+    """The functions of a module."""
+    from codegen.numpy.emit import Unit
 
     units = [Unit("value_and_grad", done.optimised, done.wrt), Unit("loss", done.loss), Unit("predict", done.predict)]
     if done.jvp is not None:
         units.append(Unit("jvp", done.jvp, done.wrt, {n: done.jvp.tangents[n] for n in done.wrt}))
     if done.hvp is not None:
         units.append(Unit("hvp", done.hvp, done.wrt, {n: done.hvp.tangents[n] for n in done.wrt}))
-    prepared = Prepared(model.name, dtype, model.source_name, model.digest, command(model, target, options),
-                        model.prediction, done.program, tuple(units), model.initialisers, model.update, model.seed)
-    return {f"{model.name}.py": emit(prepared)}
+    return tuple(units)
+
+
+def verdicts(model: Model, options: Options | None = None, done: Stages | None = None) -> dict[str, tuple[Verdict, ...]]:
+    """For each function of the NumPy module what was decided about the memory of what its loops run along."""
+    from codegen.numpy.emit import verdicts as of_unit
+
+    options = options or Options()
+    itemsize = 8 if (options.dtype or model.dtype) == "float64" else 4
+    return {unit.kind: of_unit(unit, itemsize) for unit in _units(done or stages(model, options))}
 
 
 def command(model: Model, target: str, options: Options) -> str:

@@ -23,7 +23,7 @@ from codegen.schedule import Loop, Node, Statement, equations_of
 from symbolic.analysis import affine, are_apart, index_reads, is_equal, is_nonnegative, subscript_range
 from symbolic.program import Equation, Index, IndexName, Program, index_symbols, reads, tensor_of
 
-__all__ = ["Mode", "Plan", "plan_buffers"]
+__all__ = ["Mode", "Plan", "compared", "plan_buffers"]
 
 
 class Mode(Enum):
@@ -105,6 +105,12 @@ def plan_buffers(
         t.name for t in program.tensors if t.name not in writes and not given(t) and t.name not in plan.implied
     )
     return plan
+
+
+def compared(plan: Plan) -> frozenset[str]:
+    """What the adjoints of window maxima read besides what their equations say."""
+    return frozenset(name for maximum, _ in plan.window_maxima.values()
+                     for name in (maximum.name, *map(tensor_of, maximum.reads)))
 
 
 def _last_uses(nodes: Sequence[Node], plan: Plan, returned: frozenset[str]) -> dict[str, int]:

@@ -10,26 +10,17 @@ from typing import Any
 import sympy as sp
 from sympy import Expr
 
-from codegen.demand import demand
-from codegen.fuse import fuse
-from codegen.hoist import hoist
-from codegen.lower import given, lower, plan_storage
-from codegen.numpy.buffers import plan_buffers
 from codegen.numpy.door import check_text, free_sizes
 from codegen.numpy.helpers import needed
-from codegen.numpy.names import Identifiers, speakable
+from codegen.numpy.plan import lay_out
 from codegen.numpy.printer import integer_text
 from codegen.numpy.selfcheck import selfcheck_text
 from codegen.numpy.statements import Writer
 from codegen.numpy.update import update_lines
-from codegen.pack import pack
-from codegen.part import part
-from codegen.schedule import Node, schedule
-from codegen.shorten import shorten
-from symbolic.errors import ScheduleError
+from codegen.verdict import Verdict
 from symbolic.program import Program, Tensor
 
-__all__ = ["Prepared", "Unit", "emit", "function"]
+__all__ = ["Prepared", "Unit", "emit", "function", "verdicts"]
 
 
 @dataclass(frozen=True)
@@ -129,20 +120,14 @@ def _row(tensor: Tensor, key: str | None = None) -> _Row:
 
 def function(unit: Unit, prepared: Prepared) -> _Function:
     """One function: door, body, result."""
-    nodes, program = _scheduled(demand(speakable(unit.program)))
-    nodes = fuse(lower(nodes, program))
-    names, codes = Identifiers.of(program, _index_names(nodes))
-    storages = plan_storage(nodes, program, codes)
-    for name, storage in storages.items():
-        if storage.padded and given(storage.tensor):
-            storages[name] = replace(storage, code=names.fresh(f"{codes[name]}_padded"))
-    plan = plan_buffers(nodes, program, storages, codes, names, frozenset(_returned(unit, program)))
+    layout = lay_out(unit.program, frozenset(_returned(unit)), 8 if prepared.dtype == "float64" else 4)
+    program, storages, plan = layout.program, layout.storages, layout.plan
     writer = Writer(program, storages, plan)
     for name in plan.unwritten:
         writer.allocate_zero(name)
-    body = writer.write(nodes)
+    body = writer.write(layout.nodes)
     free = free_sizes(program)
-    door = _door(unit, program, codes, free)
+    door = _door(unit, program, plan.codes, free)
 
     def array(name: str) -> str:
         storage = storages[name]
@@ -159,40 +144,17 @@ def function(unit: Unit, prepared: Prepared) -> _Function:
     return _Function(*_signature(unit), tuple(door), tuple(body), tuple(_result(unit, program, array)))
 
 
-def _scheduled(program: Program) -> tuple[tuple[Node, ...], Program]:
-    """Gates packed where that can be scheduled (one may need the other within a step), what they read taken apart, cycles
-    shortened, then what can leave loops hoisted."""
-    packed = shorten(part(pack(program)))
-    try:
-        return hoist(schedule(packed), packed)
-    except ScheduleError:
-        return hoist(schedule(program), program)
+def verdicts(unit: Unit, itemsize: int = 4) -> tuple[Verdict, ...]:
+    """The memory verdicts of one function."""
+    return lay_out(unit.program, frozenset(_returned(unit)), itemsize).verdicts
 
 
-def _returned(unit: Unit, program: Program) -> Iterable[str]:
+def _returned(unit: Unit) -> Iterable[str]:
     """The tensors that leave the function."""
+    program = unit.program
     yield from (program.loss, *program.outputs)
     yield from (program.gradients[name] for name in unit.wrt if name in program.gradients)
     yield from program.tangents.values()
-
-
-def _index_names(nodes: Sequence[Any]) -> list[str]:
-    from codegen.schedule import Loop
-
-    found: dict[str, None] = {}
-
-    def visit(node: Any) -> None:
-        if isinstance(node, Loop):
-            found.setdefault(str(node.symbol))
-            for child in node.body:
-                visit(child)
-        else:
-            for index in node.equation.indices:
-                found.setdefault(index.name)
-
-    for node in nodes:
-        visit(node)
-    return list(found)
 
 
 def _signature(unit: Unit) -> tuple[str, str, str]:

@@ -84,8 +84,9 @@ class Writer(Scatters):
 
     def _allocate(self, name: str) -> None:
         storage = self.storages[name]
-        shape = ", ".join(map(integer_text, storage.extents))
-        comma = "," if len(storage.extents) == 1 else ""
+        extents = [extent for axis, extent in enumerate(storage.extents) if axis != storage.absent]
+        shape = ", ".join(map(integer_text, extents))
+        comma = "," if len(extents) == 1 else ""
         kind = "np.empty" if self.plan.covered[name] and not storage.padded else "np.zeros"
         dtype = "np.intp" if storage.tensor.is_index else "DTYPE"
         if not storage.extents:
@@ -111,6 +112,9 @@ class Writer(Scatters):
             sides = [f"{integer_text(n)} more {side}" for n, side in ((before, "before"), (after, "after")) if n != 0]
             if sides:
                 notes.append(f"axis {axis} has {' and '.join(sides)}")
+        if storage.ring is not None:
+            notes.append("the last step alone" if storage.ring.slots == 1 else f"axis {storage.ring.axis} has the last "
+                         f"{storage.ring.slots} steps, in turn")
         return f"  # {'; '.join(notes)}" if notes else ""
 
     def _pad_inputs(self, node: Node) -> None:

@@ -62,6 +62,14 @@ def _trimmed(parts: Sequence[str]) -> list[str]:
     return kept
 
 
+def _slot(entry: Expr, slots: int) -> str:
+    """Where an entry of a circular axis lies."""
+    if slots == 1 or entry.is_Integer:
+        return str(int(entry) % slots if entry.is_Integer else 0)
+    text = integer_text(entry)
+    return f"{text} % {slots}" if text.isidentifier() else f"({text}) % {slots}"
+
+
 def aligned(operand: Operand, order: Sequence[IndexName]) -> Operand:
     """The operand with its axes in the given order, axes it lacks of length 1 (leading ones left out)."""
     present = tuple(label for label in order if label in operand.labels)
@@ -130,7 +138,7 @@ class Viewer:
         if any(len(part) > 1 for part in labels):
             return self._window(entry, storage)
         slices = [self._plain(storage, axis, s) for axis, s in enumerate(entry.indices)]
-        read = f"{storage.code}{_bracketed([text for text, _ in slices])}"
+        read = f"{storage.code}{_bracketed([text for axis, (text, _) in enumerate(slices) if axis != storage.absent])}"
         access = self._access(entry, storage, _trimmed([text for text, _ in slices[1:]])) if flat else None
         filled = ""
         if access is not None and self.steps is not None:
@@ -141,7 +149,7 @@ class Viewer:
 
     def _access(self, entry: Indexed, storage: Storage, rest: Sequence[str]) -> Access | None:
         """The read as an entry of one step of the innermost loop, where only its first subscript moves in that loop."""
-        if self.steps is None:
+        if self.steps is None or storage.ring is not None:
             return None
         symbol = self.steps.loop.symbol
         lag = sp.expand(entry.indices[0] - symbol)
@@ -193,6 +201,8 @@ class Viewer:
         """One subscript as a slice or a number, and whether the axis that it leaves must be turned round after that."""
         offset = storage.before[axis]
         labels = self._labels(subscript)
+        if storage.ring is not None and axis == storage.ring.axis:
+            return _slot(sp.expand(subscript), storage.ring.slots), False
         if not labels:
             return integer_text(sp.expand(subscript + offset)), False
         (label,) = labels

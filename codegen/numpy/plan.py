@@ -1,0 +1,76 @@
+"""One function before it is text: its schedule, where each tensor lives, which write makes it, and why (the verdicts)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+from codegen.demand import demand
+from codegen.fuse import fuse
+from codegen.history import histories
+from codegen.hoist import hoist
+from codegen.lower import Storage, given, lower, plan_storage
+from codegen.numpy.buffers import Plan, compared, plan_buffers
+from codegen.numpy.names import Identifiers, speakable
+from codegen.pack import pack
+from codegen.part import part
+from codegen.schedule import Loop, Node, schedule
+from codegen.shorten import shorten
+from codegen.verdict import Verdict
+from symbolic.errors import ScheduleError
+from symbolic.program import Program
+
+__all__ = ["Layout", "lay_out"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a Writer writes."""
+
+    nodes: tuple[Node, ...]
+    program: Program
+    storages: dict[str, Storage]
+    plan: Plan
+    verdicts: tuple[Verdict, ...]
+
+
+def lay_out(program: Program, returned: Collection[str], itemsize: int = 4) -> Layout:
+    """The layout of a function that gives these tensors back. Raises ScheduleError."""
+    nodes, program = _scheduled(demand(speakable(program)))
+    nodes = fuse(lower(nodes, program))
+    names, codes = Identifiers.of(program, _index_names(nodes))
+    storages = plan_storage(nodes, program, codes)
+    for name, storage in storages.items():
+        if storage.padded and given(storage.tensor):
+            storages[name] = replace(storage, code=names.fresh(f"{codes[name]}_padded"))
+    plan = plan_buffers(nodes, program, storages, codes, names, frozenset(returned))
+    covered = {name for name, every in plan.covered.items() if every}
+    storages, verdicts = histories(nodes, program, storages, covered, {*returned, *compared(plan)}, itemsize)
+    return Layout(nodes, program, storages, plan, verdicts)
+
+
+def _scheduled(program: Program) -> tuple[tuple[Node, ...], Program]:
+    """Gates packed where that can be scheduled (one may need the other within a step), what they read taken apart, cycles
+    shortened, then what can leave loops hoisted."""
+    packed = shorten(part(pack(program)))
+    try:
+        return hoist(schedule(packed), packed)
+    except ScheduleError:
+        return hoist(schedule(program), program)
+
+
+def _index_names(nodes: Sequence[Node]) -> list[str]:
+    found: dict[str, None] = {}
+
+    def visit(node: Node) -> None:
+        if isinstance(node, Loop):
+            found.setdefault(str(node.symbol))
+            for child in node.body:
+                visit(child)
+        else:
+            for index in node.equation.indices:
+                found.setdefault(index.name)
+
+    for node in nodes:
+        visit(node)
+    return list(found)
