@@ -46,6 +46,8 @@ Specs = Annotated[list[str], typer.Argument(metavar="SPEC...", help="Specs of mo
 Dtype = Annotated[str | None, typer.Option(help="float32 or float64.  [default: the spec's, else float32]")]
 Wrt = Annotated[str, typer.Option(metavar="params|all|NAME,...", help="What to differentiate by.")]
 Unroll = Annotated[int | None, typer.Option(metavar="K", help="Unroll recurrences to K steps.", min=1)]
+Steps = Annotated[int | None, typer.Option("--block", metavar="STEPS", min=1, help=(
+    "Run loops in blocks of this many steps, what they need beside them too: less memory.  [default: where it is too large]"))]
 Sizes = Annotated[list[str], typer.Option("--size", metavar="T=5", help="The value of a free size; may be repeated.")]
 
 
@@ -80,6 +82,7 @@ def generate(
     unroll: Unroll = None,
     tangent: Annotated[bool, typer.Option("--tangent", help="Also emit jvp, the forward mode.")] = False,
     hvp: Annotated[bool, typer.Option("--hvp", help="Also emit hvp, products with the Hessian.")] = False,
+    block: Steps = None,
     out: Annotated[Path, typer.Option(help="The folder that the files go to.")] = Path("generated"),
 ) -> None:
     """Write the modules (or derivations) of models; all of them or, on any error, none."""
@@ -93,7 +96,7 @@ def generate(
     from codegen.pipeline import generate as write
 
     with _working(", ".join(model.name for model in models)):
-        written = write(models, target, out, dtype=dtype, wrt=wrt, unroll=unroll, tangent=tangent, hvp=hvp)
+        written = write(models, target, out, dtype=dtype, wrt=wrt, unroll=unroll, tangent=tangent, hvp=hvp, block=block)
     for item in written:
         print(f"{item.path}  {item.lines} lines{f'  {item.cost}' if item.cost else ''}")
 

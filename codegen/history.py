@@ -21,7 +21,7 @@ import sympy as sp
 from sympy import Expr, Indexed
 
 from codegen.lower import Ring, Storage
-from codegen.schedule import Loop, Node, Statement, equations_of
+from codegen.schedule import Loop, Node, equations_of
 from codegen.verdict import Action, Verdict, bytes_of
 from symbolic.analysis import affine, at_most, index_reads, is_positive
 from symbolic.program import Equation, Program, index_symbols, tensor_of
@@ -42,7 +42,7 @@ class _Access:
     writes: bool
 
 
-class _Whole(Exception):
+class _NeededError(Exception):
     """Why a tensor is kept whole."""
 
 
@@ -65,13 +65,13 @@ def histories(
             action, reason = Action.WHOLE, ""
             try:
                 if name in kept:
-                    raise _Whole("it is returned")
+                    raise _NeededError("it is returned")
                 ring = _ring(accesses[name], node, top, program)
                 if name not in covered:
-                    raise _Whole("not every entry is assigned before something adds to it")
+                    raise _NeededError("not every entry is assigned before something adds to it")
                 found[name], action = with_ring(storage, ring), Action.CIRCULAR
                 reason = f"read at most {ring.slots - 1} steps later" if ring.slots > 1 else "its last entry alone is read"
-            except _Whole as why:
+            except _NeededError as why:
                 reason = str(why)
             verdicts.append(Verdict(str(node.symbol), name, action, reason,
                                     bytes_of(tensor, found[name].extents, program, itemsize)))
@@ -105,15 +105,15 @@ def _accesses(nodes: Sequence[Node]) -> dict[str, list[_Access]]:
 
 
 def _ring(rows: Sequence[_Access], loop: Loop, top: int, program: Program) -> Ring:
-    """The ring of a tensor that this loop writes. Raises _Whole with the reason where it needs its history."""
+    """The ring of a tensor that this loop writes. Raises _NeededError with the reason where it needs its history."""
     writes = [row for row in rows if row.writes and row.top == top]
     axis, offset = _written_at(writes, loop)
     shape = program.tensor(tensor_of(writes[0].entry)).shape
     first, last = sp.expand(loop.lower + offset), sp.expand(loop.upper - 1 + offset)
     if not (at_most(sp.Integer(0), first, program) and at_most(last, shape[axis] - 1, program)):
-        raise _Whole("the loop also writes entries round the axis")
+        raise _NeededError("the loop also writes entries round the axis")
     if not is_positive(loop.upper - loop.lower, program):
-        raise _Whole("the loop may have no step")
+        raise _NeededError("the loop may have no step")
     begin, end = (last, first) if loop.descending else (first, last)  # the entries of the first and of the last step
     sign = -1 if loop.descending else 1
     oldest = 0
@@ -124,24 +124,24 @@ def _ring(rows: Sequence[_Access], loop: Loop, top: int, program: Program) -> Ri
         subscript = row.entry.indices[axis]
         _check_plain(row.entry, row.equation)
         if row.top == top:
-            age = _integer(sign * (loop.symbol + offset - subscript), "another entry than that of a fixed lag is read in the loop")
+            age = _integer(sign * (loop.symbol + offset - subscript), "an entry of no fixed lag is read in the loop")
             if age < 0:
-                raise _Whole("an entry of a later step is read")
+                raise _NeededError("an entry of a later step is read")
             early = early or age > 0
             exposed = exposed or age > 0 and not (row.child < begun or _in_place(row, writes))
         elif index_symbols(subscript):
-            raise _Whole(f"{'written' if row.writes else 'read'} over many steps outside its loop")
+            raise _NeededError(f"{'written' if row.writes else 'read'} over many steps outside its loop")
         elif row.top < top:
             age = _integer(sign * (begin - subscript), "an entry before the loop is not one of the steps before the first")
             if age < 1:
-                raise _Whole("entries of the loop are written before it")
+                raise _NeededError("entries of the loop are written before it")
             early = True
         else:
             if row.writes:
-                raise _Whole("written after the loop")
+                raise _NeededError("written after the loop")
             age = _integer(sign * (end - subscript), "another entry than one of the last steps is read after the loop")
             if not (at_most(first, subscript, program) and at_most(subscript, last, program)):
-                raise _Whole("an entry from before the loop may be read after it")
+                raise _NeededError("an entry from before the loop may be read after it")
         oldest = max(oldest, age)
     return Ring(axis, 1 if oldest <= 1 and not exposed else oldest + 1, early)
 
@@ -152,13 +152,13 @@ def _written_at(writes: Sequence[_Access], loop: Loop) -> tuple[int, Expr]:
     for row in writes:
         moving = [(k, s) for k, s in enumerate(row.entry.indices) if loop.symbol in index_symbols(s)]
         if len(moving) != 1:
-            raise _Whole("not written at one entry a step")
+            raise _NeededError("not written at one entry a step")
         offset = sp.expand(moving[0][1] - loop.symbol)
         if index_symbols(offset) or offset.has(Indexed):
-            raise _Whole("not written at one entry a step")
+            raise _NeededError("not written at one entry a step")
         places.add((moving[0][0], offset))
     if len(places) != 1:
-        raise _Whole("written at several entries a step")
+        raise _NeededError("written at several entries a step")
     return places.pop()
 
 
@@ -169,10 +169,10 @@ def _check_plain(entry: Indexed, equation: Equation) -> None:
     for subscript in entry.indices:
         mine = index_symbols(subscript) & vector
         if affine(subscript) is None or index_reads((subscript,)) or len(mine) > 1:
-            raise _Whole("read or written through an index tensor or a window")
+            raise _NeededError("read or written through an index tensor or a window")
         seen += mine
     if len(set(seen)) != len(seen):
-        raise _Whole("read or written along a diagonal")
+        raise _NeededError("read or written along a diagonal")
 
 
 def _in_place(row: _Access, writes: Sequence[_Access]) -> bool:
@@ -190,5 +190,5 @@ def _in_place(row: _Access, writes: Sequence[_Access]) -> bool:
 def _integer(expr: Expr, otherwise: str) -> int:
     found = sp.expand(expr)
     if not found.is_Integer:
-        raise _Whole(otherwise)
+        raise _NeededError(otherwise)
     return int(found)

@@ -32,7 +32,8 @@ DTYPES = ("float32", "float64")
 
 @dataclass(frozen=True)
 class Options:
-    """What a user may ask for. ``wrt``: ``params``, ``all`` or names. ``disabled``: rewrites that are switched off."""
+    """What a user may ask for. ``wrt``: ``params``, ``all`` or names. ``disabled``: rewrites that are switched off. ``block``:
+    steps of a block, in every loop that gains by it; ``None``: blocks where the memory of all steps is known and too large."""
 
     dtype: str | None = None
     wrt: str | tuple[str, ...] = "params"
@@ -40,6 +41,7 @@ class Options:
     tangent: bool = False
     hvp: bool = False
     disabled: tuple[str, ...] = ()
+    block: int | None = None
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,9 @@ def render(
     dtype = options.dtype or model.dtype
     if dtype not in DTYPES:
         raise SpecError(f"unknown dtype '{dtype}'{nearest(dtype, DTYPES)}; known: {', '.join(DTYPES)}")
+    steps = options.block
+    if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
+        raise SpecError(f"block: expected the steps of a block, an integer of at least 1, found {steps!r}")
     done = done or stages(model, options)
     if target == "latex":
         from codegen.derive import derivation_of
@@ -147,7 +152,8 @@ def render(
     from codegen.numpy.emit import Prepared, emit
 
     prepared = Prepared(model.name, dtype, model.source_name, model.digest, command(model, target, options),
-                        model.prediction, done.program, _units(done), model.initialisers, model.update, model.seed)
+                        model.prediction, done.program, _units(done), model.initialisers, model.update, model.seed,
+                        block=options.block)
     return {f"{model.name}.py": emit(prepared)}
 
 
@@ -169,7 +175,7 @@ def verdicts(model: Model, options: Options | None = None, done: Stages | None =
 
     options = options or Options()
     itemsize = 8 if (options.dtype or model.dtype) == "float64" else 4
-    return {unit.kind: of_unit(unit, itemsize) for unit in _units(done or stages(model, options))}
+    return {unit.kind: of_unit(unit, itemsize, options.block) for unit in _units(done or stages(model, options))}
 
 
 def command(model: Model, target: str, options: Options) -> str:
@@ -181,6 +187,8 @@ def command(model: Model, target: str, options: Options) -> str:
         parts.append(f"--wrt {options.wrt if isinstance(options.wrt, str) else ','.join(options.wrt)}")
     if options.unroll is not None:
         parts.append(f"--unroll {options.unroll}")
+    if options.block is not None:
+        parts.append(f"--block {options.block}")
     parts += [flag for flag, on in (("--tangent", options.tangent), ("--hvp", options.hvp)) if on]
     return " ".join(parts)
 

@@ -27,11 +27,18 @@ __all__ = ["Loop", "Node", "Statement", "equations_of", "schedule"]
 class Statement:
     """One equation at one point of the schedule. Indices of enclosing loops stand in it as scalars.
 
-    ``when``: the loop values (inclusive lower, exclusive upper) at which it runs, where narrower than the loop.
+    ``when``: the loop values (inclusive lower, exclusive upper) at which it runs, where narrower than the loop. ``of``: the
+    statement over all steps of which this is one block.
     """
 
     equation: Equation
     when: tuple[tuple[IndexName, Expr, Expr], ...] = ()
+    of: Statement | None = None
+
+    @property
+    def origin(self) -> Statement:
+        """The statement as it was scheduled."""
+        return self if self.of is None else self.of.origin
 
     def __str__(self) -> str:
         when = "".join(f" if {lower} <= {symbol} < {upper}" for symbol, lower, upper in self.when)

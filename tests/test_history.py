@@ -95,7 +95,7 @@ def test_two_slots_where_one_is_not_enough(text: str, tensor: str, steps: int) -
     ("h[t,n,i] = tanh(x[t,n,i] + 0.5*h[t-1,n,i])\ny[n,i] = sum(h[t,n,i], over=t)", "read over many steps outside its loop"),
     ("h[t,n,i] = tanh(x[t,n,i] + 0.5*h[t-1,n,i])\ny[n,i] = h[T-2,n,i] + 0", "may have no step"),
     ("h[t,n,i] = tanh(x[t,n,i] + 0.5*h[t-1,n,i])\ny[n,i] = h[len[n]-1,n,i]", "through an index tensor|many steps"),
-    ("h[t,n,i] = tanh(x[t,n,i] + sum((k < t)*h[k,n,i], over=k))\ny[n,i] = h[T-1,n,i] + 0", "fixed lag"),
+    ("h[t,n,i] = tanh(x[t,n,i] + sum((k < t)*h[k,n,i], over=k))\ny[n,i] = h[T-1,n,i] + 0", "no fixed lag"),
     # a term that leaves the loop is added to the state of all steps before it
     ("h[t,n,i] = 0.5*h[t-1,n,i] + x[t,n,i]\ny[n,i] = h[T-1,n,i] + 0", "written over many steps outside its loop"),
     ("h[t,n,i] = (t < T-1)*tanh(x[t,n,i] + 0.5*h[t-1,n,i])\ny[n,i] = h[T-1,n,i] + 0", "every entry is assigned"),
@@ -131,7 +131,8 @@ loss = sum(y[i]**2, over=i)
 
 
 def test_one_number_a_step() -> None:
-    model = load("v[t] = tanh(0.9*v[t-1] + x[t])\ny = v[T-1]*v[T-1]\nloss = y*y", inputs={"x": ["T"]}, states={"v": ["T"]}, outputs=["y"])
+    model = load("v[t] = tanh(0.9*v[t-1] + x[t])\ny = v[T-1]*v[T-1]\nloss = y*y", inputs={"x": ["T"]}, states={"v": ["T"]},
+                 outputs=["y"])
     assert told(model)["v"].bytes == 8
     for steps in (1, 2, 5):
         agree(model, {"T": steps})
@@ -155,7 +156,8 @@ def test_layers_that_give_their_last_step(layer: str, steps: int) -> None:
     })
     found = told(model)
     states = [v for name, v in found.items() if name.rpartition(".")[2].startswith("h")]
-    assert states and all(v.action is Action.CIRCULAR for v in states), found
+    assert states
+    assert all(v.action is Action.CIRCULAR for v in states), found
     agree(model, {"T": steps, "N": 2}, tolerance=1e-11)
 
 

@@ -23,7 +23,7 @@ from codegen.schedule import Loop, Node, Statement, equations_of
 from symbolic.analysis import affine, are_apart, index_reads, is_equal, is_nonnegative, subscript_range
 from symbolic.program import Equation, Index, IndexName, Program, index_symbols, reads, tensor_of
 
-__all__ = ["Mode", "Plan", "compared", "plan_buffers"]
+__all__ = ["Mode", "Plan", "compared", "last_uses", "plan_buffers"]
 
 
 class Mode(Enum):
@@ -36,7 +36,8 @@ class Mode(Enum):
 
 @dataclass
 class Plan:
-    """The verdicts for one function. ``allocate_before``: top-level position -> tensors allocated there."""
+    """The verdicts for one function. ``allocate_before``: top-level position -> tensors allocated there; ``blocks``: the plan of
+    the body of each block of steps."""
 
     codes: Mapping[str, str]
     names: Identifiers
@@ -47,6 +48,7 @@ class Plan:
     window_maxima: Mapping[frozenset[str], tuple[Equation, Mapping[str, IndexName]]] = field(default_factory=dict)
     implied: frozenset[str] = frozenset()
     last_use: dict[str, int] = field(default_factory=dict)
+    blocks: dict[int, Plan] = field(default_factory=dict)
 
     def mode(self, statement: Statement) -> Mode:
         return self.modes[id(statement)]
@@ -100,7 +102,7 @@ def plan_buffers(
     for name, rows in writes.items():
         _decide(name, rows, plan, program, storages[name], min(rows[0].top, used.get(name, rows[0].top)))
     plan.window_maxima, plan.implied = window_maxima(program)
-    plan.last_use = _last_uses(nodes, plan, returned)
+    plan.last_use = last_uses(nodes, plan, returned)
     plan.unwritten = tuple(
         t.name for t in program.tensors if t.name not in writes and not given(t) and t.name not in plan.implied
     )
@@ -108,12 +110,12 @@ def plan_buffers(
 
 
 def compared(plan: Plan) -> frozenset[str]:
-    """What the adjoints of window maxima read besides what their equations say."""
-    return frozenset(name for maximum, _ in plan.window_maxima.values()
-                     for name in (maximum.name, *map(tensor_of, maximum.reads)))
+    """What the adjoints of window maxima read besides what their equations say, and what they do without."""
+    read = {name for maximum, _ in plan.window_maxima.values() for name in (maximum.name, *map(tensor_of, maximum.reads))}
+    return frozenset(read).union(*plan.window_maxima)
 
 
-def _last_uses(nodes: Sequence[Node], plan: Plan, returned: frozenset[str]) -> dict[str, int]:
+def last_uses(nodes: Sequence[Node], plan: Plan, returned: frozenset[str]) -> dict[str, int]:
     """For each tensor the last top-level position that reads or writes it; what is returned lives on."""
     last: dict[str, int] = {}
     for top, node in enumerate(nodes):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -53,6 +53,7 @@ class Prepared:
     update: Any
     seed: int = 0
     cost: str = ""
+    block: int | None = None
 
 
 @dataclass(frozen=True)
@@ -120,13 +121,14 @@ def _row(tensor: Tensor, key: str | None = None) -> _Row:
 
 def function(unit: Unit, prepared: Prepared) -> _Function:
     """One function: door, body, result."""
-    layout = lay_out(unit.program, frozenset(_returned(unit)), 8 if prepared.dtype == "float64" else 4)
+    layout = lay_out(unit.program, frozenset(_returned(unit)), 8 if prepared.dtype == "float64" else 4,
+                     prepared.block)
     program, storages, plan = layout.program, layout.storages, layout.plan
     writer = Writer(program, storages, plan)
     for name in plan.unwritten:
         writer.allocate_zero(name)
     body = writer.write(layout.nodes)
-    free = free_sizes(program)
+    free = free_sizes(unit.program)
     door = _door(unit, program, plan.codes, free)
 
     def array(name: str) -> str:
@@ -144,9 +146,9 @@ def function(unit: Unit, prepared: Prepared) -> _Function:
     return _Function(*_signature(unit), tuple(door), tuple(body), tuple(_result(unit, program, array)))
 
 
-def verdicts(unit: Unit, itemsize: int = 4) -> tuple[Verdict, ...]:
+def verdicts(unit: Unit, itemsize: int = 4, block: int | None = None) -> tuple[Verdict, ...]:
     """The memory verdicts of one function."""
-    return lay_out(unit.program, frozenset(_returned(unit)), itemsize).verdicts
+    return lay_out(unit.program, frozenset(_returned(unit)), itemsize, block).verdicts
 
 
 def _returned(unit: Unit) -> Iterable[str]:

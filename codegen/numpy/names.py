@@ -17,7 +17,7 @@ __all__ = ["RESERVED", "Identifiers", "speakable"]
 RESERVED = frozenset({
     *keyword.kwlist, *keyword.softkwlist, *HELPERS, "_check", "_check_like",
     "np", "params", "batch", "aux", "grads", "direction", "DTYPE",
-    "PARAMETERS", "INPUTS", "OUTPUTS", "range", "float", "min", "max",
+    "PARAMETERS", "INPUTS", "OUTPUTS", "range", "reversed", "float", "min", "max",
 })
 """What the bodies of emitted functions say besides the model's own names."""
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
+from codegen.block import Block
+from codegen.blocking import Blocked, block
 from codegen.demand import demand
 from codegen.fuse import fuse
 from codegen.history import histories
 from codegen.hoist import hoist
 from codegen.lower import Storage, given, lower, plan_storage
+from codegen.numpy.blocks import plan_blocks
 from codegen.numpy.buffers import Plan, compared, plan_buffers
 from codegen.numpy.names import Identifiers, speakable
 from codegen.pack import pack
@@ -27,15 +30,16 @@ __all__ = ["Layout", "lay_out"]
 class Layout:
     """What a Writer writes."""
 
-    nodes: tuple[Node, ...]
+    nodes: tuple[Node | Block, ...]
     program: Program
     storages: dict[str, Storage]
     plan: Plan
     verdicts: tuple[Verdict, ...]
 
 
-def lay_out(program: Program, returned: Collection[str], itemsize: int = 4) -> Layout:
-    """The layout of a function that gives these tensors back. Raises ScheduleError."""
+def lay_out(program: Program, returned: Collection[str], itemsize: int = 4, steps: int | None = None) -> Layout:
+    """The layout of a function that gives these tensors back. ``steps``: of each block; ``None``: blocks only where the memory
+    of all steps is known and too large. Raises ScheduleError."""
     nodes, program = _scheduled(demand(speakable(program)))
     nodes = fuse(lower(nodes, program))
     names, codes = Identifiers.of(program, _index_names(nodes))
@@ -45,8 +49,26 @@ def lay_out(program: Program, returned: Collection[str], itemsize: int = 4) -> L
             storages[name] = replace(storage, code=names.fresh(f"{codes[name]}_padded"))
     plan = plan_buffers(nodes, program, storages, codes, names, frozenset(returned))
     covered = {name for name, every in plan.covered.items() if every}
-    storages, verdicts = histories(nodes, program, storages, covered, {*returned, *compared(plan)}, itemsize)
-    return Layout(nodes, program, storages, plan, verdicts)
+    hidden = compared(plan)
+    storages, verdicts = histories(nodes, program, storages, covered, {*returned, *hidden}, itemsize)
+    blocked = block(nodes, program, storages, returned, steps, itemsize, verdicts, hidden, names.taken)
+    if any(isinstance(node, Block) for node in blocked.nodes):
+        plan = plan_blocks(blocked, plan, returned)
+    storages = _named(blocked, names)
+    return Layout(blocked.nodes, blocked.program, storages, plan, blocked.verdicts)
+
+
+def _named(blocked: Blocked, names: Identifiers) -> dict[str, Storage]:
+    """The storages under names of their own: what lives in a block alone keeps the name of what it stands for, and the views of
+    a tensor are called the same in every block."""
+    found, codes = dict(blocked.storages), {}
+    for name, whole in blocked.standing.items():
+        storage = found[name]
+        if storage.code != blocked.storages[whole].code:
+            if storage.code not in codes:
+                codes[storage.code] = names.fresh(storage.code)
+            found[name] = replace(storage, code=codes[storage.code])
+    return found
 
 
 def _scheduled(program: Program) -> tuple[tuple[Node, ...], Program]:

@@ -12,12 +12,15 @@ from dataclasses import replace
 import sympy as sp
 from sympy import Expr
 
+from codegen.block import Block, Carry
 from codegen.lower import Storage, given
+from codegen.numpy.blocks import block_header, part_of_axis
 from codegen.numpy.buffers import may_be_empty, narrows, slack_of
 from codegen.numpy.layout import allocated_memory
 from codegen.numpy.printer import integer_text
 from codegen.numpy.scatters import Scatters
 from codegen.numpy.steps import Steps, loop_range
+from codegen.numpy.stock import Stock
 from codegen.numpy.values import INDENT
 from codegen.numpy.views import outside
 from codegen.numpy.windows import back
@@ -41,16 +44,49 @@ __all__ = ["Writer"]
 class Writer(Scatters):
     """Writes the body of one function: loops, allocations, one statement after the other. ``lines`` is the result."""
 
-    def write(self, nodes: Sequence[Node]) -> list[str]:
-        self.stepwise = {s.equation.name for node in nodes if isinstance(node, Loop) for s in equations_of([node])}
+    def write(self, nodes: Sequence[Node | Block]) -> list[str]:
+        every = [inner for node in nodes for inner in (node.body if isinstance(node, Block) else (node,))]
+        self.stepwise = {s.equation.name for node in every if isinstance(node, Loop) for s in equations_of([node])}
         for k, node in enumerate(nodes):
             self.top = k
             for name in self.plan.allocate_before.get(k, ()):
                 if not (isinstance(node, Statement) and node.equation.name == name and self._takes_over(node)):
                     self._allocate(name)
-            self._pad_inputs(node)
-            self._node(node)
+            self._pad_inputs(node.image if isinstance(node, Block) else node)
+            if isinstance(node, Block):
+                self._block(node)
+            else:
+                self._node(node)
         return self.lines
+
+    def _block(self, block: Block) -> None:
+        """One block of steps after the other: its views of whole tensors, what the last block left, its body."""
+        whole, stock, arguments = self.plan, self.stock, self.arguments
+        self.plan, self.arguments = whole.blocks[id(block)], {}
+        self.stock = Stock(self.emit, whole.fresh)
+        for line in block_header(block):
+            self.emit(line)
+        self.depth += 1
+        for view in block.windows:
+            code, whole_code = self.storages[view.tensor].code, self.storages[view.whole].code
+            self.emit(f"{code} = {part_of_axis(whole_code, view.axis, block.start + view.first, view.extent)}")
+        for k, node in enumerate(block.body):
+            self.top = k
+            for name in self.plan.allocate_before.get(k, ()):
+                self._allocate(name)
+                for carry in block.carries:
+                    if carry.tensor == name:
+                        self.emit(f"{self._carried(carry, block, 0 if not block.descending else block.extent)} = "
+                                  f"{self.storages[carry.kept].code}")
+            self._node(node)
+        for carry in block.carries:
+            code = self.storages[carry.kept].code
+            self.emit(f"{code}[...] = {self._carried(carry, block, block.extent if not block.descending else 0)}")
+        self.depth -= 1
+        self.plan, self.stock, self.arguments = whole, stock, arguments
+
+    def _carried(self, carry: Carry, block: Block, first: Expr | int) -> str:
+        return part_of_axis(self.storages[carry.tensor].code, carry.axis, sp.sympify(first), sp.Integer(carry.count))
 
     def _node(self, node: Node) -> None:
         if isinstance(node, Statement):
@@ -135,7 +171,7 @@ class Writer(Scatters):
 
     def _statement(self, statement: Statement) -> None:
         equation = statement.equation
-        self.emit(f"# {comment(equation, self.program)}")
+        self.emit(f"# {comment(statement.origin.equation, self.program)}")
         conditions = [self._condition(c) for c in statement.when]
         equation, scalar_guards = self._narrowed(equation)
         viewer = self._viewer(equation)
