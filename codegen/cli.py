@@ -117,13 +117,15 @@ def derive(
     from codegen.derive import as_text
     from codegen.derive import derive as derivation_of
 
-    derivation = derivation_of(symbolic.load(Path(spec)), wrt=wrt, unroll=unroll)
-    if format == "latex":
-        from codegen.latex.emit import emit
+    model = symbolic.load(Path(spec))
+    with _working(model.name):
+        derivation = derivation_of(model, wrt=wrt, unroll=unroll)
+        if format == "latex":
+            from codegen.latex.emit import emit
 
-        shown = emit(derivation, adjoint=adjoint)
-    else:
-        shown = as_text(derivation)
+            shown = emit(derivation, adjoint=adjoint)
+        else:
+            shown = as_text(derivation)
     if output is None:
         print(shown, end="")
         return

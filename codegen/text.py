@@ -75,9 +75,9 @@ def equation_text(terms: Sequence[Equation], program: Program) -> str:
 
 def defines(terms: Sequence[Equation], program: Program) -> bool:
     """Whether these equations are all that writes their target, each entry written by one instance of each."""
-    writers = program.writers.get(terms[0].name, ())
-    others = [e for e in writers if e.number != terms[0].number]
-    if len(terms) < len(writers) - len(others):
+    near = list({id(e): e for term in terms for e in program.writers_near(term.target)}.values())
+    others = [e for e in near if e.number != terms[0].number]
+    if len(terms) < len(near) - len(others):
         return False
     return all(map(_meets_once, terms)) and all(_apart(a, b) for a in terms for b in others)
 

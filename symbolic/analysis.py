@@ -70,6 +70,8 @@ def subscript_range(
 ) -> tuple[Expr, Expr] | None:
     """The inclusive interval ``(least, greatest)`` of a subscript over the index ranges, or ``None`` where it is not affine or
     a coefficient has no known sign. An index read lies in its tensor's declared range (outside it is nowhere)."""
+    if expr.is_Integer:
+        return expr, expr
     form = affine(expr)
     if form is None:
         return None
@@ -155,6 +157,9 @@ def lies_in(interval: tuple[Expr, Expr], bounds: tuple[Expr, Expr], program: Pro
 
 def are_apart(first: tuple[Expr, Expr], second: tuple[Expr, Expr], program: Program) -> bool:
     """Whether two inclusive intervals are proved to have no number in common."""
+    (a, b), (c, d) = first, second
+    if a.is_Integer and b.is_Integer and c.is_Integer and d.is_Integer:
+        return bool(b.p < c.p or d.p < a.p)
     return at_most(first[1] + 1, second[0], program) or at_most(second[1] + 1, first[0], program)
 
 

@@ -18,13 +18,16 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property, lru_cache
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sympy as sp
 from sympy import Expr, Indexed, IndexedBase
 from sympy.core.relational import Relational
 
 from symbolic.errors import Location, ProgramError
+
+if TYPE_CHECKING:
+    from symbolic.places import Shelf
 
 __all__ = [
     "Equation",
@@ -436,6 +439,16 @@ class Program:
         for equation in self.equations:
             table.setdefault(equation.name, []).append(equation)
         return MappingProxyType({name: tuple(rows) for name, rows in table.items()})
+
+    @cached_property
+    def _shelf(self) -> Shelf[Equation]:
+        from symbolic.places import Shelf
+
+        return Shelf(self.equations, lambda equation: equation.target)
+
+    def writers_near(self, entry: Indexed) -> list[Equation]:
+        """The equations that may write this entry, as far as the numbers in their targets tell, in order."""
+        return self._shelf.near(entry)
 
     @cached_property
     def readers(self) -> Mapping[str, tuple[Equation, ...]]:

@@ -11,6 +11,7 @@ have constant time subscripts. Rolled and unrolled agree in every value and grad
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import sympy as sp
 from sympy import Expr, Indexed
 
-from symbolic.errors import ProgramError, nearest
+from symbolic.errors import ProgramError, SpecError, nearest
 from symbolic.program import (
     Equation,
     Index,
@@ -30,15 +31,20 @@ from symbolic.program import (
     size,
     tensor_of,
 )
+from symbolic.rewrite.zeros import without_zeros
 
 __all__ = ["recurrent_sizes", "unroll"]
+
+MOST_INSTANCES = 10_000
+"""Equations that are written out at most: more take minutes, and a file that nobody reads and no loop is behind."""
 
 
 def unroll(program: Program, steps: int, axis: str = "auto") -> Program:
     """The program with ``steps`` time steps written out; ``axis`` names the size of time (``auto``: the one that recurs).
 
-    Ensures the same values as ``program`` where that size is ``steps``. A read before the first or after the last step is 0
-    and leaves its product. Raises ProgramError where there is no recurrence, or the size has another value.
+    Ensures the same values as ``program`` where that size is ``steps``. A read before the first or after the last step is 0,
+    and so is what no step writes: it leaves its product, and the product its sum. Raises ProgramError where there is no
+    recurrence, or the size has another value, SpecError where the steps make more equations than one can want written out.
     """
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise ProgramError(f"{program.name}: expected a number of steps of at least 1 to unroll, found {steps!r}")
@@ -52,6 +58,7 @@ def unroll(program: Program, steps: int, axis: str = "auto") -> Program:
     here = {time: sp.Integer(steps)}
     tensors = tuple(_with_extent(tensor, here) for tensor in program.tensors)
     shaped = replace(program, tensors=tensors, equations=(), sizes={**program.sizes, time.name: steps})
+    _few_enough(program, time, here, steps)
     rows: list[Equation] = []
     numbers: dict[Any, int] = {}
     for block in _blocks(program.equations, time):
@@ -59,9 +66,12 @@ def unroll(program: Program, steps: int, axis: str = "auto") -> Program:
         # Step by step, and within a step in the order of the text.
         for moment, _, equation in sorted(((m, k, e) for k, (m, e) in enumerate(instances)), key=lambda row: row[:2]):
             number = numbers.setdefault((moment, equation.numbers), len(numbers) + 1)
-            origin = replace(equation.origin, rule="unroll", parents=())
-            rows.append(replace(equation, numbers=(number,), origin=origin))
-    return shaped.with_equations(rows)
+            rows.append(replace(equation, numbers=(number,)))
+    left = without_zeros(shaped.with_equations(rows)).equations
+    order = {number: k for k, number in enumerate(dict.fromkeys(e.number for e in left), start=1)}
+    return shaped.with_equations(
+        replace(e, numbers=(order[e.number],), origin=replace(e.origin, rule="unroll", parents=())) for e in left
+    )
 
 
 def recurrent_sizes(program: Program) -> tuple[Size, ...]:
@@ -193,6 +203,19 @@ def _over_time(equation: Equation, time: Size) -> tuple[Index, ...]:
     """The indices to write out: those whose range has the size in it, unless a maximum is taken over them."""
     found = tuple(i for i in equation.indices if time in i.lower.free_symbols | i.upper.free_symbols)
     return found if equation.reduction is Reduction.SUM else tuple(i for i in found if i in equation.free)
+
+
+def _few_enough(program: Program, time: Size, here: Mapping[Size, Expr], steps: int) -> None:
+    count = 0
+    for equation in program.equations:
+        extents = [int((i.upper - i.lower).xreplace(here)) for i in _over_time(equation, time)]
+        count += math.prod(extents)
+    if count > MOST_INSTANCES:
+        raise SpecError(
+            f"{program.name}: {steps} steps of {time.name} make {count:,} equations, expected at most {MOST_INSTANCES:,}: "
+            "unrolled code is as long as its steps and meant to be read; unroll fewer, or leave the loop "
+            "(the same values, in code of constant size)"
+        )
 
 
 def _blocks(equations: Iterable[Equation], time: Size) -> Iterator[list[Equation]]:

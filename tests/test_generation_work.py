@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 COUNT = """
 import cProfile, pstats
 import symbolic
-from codegen.pipeline import render
+from codegen.pipeline import Options, render
 
 def layers(kind, count):
     axes = ["N"] if kind == "dense" else ["T", "N"]
@@ -27,9 +27,9 @@ def language_model(sizes):
                        {"name": "lstm", "type": "lstm", "units": "H"}, {"name": "out", "type": "dense", "units": "V"}],
             "loss": {"type": "softmax_cross_entropy", "target": "y"}}
 
-def work(spec):
+def work(spec, **options):
     profile = cProfile.Profile()
-    profile.runcall(lambda: render(symbolic.load(spec)))
+    profile.runcall(lambda: render(symbolic.load(spec), options=Options(**options)))
     return pstats.Stats(profile).total_calls
 """
 
@@ -58,6 +58,12 @@ def test_work_does_not_depend_on_the_sizes() -> None:
     small, large = ({"V": 5, "E": 4, "H": 6, "T": 10, "N": 2}, {"V": 65, "E": 512, "H": 4096, "T": 1_000_000, "N": 512})
     _, *counts = counted(f"[work(language_model(sizes)) for sizes in ({small}, {small}, {large})]")
     assert counts[1] <= 1.1 * counts[0], f"{counts} calls for small and for large sizes"
+
+
+def test_work_grows_linearly_with_the_steps_of_an_unrolled_recurrence() -> None:
+    _, *counts = counted("[work(language_model({'V': 5, 'E': 4, 'H': 6}), unroll=n) for n in (1, 8, 16, 32)]")
+    first, second = counts[1] - counts[0], counts[2] - counts[1]
+    assert second <= SLACK * 2 * first, f"{counts} calls for 8, 16 and 32 steps"
 
 
 def test_generating_imports_no_numpy() -> None:

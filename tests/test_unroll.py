@@ -7,7 +7,7 @@ import pytest
 
 from symbolic.adjoint import gradient
 from symbolic.check import check
-from symbolic.errors import ProgramError
+from symbolic.errors import ProgramError, SpecError
 from symbolic.interpreter import evaluate
 from symbolic.program import Program
 from symbolic.rewrite import apply
@@ -124,6 +124,51 @@ def test_the_nested_composite_form() -> None:
         "(3) h[2] += tanh(h[1]*w[] + x[2])",
         "(4) loss[] += h[2]**2",
     ]
+
+
+def test_what_no_step_writes_vanishes_with_its_terms() -> None:
+    """q[0] has no equation left (h[-1] is 0): it leaves the sums and products that read it, and cos keeps its f(0) = 1."""
+    p = program(
+        "q[t] = w*h[t-1]\nc[t] = cos(q[t])\nh[t] = tanh(q[t] + x[t]*c[t])\nloss = h[T-1]*q[0] + sum(q[t]*x[t], over=t) + h[T-1]",
+        {"w": ""}, {"x": "T"}, states={"h": "T", "q": "T"}, sizes={"T": None}, ranges={"t": "T"},
+    )
+    straight = unroll(p, 2)
+    assert lines(straight) == [
+        "(1) c[0] += 1", "(2) h[0] += tanh(c[0]*x[0])",
+        "(3) q[1] += h[0]*w[]", "(4) c[1] += cos(q[1])", "(5) h[1] += tanh(c[1]*x[1] + q[1])",
+        "(6) loss[] += q[1]*x[1]", "(7) loss[] += h[1]",
+    ]
+    values = values_for(p, {"T": 2})
+    expected = gradients_of(gradient(p), values, {"T": 2}, ["w"])
+    np.testing.assert_allclose(gradients_of(gradient(straight), values, {}, ["w"])["w"], expected["w"], rtol=1e-12)
+
+
+def test_a_quotient_that_is_not_finite_keeps_its_read() -> None:
+    p = program("q[t] = w*h[t-1]\nh[t] = x[t] + (t > 0)*x[t]/q[t]\nloss = sum(h[t], over=t) + sum((t > 5)/q[t], over=t)",
+                {"w": ""}, {"x": "T"}, states={"h": "T", "q": "T"}, sizes={"T": None}, ranges={"t": "T"})
+    assert "(4) h[1] += x[1]/q[1]" in lines(unroll(p, 2))
+    q = program("q[t] = w*h[t-1]\nh[t] = x[t]/(q[t] + q[t])\nloss = h[T-1]", {"w": ""}, {"x": "T"},
+                states={"h": "T", "q": "T"}, sizes={"T": None}, ranges={"t": "T"})
+    assert lines(unroll(q, 1)) == ["(1) h[0] += x[0]/(2*q[0])", "(2) loss[] += h[0]"]
+
+
+def test_what_only_a_vanished_step_would_read_is_not_computed() -> None:
+    """A forget gate of the first step multiplies c[-1] = 0: neither it nor its slope is left."""
+    p = program(
+        "f[t] = sigmoid(v*x[t])\nc[t] = f[t]*c[t-1] + x[t]\nloss = c[T-1]",
+        {"v": ""}, {"x": "T"}, states={"c": "T", "f": "T"}, sizes={"T": None},
+    )
+    straight = unroll(p, 3)
+    rewritten = apply(gradient(straight, ["v"]), "backward")[0]
+    assert not [e for e in rewritten.equations if str(e.target) in ("f[0]", "d_f[0]")], lines(rewritten)
+    values = values_for(p, {"T": 3})
+    expected = gradients_of(gradient(p), values, {"T": 3}, ["v"])
+    np.testing.assert_allclose(gradients_of(rewritten, values, {}, ["v"])["v"], expected["v"], rtol=1e-12)
+
+
+def test_too_many_steps_are_refused() -> None:
+    with pytest.raises(SpecError, match=r"test: 20000 steps of T make 80,000 equations, expected at most 10,000: .*leave the l"):
+        unroll(recurrence("rnn"), 20000)
 
 
 def test_lengths_stay_guards() -> None:

@@ -21,6 +21,7 @@ from codegen.numpy.names import Identifiers
 from codegen.numpy.rows import row_axis
 from codegen.schedule import Loop, Node, Statement, equations_of
 from symbolic.analysis import affine, are_apart, index_reads, is_equal, is_nonnegative, subscript_range
+from symbolic.places import Shelf
 from symbolic.program import Equation, Index, IndexName, Program, index_symbols, reads, tensor_of
 
 __all__ = ["Mode", "Plan", "compared", "last_uses", "plan_buffers"]
@@ -141,8 +142,10 @@ def _decide(name: str, rows: list[_Write], plan: Plan, program: Program, storage
         return
     plan.allocate_before.setdefault(begin, []).append(name)
     assigning = []
+    shelf = Shelf(rows, lambda row: row.statement.equation.target)
     for row in rows:
-        alone = all(_later(row, other, program) for other in rows if other is not row)
+        others = shelf.near(row.statement.equation.target)
+        alone = all(_later(row, other, program) for other in others if other is not row)
         if alone and _once_each(row) and not _special(row, program):
             plan.modes[id(row.statement)] = Mode.ASSIGN
             assigning.append(row)
@@ -301,12 +304,15 @@ def _covers(rows: Sequence[_Write], storage: Storage, program: Program) -> bool:
     for axis in range(rank):
         pieces = [b for b in boxes if all(fills(b, other) for other in range(rank) if other != axis)]
         reached: Expr = sp.Integer(0)
+        starting: dict[Expr, list[list[tuple[Expr, Expr]]]] = {}
+        for piece in pieces:
+            starting.setdefault(piece[axis][0], []).append(piece)
         while True:
-            following = next((p for p in pieces if is_equal(p[axis][0], reached, program)), None)
+            following = starting.pop(reached) if reached in starting else next(
+                (starting.pop(start) for start in list(starting) if is_equal(start, reached, program)), None)
             if following is None:
                 break
-            reached = following[axis][1]
-            pieces.remove(following)
+            reached = following[0][axis][1]
             if is_equal(reached, whole[axis][1], program):
                 return True
     return False

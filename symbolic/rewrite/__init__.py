@@ -26,6 +26,7 @@ from symbolic.rewrite.logistic import recognise_logistic
 from symbolic.rewrite.monotone import maximum_first
 from symbolic.rewrite.reuse import reuse_values
 from symbolic.rewrite.specialise import specialise
+from symbolic.rewrite.zeros import drop_zeros
 
 __all__ = ["RULES", "Rule", "Step", "apply", "promised"]
 
@@ -65,6 +66,7 @@ RULES: tuple[Rule, ...] = (
     Rule("specialise", "forward", "a sum over an index that an equality fixes is its one term", specialise),
     Rule("blend", "forward", "(1 - w)*a + w*b = a + w*(b - a), for a weight w in [0, 1]", blend_means),
     Rule("constants", "backward", "a tensor that one equation makes the same number everywhere is that number", fold_constants),
+    Rule("zeros", "backward", "an entry that no equation writes is 0, and a term vanishes with its factor", drop_zeros),
     _REUSE,
     Rule("cancel", "backward", "a sum of few products is multiplied out where terms cancel", cancel),
     Rule("inline", "backward", "an adjoint made by one equation and read by one stands in its reader", inline),

@@ -1,9 +1,10 @@
 """Dead equations: what reaches no promised value is dropped, and an equation written twice becomes one.
 
-Requires: ``keep``, the tensors whose values are promised. Ensures: every remaining equation reaches one of them, and
-every promised tensor keeps all its equations. Law: a value depends on nothing but what it reads. Two sums with the
-same target, domain and guards are one with the sum of their bodies; here only where the bodies are the same term up
-to a number. Cost: linear.
+Requires: ``keep``, the tensors whose values are promised. Ensures: every remaining equation writes an entry that one of
+them may depend on (as far as the numbers in subscripts tell: unrolled, a step that nothing reads goes alone), and every
+promised tensor keeps all its equations. Law: a value depends on nothing but what it reads. Two sums with the same target,
+domain and guards are one with the sum of their bodies; here only where the bodies are the same term up to a number. Cost:
+linear.
 
 >>> from symbolic.program import *
 >>> a, b = Tensor("a"), Tensor("b")
@@ -17,6 +18,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import sympy as sp
+from sympy import Indexed
 
 from symbolic.program import Equation, Program, Reduction, Role, index, tensor_of
 from symbolic.rewrite.terms import head, renumbered
@@ -26,20 +28,23 @@ __all__ = ["drop_dead", "merge_duplicates"]
 
 def drop_dead(program: Program, keep: frozenset[str]) -> Program:
     """The program with only the equations that a promised tensor depends on; gradients of dropped tensors are struck off."""
-    live, frontier = set(keep), list(keep)
+    frontier = [equation for name in sorted(keep) for equation in program.writers.get(name, ())]
+    live, seen = {id(equation) for equation in frontier}, set[Indexed]()
     while frontier:
-        for equation in program.writers.get(frontier.pop(), ()):
-            for entry in equation.reads:
-                name = tensor_of(entry)
-                if name not in live:
-                    live.add(name)
-                    frontier.append(name)
-    equations = tuple(e for e in program.equations if e.name in live)
+        for entry in frontier.pop().reads:
+            if entry in seen:
+                continue
+            seen.add(entry)
+            for writer in program.writers_near(entry):
+                if id(writer) not in live:
+                    live.add(id(writer))
+                    frontier.append(writer)
+    names = keep | {tensor_of(entry) for entry in seen}
     return replace(
         program,
-        equations=equations,
-        gradients={k: v for k, v in program.gradients.items() if v in live},
-        tangents={k: v for k, v in program.tangents.items() if v in live or program.tensor(v).role is Role.INPUT},
+        equations=tuple(e for e in program.equations if id(e) in live),
+        gradients={k: v for k, v in program.gradients.items() if v in names},
+        tangents={k: v for k, v in program.tangents.items() if v in names or program.tensor(v).role is Role.INPUT},
     ).pruned()
 
 

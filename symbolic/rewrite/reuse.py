@@ -28,7 +28,8 @@ import sympy as sp
 from sympy import Expr, Indexed
 
 from symbolic.functions import gt, relu, sigmoid
-from symbolic.program import Equation, IndexName, Program, Reduction, Role, index_symbols, tensor_of
+from symbolic.places import Shelf
+from symbolic.program import Equation, IndexName, Program, Reduction, Role, index_symbols
 from symbolic.rewrite.terms import apply_to_body, canonical, cost, head, is_dear, operands, powers, solve, substitute
 from symbolic.rewrite.values import inside, is_met, sole_writer
 
@@ -69,8 +70,8 @@ class _Table:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.terms: dict[object, list[_Stored]] = {}
-        self.products: dict[str, list[tuple[_Stored, Indexed]]] = {}
+        self.terms: dict[object, dict[Expr, list[_Stored]]] = {}
+        products: list[tuple[_Stored, Indexed]] = []
         self._sole: dict[int, bool] = {}
         self._rank: dict[int, tuple[int, int]] = {}
         for position, equation in enumerate(program.equations):
@@ -80,9 +81,10 @@ class _Table:
                 continue
             if is_dear(term) or isinstance(term, relu) or (tensor.role in DERIVED and _has_slope(term)):
                 self._rank[id(equation)] = cost(term), position
-                self._store(equation, scale, term)
+                self._store(equation, scale, term, products)
+        self.products = Shelf(products, lambda row: row[1])
 
-    def _store(self, equation: Equation, scale: Expr, term: Expr) -> None:
+    def _store(self, equation: Equation, scale: Expr, term: Expr, products: list[tuple[_Stored, Indexed]]) -> None:
         symbols = frozenset(i.symbol for i in equation.indices)
         target = equation.target
         if index_symbols(term) != symbols or not operands(term):
@@ -96,10 +98,10 @@ class _Table:
         if term.is_Mul or term.is_Pow:
             pattern = next((e for e in operands(term) if solve(e.indices, e.indices, symbols) is not None), None)
             if pattern is not None:
-                self.products.setdefault(tensor_of(pattern), []).append((_Stored(equation, term, target / scale), pattern))
+                products.append((_Stored(equation, term, target / scale), pattern))
 
     def _add(self, stored: _Stored) -> None:
-        self.terms.setdefault(head(stored.term), []).append(stored)
+        self.terms.setdefault(head(stored.term), {}).setdefault(canonical(stored.term).term, []).append(stored)
 
     def rewritten(self, equation: Equation) -> Equation:
         used: dict[Equation, None] = {}
@@ -123,13 +125,15 @@ class _Table:
         return apply_to_body(equation, body, NAME) if used else equation
 
     def _whole(self, expr: Expr, reader: Equation, used: dict[Equation, None]) -> Expr | None:
-        for stored in self.terms.get(head(expr), ()):
+        alike = self.terms.get(head(expr))
+        if alike is None:
+            return None
+        form = canonical(expr)
+        for stored in alike.get(form.term, ()):
             writer = stored.equation
             if writer is reader:
                 continue
-            own, form = canonical(stored.term), canonical(expr)
-            if own.term != form.term:
-                continue
+            own = canonical(stored.term)
             values = solve(own.places, form.places, frozenset(i.symbol for i in writer.indices))
             if values is not None and self._holds(writer, values, reader):
                 used[writer] = None
@@ -158,7 +162,7 @@ class _Table:
     def _factors(self, expr: Expr, reader: Equation, used: dict[Equation, None]) -> Expr:
         """Take stored products and powers out of a product: ``e/s**2`` is ``p/s``."""
         for entry in operands(expr):
-            for stored, pattern in self.products.get(tensor_of(entry), ()):
+            for stored, pattern in self.products.near(entry):
                 if stored.equation is reader:
                     continue
                 symbols = frozenset(i.symbol for i in stored.equation.indices)

@@ -72,7 +72,7 @@ def sole_writer(equation: Equation, program: Program) -> bool:
     ranges = ranges_of(equation)
     return all(
         other is equation or apart(equation.target, ranges, other.target, ranges_of(other), program)
-        for other in program.writers[equation.name]
+        for other in program.writers_near(equation.target)
     )
 
 
@@ -86,11 +86,10 @@ class Values:
     def value(self, entry: Indexed, reader: Equation) -> Expr | None:
         """The sum of all instances that write ``entry``, as an expression over the reader's indices; ``None`` where a writer
         reduces, is guarded more than the reader, or may or may not write the entry."""
-        writers = self.program.writers.get(tensor_of(entry), ())
-        if not writers or not is_met(entry, reader, self.program):
+        if tensor_of(entry) not in self.program.writers or not is_met(entry, reader, self.program):
             return None
         total: Expr | None = None
-        for writer in writers:
+        for writer in self.program.writers_near(entry):
             if apart(entry, ranges_of(reader), writer.target, ranges_of(writer), self.program):
                 continue
             values = self.instance(entry, writer, reader)
