@@ -10,6 +10,7 @@ import pytest
 from symbolic.adjoint import gradient
 from symbolic.check import check
 from symbolic.errors import ChainruleError
+from symbolic.interpreter import evaluate
 from symbolic.program import Equation, Program, Role
 from symbolic.rewrite import RULES, Step, apply, promised
 from tests.rewriting import assert_same, differentiated, gradients_of, lines, program, values_for
@@ -217,6 +218,18 @@ def test_an_argument_of_a_maximum_that_may_be_nowhere_is_guarded() -> None:
 
 
 # ---- cancel ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("written", ["sigmoid(-z[n])", "1/(1 + exp(z[n]))", "exp(-z[n])/(1 + exp(-z[n]))"])
+def test_a_forward_sigmoid_of_the_negative_keeps_its_digits(written: str) -> None:
+    """1 - sigmoid(40) is 0 in double precision, sigmoid(-40) is 4e-18: only slopes take the former."""
+    p = program(f"p[n] = sigmoid(z[n])\nq[n] = {written}\nloss = sum(p[n]*y[n], over=n) + sum(q[n]*y[n], over=n)",
+                {"z": "N"}, {"y": "N"}, sizes={"N": None})
+    rewritten = differentiated(p)[1]
+    values = {"z": np.array([40.0, 300.0]), "y": np.array([1.0, 1.0])}
+    assert "(2) q[n] += sigmoid(-z[n])" in lines(rewritten)
+    np.testing.assert_allclose(evaluate(rewritten, values, {"N": 2}, ["q"])["q"], np.exp([-40.0, -300.0]), rtol=1e-12)
+    assert not any("sigmoid" in line for line in adjoints(rewritten))
 
 
 def test_products_that_cancel_are_multiplied_out() -> None:

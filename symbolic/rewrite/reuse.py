@@ -4,10 +4,11 @@ instead.
 Requires: nothing. Ensures: the same values; ``1 - tanh(a)**2`` reads ``1 - h**2`` where ``h = tanh(a)``,
 ``sigmoid(a)*(1 - sigmoid(a))`` reads ``s*(1 - s)``, ``-e/s**2`` reads ``-p/s`` where ``p = e/s``, ``(v +
 eps)**(-3/2)`` reads ``r**3``, and ``gt(a, 0)`` reads ``gt(h, 0)`` where ``h = relu(a)``, so that ``a`` need not be
-kept. Law (17): the equation is the only writer of that entry, it has an instance there for every instance of the
-reader, and the reader's guards imply its own. Never a cycle: the entry depends on nothing that the term did not read,
-and stored equations are ordered. Terms are compared modulo index names and offsets, factors modulo powers. Cost:
-linear; a table of the terms that are worth it.
+kept. In slopes alone ``1 - s`` stands for ``sigmoid(-a)``, which has more digits where it is small. Law (17): the
+equation is the only writer of that entry, it has an instance there for every instance of the reader, and the reader's
+guards imply its own. Never a cycle: the entry depends on nothing that the term did not read, and stored equations are
+ordered. Terms are compared modulo index names and offsets, factors modulo powers. Cost: linear; a table of the terms
+that are worth it.
 
 >>> from symbolic.program import *
 >>> import sympy as sp
@@ -41,11 +42,15 @@ DERIVED = (Role.ADJOINT, Role.TANGENT)
 
 @dataclass(frozen=True)
 class _Stored:
-    """``term == value`` wherever ``equation`` has an instance; ``value`` reads the equation's target."""
+    """``term == value`` wherever ``equation`` has an instance; ``value`` reads the equation's target.
+
+    ``slopes_only``: the value has fewer digits than the term, so no forward equation takes it.
+    """
 
     equation: Equation
     term: Expr
     value: Expr
+    slopes_only: bool = False
 
 
 def reuse_values(program: Program, keep: frozenset[str]) -> Program:
@@ -92,7 +97,7 @@ class _Table:
         if isinstance(term, relu) and scale == 1:
             self._add(_Stored(equation, gt(term.args[0], 0), gt(target, 0)))
         if isinstance(term, sigmoid) and scale == 1:
-            self._add(_Stored(equation, sigmoid(-term.args[0]), 1 - target))
+            self._add(_Stored(equation, sigmoid(-term.args[0]), 1 - target, slopes_only=True))
         if not isinstance(term, relu):
             self._add(_Stored(equation, term, target / scale))
         if term.is_Mul or term.is_Pow:
@@ -131,7 +136,7 @@ class _Table:
         form = canonical(expr)
         for stored in alike.get(form.term, ()):
             writer = stored.equation
-            if writer is reader:
+            if writer is reader or stored.slopes_only and self.program.tensor(reader.name).role not in DERIVED:
                 continue
             own = canonical(stored.term)
             values = solve(own.places, form.places, frozenset(i.symbol for i in writer.indices))
