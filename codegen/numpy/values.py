@@ -23,6 +23,7 @@ from symbolic.program import (
     Index,
     IndexName,
     Program,
+    Role,
     index_symbols,
     operands,
     reads,
@@ -141,19 +142,15 @@ class Values:
             wide = frozenset(mask_labels).union(*(labels for labels in groups if labels & mask_labels))
             merged = sp.Mul(*(groups.pop(labels) for labels in list(groups) if labels & mask_labels))
             groups[wide] = merged
-        if mask_labels is not None:
-            risky = [labels for labels, expr in groups.items()
-                     if labels & mask_labels and not mask_labels <= labels and self._may_overflow(expr)]
-            if risky:  # what the mask keeps out may be infinite, and 0 times inf is no number: mask the product instead
-                joined = [*risky, *(labels for labels in groups if mask_labels <= labels)]
-                merged = sp.Mul(*(groups.pop(labels) for labels in joined))
-                groups[frozenset().union(*joined)] = merged
+        partly = self._join_under_mask(groups, mask_labels) if mask_labels is not None else []
         missing = covering - frozenset().union(*groups, frozenset()) if groups else covering
         factors = []
         for labels, expr in groups.items():
             operand = self._elementwise(expr, viewer, order)
             if mask_labels is not None and mask_labels <= labels:
                 operand = self._masked(equation, viewer, operand, tuple(s for s in order if s in labels))
+            elif labels in partly:
+                operand = self._masked_somewhere(equation, viewer, operand, order)
             factors.append(operand)
         if not factors:
             factors = [Operand("1", (), True)]
@@ -167,6 +164,32 @@ class Values:
             text = self._scaled(result, scalar, viewer)
             result = Operand(text, result.labels, False, True, memory=result.memory)
         return result
+
+    def _join_under_mask(
+        self, groups: dict[frozenset[IndexName], Expr], mask: frozenset[IndexName]
+    ) -> list[frozenset[IndexName]]:
+        """What the mask keeps out may be infinite or no number, in any factor, and 0 times that is no number (law 3).
+
+        Factors with all labels of the mask are masked one by one. Another one that may not be finite joins one of these, so
+        that their product is masked: where that has no more labels, or the factor is a function that overflows. What is left
+        (a read that would make the product larger) is returned: it is masked wherever no instance at all reads it.
+        """
+        partly = []
+        for labels in list(groups):
+            if not labels & mask or mask <= labels or not self._may_be_infinite(groups[labels]):
+                continue
+            hosts = sorted((h for h in groups if mask <= h), key=lambda h: len(h | labels))
+            if not labels <= hosts[0] and not self._may_overflow(groups[labels]):
+                partly.append(labels)
+                continue
+            merged = groups.pop(hosts[0]) * groups.pop(labels)
+            groups[hosts[0] | labels] = groups.get(hosts[0] | labels, sp.Integer(1)) * merged
+        return partly
+
+    def _may_be_infinite(self, expr: Expr) -> bool:
+        """Whether an expression is more than parameters, which are finite, and indices."""
+        tensors = (self.program.tensor(tensor_of(entry)) for entry in operands(expr))
+        return self._may_overflow(expr) or any(t.role is not Role.PARAMETER and not t.is_index for t in tensors)
 
     def _may_overflow(self, expr: Expr, deep: bool = True) -> bool:
         """Whether an expression is more than sums, products and bounded functions of what it reads; a tensor that holds the
@@ -196,6 +219,18 @@ class Values:
         if not operand.labels:  # two Python numbers would make a float64 or an integer array
             text, other = f"DTYPE({text})", "DTYPE(0)"
         return Operand(f"np.where({' & '.join(tests)}, {text}, {other})", order, True, True)
+
+    def _masked_somewhere(
+        self, equation: Equation, viewer: Viewer, operand: Operand, order: tuple[IndexName, ...]
+    ) -> Operand:
+        """The operand where the guards hold for some value of the labels that it does not have, else 0."""
+        mask = frozenset().union(*(self._labels(g, viewer) for g in equation.guards))
+        axes = tuple(label for label in order if label in mask)
+        tests = " & ".join(self._relation(g, viewer, axes) for g in equation.guards)
+        over = ", ".join(str(k) for k, label in enumerate(axes) if label not in operand.labels)
+        some = Operand(f"({tests}).any(axis=({over},))", tuple(label for label in axes if label in operand.labels), True)
+        labels = tuple(label for label in order if label in operand.labels)
+        return Operand(f"np.where({aligned(some, labels).text}, {aligned(operand, labels).text}, 0)", labels, True, True)
 
     def _estimate(self, extent: Expr) -> int:
         fixed = extent.xreplace({s: sp.Integer(v) for s, v in self.values.items()})

@@ -5,8 +5,8 @@ Time is the first axis, the last one holds the features, any axes between are a 
 reverse direction Wr, Ur, br and h_r; for level 2 W_2 and h_2, Wr_2 and h_r_2. Two directions lie side by side on the
 last axis, forward first.
 
-With ``lengths: len`` step t of sequence n exists while t < len[n]: h is 0 after the end, the last output is that
-of step len[n]-1, and the reverse direction starts there, as torch's packed sequences have it.
+With ``lengths: len`` step t of sequence n exists while t < len[n]: what x holds there is not read, h is 0 after the end,
+the last output is that of step len[n]-1, and the reverse direction starts there, as torch's packed sequences have it.
 """
 
 from __future__ import annotations
@@ -133,6 +133,9 @@ def assemble(options: RecurrentOptions, inputs: tuple[Tensor, ...], context: Con
     mask = _mask(options, x, context, existing)
     parts = _Parts()
     source, features = "x", x.shape[-1]
+    if mask:  # the input of a step that does not exist may be anything: padding with infinity or NaN is not read
+        source = "x_valid"
+        parts.texts.append(f"{at(source, 't', *batch(x.rank - 2), 'd')} = {mask}{at('x', 't', *batch(x.rank - 2), 'd')}")
     for level in range(1, options.layers + 1):
         cells = []
         for reverse in _REVERSED[options.direction]:
