@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -95,7 +95,6 @@ class Row:
     kinks: str = ""
     slope: tuple[float, float] | None = None
     cost: int = 8
-    kink_distance: Callable[..., float] | None = field(default=None, compare=False)
     rises: bool = False
 
 
@@ -189,30 +188,29 @@ def _rows() -> list[Row]:
     ]
     kinked = [
         Row("relu", relu, 1, (lambda x: gt(x, 0),), lambda x: x if _real(x) > 0 else 0 * x, "np.maximum({0}, 0)",
-            "relu({0})", r"\operatorname{relu}", True, "relu'(0) = 0", (0.0, 1.0), 1, lambda x: abs(_real(x)), rises=True),
+            "relu({0})", r"\operatorname{relu}", True, "relu'(0) = 0", (0.0, 1.0), 1, rises=True),
         Row("absolute", absolute, 1, (lambda x: sign(x),), lambda x: x if _real(x) >= 0 else -x, "np.abs({0})",
-            "fabs({0})", r"\operatorname{abs}", True, "|x|'(0) = 0", (-1.0, 1.0), 1, lambda x: abs(_real(x))),
+            "fabs({0})", r"\operatorname{abs}", True, "|x|'(0) = 0", (-1.0, 1.0), 1),
         Row("sign", sign, 1, (_zero2,), lambda x: float((_real(x) > 0) - (_real(x) < 0)), "np.sign({0})", "sign({0})",
-            r"\operatorname{sign}", True, "sign(0) = 0", (0.0, 0.0), 1, lambda x: abs(_real(x))),
+            r"\operatorname{sign}", True, "sign(0) = 0", (0.0, 0.0), 1),
         Row("max2", max2, 2, (lambda a, b: ge(a, b), lambda a, b: lt(a, b)),
             lambda a, b: a if _real(a) >= _real(b) else b, "np.maximum({0}, {1})", "max2({0}, {1})", r"\max", True,
-            "ties go to the first argument", (0.0, 1.0), 1, lambda a, b: abs(_real(a) - _real(b))),
+            "ties go to the first argument", (0.0, 1.0), 1),
         Row("min2", min2, 2, (lambda a, b: le(a, b), lambda a, b: gt(a, b)),
             lambda a, b: a if _real(a) <= _real(b) else b, "np.minimum({0}, {1})", "min2({0}, {1})", r"\min", True,
-            "ties go to the first argument", (0.0, 1.0), 1, lambda a, b: abs(_real(a) - _real(b))),
+            "ties go to the first argument", (0.0, 1.0), 1),
         Row("clip", clip, 3,
             (lambda x, a, b: ge(x, a) * le(x, b), lambda x, a, b: lt(x, a), lambda x, a, b: gt(x, b)),
             lambda x, a, b: b if _real(x) > _real(b) or _real(a) > _real(b) else a if _real(x) < _real(a) else x,
             "np.clip({0}, {1}, {2})", "clip({0}, {1}, {2})", r"\operatorname{clip}", True,
-            "slope 1 at both ends", (0.0, 1.0), 2, lambda x, a, b: min(abs(_real(x - a)), abs(_real(x - b)))),
+            "slope 1 at both ends", (0.0, 1.0), 2),
         Row("where", where, 3, (_zero2, lambda c, a, b: where(c, 1, 0), lambda c, a, b: where(c, 0, 1)),
             lambda c, a, b: a if _real(c) != 0 else b, "np.where({0}, {1}, {2})", "({0} ? {1} : {2})",
             r"\operatorname{where}", True, "", None, 1),
     ]
     compare = [
         Row(name, symbol, 2, (_zero2, _zero2), value, f"({{0}} {op} {{1}})", f"({{0}} {op} {{1}})", tex, True,
-            f"jumps where both sides are equal; {name} itself has derivative 0", (0.0, 0.0), 1,
-            lambda a, b: abs(_real(a) - _real(b)))
+            f"jumps where both sides are equal; {name} itself has derivative 0", (0.0, 0.0), 1)
         for name, symbol, op, tex, value in (
             ("gt", gt, ">", ">", lambda a, b: float(_real(a) > _real(b))),
             ("ge", ge, ">=", r"\ge", lambda a, b: float(_real(a) >= _real(b))),

@@ -17,8 +17,8 @@ import sympy as sp
 import codegen
 from codegen import pipeline
 from codegen.nodes import check_nodes, freeze, frozen, nudged
-from codegen.oracles import Comparison
-from codegen.perturb import complex_slope, slope
+from codegen.oracles import Comparison, _rough_places
+from codegen.perturb import Slope, complex_slope, slope
 from codegen.trial import Trial, choose_sizes, draw, instances
 from codegen.verify import KINK, OK, UNDECIDED, WRONG, check
 from symbolic import ChainruleError, load
@@ -261,6 +261,30 @@ def test_a_kink_has_no_verdict_and_status_0(monkeypatch: pytest.MonkeyPatch) -> 
     (verdict,) = report.parameters
     assert (verdict.verdict, report.exit_status) == (KINK, 0)
     assert verdict.note == "4 of 4 perturbations cross a kink of the loss"
+
+
+@pytest.mark.parametrize(("text", "rough"), [
+    ("v = sum(tanh(w[k])*u[k]**2, over=k)", []),
+    ("v = sum(relu(w[k])*u[k], over=k)", ["relu"]),
+    ("v = sum(where(u[k], w[k], 2), over=k)", ["where"]),
+    ("m = max(w[k]*u[k], over=k)\nv = m", ["max"]),
+    ("v = sum(sqrt(w[k]**2)*u[k], over=k)", ["power"]),
+    ("v = sum((u[k] > 0)*w[k], over=k)", ["guard"]),
+])
+def test_what_may_have_a_kink_is_read_off_the_program(text: str, rough: list[str]) -> None:
+    assert _rough_places(own(text, {"w": ["D"]}, {"u": ["D"]}).program()) == rough
+
+
+@pytest.mark.parametrize(("text", "verdict"), [
+    ("v = sum(w[k]**2*u[k], over=k)", WRONG),
+    ("v = sum(abs(w[k])*u[k], over=k)", KINK),
+])
+def test_a_loss_without_kinks_has_none(monkeypatch: pytest.MonkeyPatch, text: str, verdict: str) -> None:
+    """Where no function of the program has a kink, what looks like one is a wrong slope and not an excuse for it."""
+    from codegen import oracles
+
+    monkeypatch.setattr(oracles, "slope", lambda *_: Slope(1e3, 0.0, kink=True))
+    assert check(own(text, {"w": ["D"]}, {"u": ["D"]})).verdict == verdict
 
 
 def test_relu_of_zero_is_a_kink() -> None:
