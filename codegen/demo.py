@@ -240,8 +240,9 @@ def run(quick: bool = False, out: Path = Path("chainrule-demo")) -> int:
           f"{loss / entropy:.2f} of the entropy of single characters")
     print("6. A sample:\n")
     print("\n".join(f"     {line}" for line in sample(module, params, text, plan.sample).strip("\n").splitlines()))
-    print(f"\nDone in {time.perf_counter() - begin:.0f} s. The spec is {path}, the derivation {out / 'char_rnn.txt'} and "
-          f"{out / 'char_rnn.tex'}, the module {written[0].path}.")
+    print(f"\nDone in {time.perf_counter() - begin:.0f} s. The spec, the derivation as text and LaTeX, the module:")
+    for made in (path, out / "char_rnn.txt", out / "char_rnn.tex", written[0].path):
+        print(f"     {made}")  # a line of its own, so that it can be copied
     return 0
 
 

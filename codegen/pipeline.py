@@ -7,6 +7,7 @@ Every value on the way is frozen and can be printed: ``stages(model)`` keeps the
 
 from __future__ import annotations
 
+import shlex
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,8 @@ __all__ = ["TARGETS", "Options", "Stages", "Written", "compile", "generate", "re
 
 TARGETS = ("numpy", "latex")
 DTYPES = ("float32", "float64")
+OUT = "generated"
+"""The folder that files go to where none is named."""
 
 
 @dataclass(frozen=True)
@@ -128,9 +131,10 @@ def names_of(program: Program, wrt: str | tuple[str, ...]) -> tuple[str, ...]:
 
 
 def render(
-    model: Model, target: str = "numpy", options: Options | None = None, done: Stages | None = None
+    model: Model, target: str = "numpy", options: Options | None = None, done: Stages | None = None, out: str | Path = OUT
 ) -> dict[str, str]:
-    """The text of every file of a target, by file name; ``done``: its stages, where the caller has them already.
+    """The text of every file of a target, by file name; ``done``: its stages, where the caller has them already; ``out``: the
+    folder that they will go to, for the command in their header.
 
     Raises SpecError for an unknown target or dtype.
     """
@@ -151,7 +155,7 @@ def render(
         return {f"{model.name}.tex": emit_latex(derivation_of(done))}
     from codegen.numpy.emit import Prepared, emit
 
-    prepared = Prepared(model.name, dtype, model.source_name, model.digest, command(model, target, options),
+    prepared = Prepared(model.name, dtype, model.source_name, model.digest, command(model, target, options, out),
                         model.prediction, done.program, _units(done), model.initialisers, model.update, model.seed,
                         block=options.block)
     return {f"{model.name}.py": emit(prepared)}
@@ -178,8 +182,8 @@ def verdicts(model: Model, options: Options | None = None, done: Stages | None =
     return {unit.kind: of_unit(unit, itemsize, options.block) for unit in _units(done or stages(model, options))}
 
 
-def command(model: Model, target: str, options: Options) -> str:
-    """The command line that makes the same file again."""
+def command(model: Model, target: str, options: Options, out: str | Path = OUT) -> str:
+    """The command line that makes the same file again. An absolute folder is of one machine alone and is left out."""
     parts = ["chainrule generate", model.source_name, f"--target {target}"]
     if options.dtype and options.dtype != model.dtype:
         parts.append(f"--dtype {options.dtype}")
@@ -190,11 +194,13 @@ def command(model: Model, target: str, options: Options) -> str:
     if options.block is not None:
         parts.append(f"--block {options.block}")
     parts += [flag for flag, on in (("--tangent", options.tangent), ("--hvp", options.hvp)) if on]
+    if Path(out) != Path(OUT) and not Path(out).is_absolute():
+        parts.append(f"--out {shlex.quote(Path(out).as_posix())}")
     return " ".join(parts)
 
 
 def generate(
-    model: Model | Iterable[Model], target: str | Iterable[str] = "numpy", out: str | Path = "generated", **options: Any
+    model: Model | Iterable[Model], target: str | Iterable[str] = "numpy", out: str | Path = OUT, **options: Any
 ) -> list[Written]:
     """Write the files of one or several models for one or several targets, all or none.
 
@@ -213,7 +219,7 @@ def generate(
         done = stages(each, chosen)
         for kind in targets:
             price = str(cost(done.optimised, 8 if (chosen.dtype or each.dtype) == "float64" else 4)) if kind == "numpy" else ""
-            for name, text in render(each, kind, chosen, done).items():
+            for name, text in render(each, kind, chosen, done, folder).items():
                 path = folder / name
                 if path in files:
                     raise SpecError(f"expected models of different names, found '{each.name}' twice; the names name the files")

@@ -95,6 +95,9 @@ def test_the_quick_demo_end_to_end(chainrule: Run, tmp_path: Path) -> None:
     for part in ("1. The spec: ", "2. The derivation: ", "3. The module: ", "4. Held against perturbation", "5. Training on ",
                  "6. A sample:", "Done in "):
         assert part in done.stdout
+    made = tmp_path / "out"
+    assert done.stdout.splitlines()[-4:] == [
+        f"     {made / name}" for name in ("char_rnn.yaml", "char_rnn.txt", "char_rnn.tex", "char_rnn.py")]
     share = float(done.stdout.split(" nats, ")[-1].split(" of the entropy")[0])
     assert share <= 0.75
     assert sorted(p.name for p in (tmp_path / "out").iterdir() if p.is_file()) == [

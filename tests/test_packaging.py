@@ -68,7 +68,8 @@ def test_the_wheel_generates_in_an_empty_environment(wheel: Path, tmp_path: Path
     shown = run(chainrule, "generate", "model.yaml", "--target", "numpy", "--target", "latex", "--out", "made", cwd=work)
     assert re.match(r"made.lstm_lm\.py  \d+ lines  ", shown)
     codegen.generate(symbolic.load(work / "model.yaml"), out=tmp_path / "here")
-    assert (work / "made" / "lstm_lm.py").read_bytes() == (tmp_path / "here" / "lstm_lm.py").read_bytes()
+    told = (work / "made" / "lstm_lm.py").read_bytes().replace(b" --target numpy --out made\n", b" --target numpy\n", 1)
+    assert told == (tmp_path / "here" / "lstm_lm.py").read_bytes()
     script = ("from made import lstm_lm as m; import numpy as np; p = m.init(0); "
               "b = {k: np.zeros((3, 2), int) for k in ('x', 'y')}; print(sorted(m.value_and_grad(p, b)[1]) == sorted(p))")
     assert run(python, "-c", script, cwd=work) == "True\n"
