@@ -350,3 +350,18 @@ def test_bad_options(kind: str, options: dict[str, Any], inputs: dict[str, Any],
     with pytest.raises(SpecError, match=message) as caught:
         build(kind, inputs, ["T"], **options)
     assert "layers[0]" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize(("shape", "advice"), [
+    (["N", 3], r"\[N, 3\], .* \[T, N, 3\] .*, as \[T, 3\] for one sequence"),
+    (["N", "T", "D"], r"\[N, T, D\], .* \[T, N, D\] .*, as \[T, D\] for one sequence"),
+])
+def test_a_recurrence_over_the_batch_is_refused(kind: str, shape: list[Any], advice: str) -> None:
+    with pytest.raises(SpecError, match=r"layers\[0\]: expected time as the first axis, found 'x' of shape " + advice):
+        build(kind, {"x": shape}, units=2, out=["N", 2])
+
+
+@pytest.mark.parametrize("shape", [["T", 3], [7, 3], ["S", "N", 3], ["T", "N", "M", 3]])
+def test_time_may_have_any_other_name_and_the_batch_any_rank(shape: list[Any]) -> None:
+    assert build("rnn", {"x": shape}, units=2, out=[*shape[:-1], 2]).program().tensor("cell.h").shape[-1] == 2

@@ -1,9 +1,9 @@
 """What the recurrent layers share: levels, directions, masks by length, initial states, and what is put out.
 
 A cell writes the equations of one level in one direction with the names a :class:`Cell` hands it; the rest is here.
-Time is the first axis, the last one holds the features, any axes between are a batch. Names: W, U, b and h; for the
-reverse direction Wr, Ur, br and h_r; for level 2 W_2 and h_2, Wr_2 and h_r_2. Two directions lie side by side on the
-last axis, forward first.
+Time is the first axis (never N, which is the batch), the last one holds the features, any axes between are a batch.
+Names: W, U, b and h; for the reverse direction Wr, Ur, br and h_r; for level 2 W_2 and h_2, Wr_2 and h_r_2. Two
+directions lie side by side on the last axis, forward first.
 
 With ``lengths: len`` step t of sequence n exists while t < len[n]: what x holds there is not read, h is 0 after the end,
 the last output is that of step len[n]-1, and the reverse direction starts there, as torch's packed sequences have it.
@@ -32,7 +32,7 @@ from symbolic.layers.base import (
     initial_name,
     parameters,
 )
-from symbolic.program import Tensor
+from symbolic.program import Tensor, size
 
 __all__ = ["Cell", "RecurrentOptions", "assemble"]
 
@@ -125,6 +125,7 @@ def assemble(options: RecurrentOptions, inputs: tuple[Tensor, ...], context: Con
     """
     (x,) = inputs
     context.real(x, 2)
+    _time_first(x, context)
     if options.state == "carry" and options.direction != "forward":
         raise context.error("expected direction: forward with state: carry (the reverse direction starts at the end of "
                             f"the window), found direction: {options.direction}", "direction")
@@ -151,6 +152,17 @@ def assemble(options: RecurrentOptions, inputs: tuple[Tensor, ...], context: Con
     every = {"i": units, **dict(zip(("t", *batch(x.rank - 2)), x.shape, strict=False)), **ranges}
     return Block("\n".join(parts.texts), source, existing, parameters(parts.parameters, options.init, context),
                  parts.states, parts.shapes, {"T": x.shape[0], "H": units}, every, reference)
+
+
+def _time_first(x: Tensor, context: Context) -> None:
+    """Require another first axis than the batch. Raises SpecError: a recurrence over the samples is never what was meant."""
+    if x.shape[0] != size("N"):
+        return
+    turned = ("T", "N", x.shape[1]) if x.rank == 2 else (x.shape[1], "N", *x.shape[2:])
+    raise context.error(
+        f"expected time as the first axis, found '{x.name}' of shape [{', '.join(map(str, x.shape))}], which begins with the "
+        f"batch N; give it as [{', '.join(map(str, turned))}] (a layer of type transpose turns axes), as [T, {x.shape[-1]}] for "
+        "one sequence without a batch, or call the size of time other than N")
 
 
 def _put_out(cells: list[Cell], x: Tensor, final: bool, options: RecurrentOptions, parts: _Parts) -> str:
