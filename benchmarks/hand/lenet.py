@@ -1,7 +1,6 @@
 """LeNet: two 5x5 convolutions by patches (im2col), each with ReLU and 2x2 maximum, then three dense layers.
 
 Shapes: images [N, c, rows, columns]; u rows and v columns of an output, o its channels; p, q of the kernel.
-ReLU and maximum commute, so ReLU comes after pooling, on a quarter of the data.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from benchmarks.contestant import Result
 from benchmarks.hand.block import block
 from benchmarks.hand.dense import classifier
+from benchmarks.windows import Corners, pool, pool_adjoint
 
 Array = np.ndarray
 KERNEL = 5
@@ -22,15 +22,14 @@ def value_and_grad(params: dict[str, Array], batch: dict[str, Array]) -> Result:
     x = batch["x"]
     patches1, patches2 = block(x.dtype, (len(x), 1, KERNEL, KERNEL, 24, 24), (len(x), 6, KERNEL, KERNEL, 8, 8))
     z1 = convolve(x, params["conv1.W"], params["conv1.b"], patches1)
-    h1 = pool(z1)
+    h1 = pool(corners(z1))
     z2 = convolve(h1, params["conv2.W"], params["conv2.b"], patches2)
-    h2 = pool(z2)
+    h2 = pool(corners(z2))
     (loss, grads), d_fc1 = classifier(params, h2.reshape(len(h2), -1), batch["y"])
-    d_z2 = pool_adjoint(d_fc1.dot(params["fc1.W"]).reshape(h2.shape), h2, z2)
-    grads["conv2.W"], grads["conv2.b"] = weight_adjoint(patches2, d_z2, params["conv2.W"])
-    d_h1 = input_adjoint(d_z2, params["conv2.W"], patches2)
-    d_z1 = pool_adjoint(d_h1, h1, z1)
-    grads["conv1.W"], grads["conv1.b"] = weight_adjoint(patches1, d_z1, params["conv1.W"])
+    pool_adjoint(d_fc1.dot(params["fc1.W"]).reshape(h2.shape), h2, corners(z2))  # z holds its adjoint from here on
+    grads["conv2.W"], grads["conv2.b"] = weight_adjoint(patches2, z2, params["conv2.W"])
+    pool_adjoint(input_adjoint(z2, params["conv2.W"], patches2), h1, corners(z1))
+    grads["conv1.W"], grads["conv1.b"] = weight_adjoint(patches1, z1, params["conv1.W"])
     return loss, grads
 
 
@@ -48,28 +47,9 @@ def as_matrices(patches: Array) -> Array:
     return patches.reshape(samples, channels * KERNEL * KERNEL, rows * columns)
 
 
-def corners(z: Array) -> tuple[Array, Array, Array, Array]:
+def corners(z: Array) -> Corners:
     """The four views of the 2x2 windows, in row-major order."""
     return z[:, :, ::2, ::2], z[:, :, ::2, 1::2], z[:, :, 1::2, ::2], z[:, :, 1::2, 1::2]
-
-
-def pool(z: Array) -> Array:
-    """relu(max over 2x2 windows)."""
-    first, second, third, fourth = corners(z)
-    h: Array = np.maximum(first, second)
-    np.maximum(h, third, out=h)
-    np.maximum(h, fourth, out=h)
-    np.maximum(h, 0, out=h)
-    return h
-
-
-def pool_adjoint(d_h: Array, h: Array, z: Array) -> Array:
-    """dL/dz, written over z: what is left of d_h goes to the first corner that equals the maximum."""
-    left = d_h * (h > 0)
-    for corner in corners(z):
-        np.multiply(left, corner == h, out=corner)
-        left -= corner
-    return z
 
 
 def weight_adjoint(patches: Array, d_z: Array, weight: Array) -> tuple[Array, Array]:

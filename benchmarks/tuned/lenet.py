@@ -3,7 +3,6 @@
 Images are kept [rows, channels, columns, N]. A patch row then copies long contiguous runs, pooling and ReLU work on
 contiguous vectors, and the product of a convolution splits into one small product for each output row (or piece of a
 row): those stay in cache, and below the size up to which OpenBLAS skips packing.
-ReLU and maximum commute, so ReLU comes after pooling, on a quarter of the data.
 
 Shapes: u rows, v columns of the output, p, q of the kernel; o output and c input channels; a row's v are in `pieces`.
 """
@@ -16,6 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from benchmarks.contestant import Result
 from benchmarks.tuned.dense import classifier
 from benchmarks.tuned.workspace import Workspace
+from benchmarks.windows import Corners, pool, pool_adjoint
 
 Array = np.ndarray
 KERNEL = 5
@@ -27,18 +27,18 @@ def value_and_grad(params: dict[str, Array], batch: dict[str, Array], workspace:
     """Loss and gradients for `x` [N, 1, 28, 28], `y` [N]."""
     x = np.ascontiguousarray(batch["x"].transpose(2, 1, 3, 0))
     patches1, z1 = convolve(x, params["conv1.W"], params["conv1.b"], workspace)
-    h1 = pool(z1)
+    h1 = pool(corners(z1))
     patches2, z2 = convolve(as_image(h1), params["conv2.W"], params["conv2.b"], workspace)
-    h2 = pool(z2)
+    h2 = pool(corners(z2))
     flat = h2.transpose(2, 0, 1, 3, 4).reshape(-1, x.shape[-1])
     (loss, grads), d_fc1 = classifier(params, ("fc1", "fc2", "out"), flat, batch["y"], workspace)
 
     rows, pieces, channels, columns, samples = h2.shape
     d_h2 = params["fc1.W"].T.dot(d_fc1).reshape(channels, rows, pieces, columns, samples).transpose(1, 2, 0, 3, 4)
-    pool_adjoint(d_h2, h2, z2)
+    pool_adjoint(d_h2, h2, corners(z2))
     grads["conv2.W"], grads["conv2.b"] = weight_adjoint(patches2, z2, params["conv2.W"])
     d_h1 = input_adjoint(z2, params["conv2.W"], as_image(h1).shape, workspace)
-    pool_adjoint(d_h1.reshape(h1.shape), h1, z1)
+    pool_adjoint(d_h1.reshape(h1.shape), h1, corners(z1))
     grads["conv1.W"], grads["conv1.b"] = weight_adjoint(patches1, z1, params["conv1.W"])
     return loss, grads
 
@@ -72,27 +72,9 @@ def convolve(x: Array, weight: Array, bias: Array, workspace: Workspace) -> tupl
     return patches, z.reshape(rows, pieces, len(weight), width, samples)
 
 
-def corners(z: Array) -> tuple[Array, Array, Array, Array]:
+def corners(z: Array) -> Corners:
     """The four views of a 2x2 window, in row-major order, each [u/2, pieces, o, v/2, N]."""
     return z[::2, ..., ::2, :], z[::2, ..., 1::2, :], z[1::2, ..., ::2, :], z[1::2, ..., 1::2, :]
-
-
-def pool(z: Array) -> Array:
-    """relu(max over 2x2 windows)."""
-    first, second, third, fourth = corners(z)
-    h: Array = np.maximum(first, second)
-    np.maximum(h, third, out=h)
-    np.maximum(h, fourth, out=h)
-    np.maximum(h, 0, out=h)
-    return h
-
-
-def pool_adjoint(d_h: Array, h: Array, z: Array) -> None:
-    """Overwrites z with its adjoint: what is left of d_h goes to the first corner that equals the maximum."""
-    left = d_h * (h > 0)
-    for corner in corners(z):
-        np.multiply(left, corner == h, out=corner)
-        left -= corner
 
 
 def weight_adjoint(patches: Array, d_z: Array, weight: Array) -> tuple[Array, Array]:
