@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from zipfile import BadZipFile
 
 import typer
 
@@ -144,6 +145,7 @@ def check(
     wrt: Wrt = "params",
     seed: Annotated[int, typer.Option(help="Seed of the random point.", min=0)] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    params: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Check at these parameters and inputs.")] = None,
 ) -> None:
     """Hold the generated gradients against perturbation and the interpreter; exit status 1 where one is wrong."""
     _one_of("--target", target, MODULES)
@@ -152,8 +154,10 @@ def check(
     from codegen.verify import check as run
 
     model = symbolic.load(Path(spec))
+    point = _arrays(params) if params is not None else None
     with _working(model.name) as say:
-        report = run(model, target=target, dtype=dtype, sizes=_sizes(size), seed=seed, nodes=nodes, wrt=wrt, progress=say)
+        report = run(model, target=target, dtype=dtype, sizes=_sizes(size), seed=seed, nodes=nodes, wrt=wrt, progress=say,
+                     point=point)
     if json:
         import json as notation
 
@@ -233,6 +237,17 @@ def _sizes(given: list[str]) -> dict[str, int]:
             raise ChainruleError(f"--size {item}: expected each size once, found '{name}' again")
         found[name] = int(number)
     return found
+
+
+def _arrays(path: Path) -> dict[str, Any]:
+    """The arrays of a ``.npz`` file by name."""
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, AttributeError, BadZipFile) as error:
+        raise ChainruleError(f"--params {path}: expected a file of arrays by name (numpy.savez), found none: {error}") from None
 
 
 def _apart(specs: list[str], models: list[Model]) -> None:

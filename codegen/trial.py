@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["Trial", "choose_sizes", "draw", "extent", "instances", "shape_of"]
+__all__ = ["Trial", "choose_sizes", "draw", "extent", "instances", "moved_to", "shape_of", "sizes_of"]
 
 USUAL = {"T": 5, "N": 3}
 """Time and batch; every other size gets a number of its own, so that a transposed axis cannot hide."""
@@ -95,6 +95,35 @@ def draw(program: Program, sizes: Mapping[str, int], parameters: Mapping[str, An
     for tensor in program.inputs:
         values[tensor.name] = _input(tensor, sizes, rng, positive)
     return Trial(dict(sizes), values, seed)
+
+
+def sizes_of(program: Program, given: Mapping[str, int], point: Mapping[str, Array]) -> dict[str, int]:
+    """The given sizes, and those that the arrays of a point tell. Raises ChainruleError for an unknown name."""
+    known = {t.name: t for t in (*program.parameters, *program.inputs)}
+    sizes = {**{name: value for name, value in program.sizes.items() if value is not None}, **given}
+    for name, array in point.items():
+        if name not in known:
+            raise ChainruleError(f"--params: expected parameters and inputs of {program.name} ({', '.join(known)}), "
+                                 f"found '{name}'{nearest(name, known)}")
+        if len(array.shape) == known[name].rank:
+            sizes = {**{str(e): n for e, n in zip(known[name].shape, array.shape, strict=True) if isinstance(e, Size)}, **sizes}
+    return {name: value for name, value in sizes.items() if name in given or program.sizes.get(name) is None}
+
+
+def moved_to(trial: Trial, program: Program, point: Mapping[str, Array]) -> Trial:
+    """The trial with the arrays of a point in place of the drawn ones. Raises ChainruleError where one does not fit."""
+    import numpy as np
+
+    values = dict(trial.values)
+    for name, array in point.items():
+        tensor, wanted = program.tensor(name), values[name]
+        kinds = "iu" if tensor.is_index else "iuf"
+        if array.shape != wanted.shape or array.dtype.kind not in kinds:
+            numbers = "integers" if tensor.is_index else "real numbers"
+            raise ChainruleError(f"--params: expected '{name}' of shape {list(wanted.shape)} and {numbers}, found "
+                                 f"{list(array.shape)} and {array.dtype}; the sizes are {_shown(trial.sizes)}")
+        values[name] = array.astype(np.int64 if tensor.is_index else np.float64)
+    return Trial(trial.sizes, values, trial.seed)
 
 
 def _input(tensor: Tensor, sizes: Mapping[str, int], rng: Any, positive: bool) -> Array:

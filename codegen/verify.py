@@ -23,7 +23,7 @@ import numpy as np
 
 from codegen.nodes import check_nodes, frozen
 from codegen.oracles import Comparison, Held, batch_of, compare, loss_of, params_of
-from codegen.trial import OTHERS, Trial, choose_sizes, draw, instances
+from codegen.trial import OTHERS, Trial, choose_sizes, draw, instances, moved_to, sizes_of
 from symbolic.adjoint import gradient
 from symbolic.errors import ChainruleError
 
@@ -122,27 +122,30 @@ def check(
     wrt: str = "params",
     build: Callable[..., Any] | None = None,
     progress: Callable[[str], None] = lambda what: None,
+    point: Mapping[str, Any] | None = None,
 ) -> Report:
     """Generate and import the module of a model and hold its gradients against the oracles.
 
     ``sizes`` gives values to free sizes; the others get small distinct ones. ``dtype`` is the module's, by default the spec's;
     perturbation is always in float64. ``build(model, target=, dtype=, wrt=)`` gives a module (default: ``codegen.compile``).
-    Raises ChainruleError for unknown sizes, or where no random point has a finite loss.
+    ``point``: arrays of parameters and inputs by name, in place of random ones; they tell their sizes, and all oracles keep to
+    these. Raises ChainruleError for unknown sizes or names, or where no random point has a finite loss.
     """
     if build is None:
         from codegen.pipeline import compile as build
     assert build is not None
-    program, dtype, sizes = model.program(), dtype or model.dtype, sizes or {}
+    program, dtype, point = model.program(), dtype or model.dtype, point or {}
+    sizes = sizes_of(program, sizes or {}, point)
     progress("generate")
     module = build(model, target=target, dtype="float64", wrt=wrt)
-    held = Held(program, module, _trial(program, module, choose_sizes(program, sizes), seed))
+    held = Held(program, module, _trial(program, module, choose_sizes(program, sizes), seed, point))
     progress("perturb")
     held.perturb()
     if dtype != "float64":
         progress(dtype)
         held.single(build(model, target=target, dtype=dtype, wrt=wrt), dtype)
 
-    small, notes = _small(model, module, held, sizes, lambda m: build(m, target=target, dtype="float64", wrt=wrt))
+    small, notes = _small(model, module, held, sizes, lambda m: build(m, target=target, dtype="float64", wrt=wrt), point)
     adjoints: tuple[Verdict, ...] = ()
     if small is not None:
         progress("complex step")
@@ -161,26 +164,30 @@ def check(
     )
 
 
-def _trial(program: Program, module: Any, sizes: Mapping[str, int], seed: int) -> Trial:
-    """A point where the loss is finite: inputs from the normal distribution, or else between 0 and 1."""
+def _trial(program: Program, module: Any, sizes: Mapping[str, int], seed: int, point: Mapping[str, Any]) -> Trial:
+    """A point where the loss is finite: what is not given of the inputs from the normal distribution, or else between 0 and 1."""
     needed = {str(symbol) for t in program.parameters for extent in t.shape for symbol in extent.free_symbols}
     start = module.init(seed, **{n: value for n, value in sizes.items() if n in needed and program.sizes.get(n) is None})
     for positive in (False, True):
-        trial = draw(program, sizes, start, seed, positive)
+        trial = moved_to(draw(program, sizes, start, seed, positive), program, point)
         if math.isfinite(loss_of(module, program, trial)):
             return trial
+    if point:
+        given = ", ".join(point)
+        raise ChainruleError(f"{program.name}: the loss is not finite at the given {given}; there is no slope to check")
     raise ChainruleError(f"{program.name}: the loss is not finite at random inputs, normal or between 0 and 1; "
-                         "try another --seed or other sizes")
+                         "try another --seed or other sizes, or give a point with --params")
 
 
 def _small(
-    model: Model, module: Any, held: Held, given: Mapping[str, int], build: Callable[[Model], Any]
+    model: Model, module: Any, held: Held, given: Mapping[str, int], build: Callable[[Model], Any],
+    point: Mapping[str, Any],
 ) -> tuple[Held | None, list[str]]:
     """The same model at sizes for the interpreter: free sizes very small, and fixed ones too where that is not enough."""
     program = model.program()
     sizes = choose_sizes(program, given, VERY_SMALL)
     visits = instances(gradient(program, list(held.gradients)), sizes)
-    if visits > BUDGET and (shrunk := _shrunk(model)) is not None:
+    if visits > BUDGET and not point and (shrunk := _shrunk(model)) is not None:
         model, program = shrunk, shrunk.program()
         sizes = choose_sizes(program, given, VERY_SMALL)
         visits = instances(gradient(program, list(held.gradients)), sizes)
@@ -190,7 +197,7 @@ def _small(
         return None, [f"no interpreter and no complex step: they would visit {visits:,} instances"]
     shown = ", ".join(f"{name}={value}" for name, value in sizes.items())
     notes = [f"complex step and interpreter at {shown}"] if sizes != held.trial.sizes else []
-    return Held(program, module, _trial(program, module, sizes, held.trial.seed)), notes
+    return Held(program, module, _trial(program, module, sizes, held.trial.seed, point)), notes
 
 
 def _shrunk(model: Model) -> Model | None:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from codegen import cli
@@ -347,6 +348,18 @@ def test_check_prints_a_table(call: Any, small: Path) -> None:
     assert re.search(r"out\.y +\[2\]|out\.y +\[4\]", out)
     assert re.search(r"perturbing every entry takes 6 forward passes; backpropagation takes the time of \d", out)
     assert out.rstrip().splitlines()[-1].startswith("OK: ")
+
+
+def test_check_at_a_point_of_the_users(call: Any, small: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "point.npz", **{"out.w": np.ones(3), "x": np.zeros((7, 3)), "t": np.ones(7)})
+    status, out, _ = call("check", small, "--params", "point.npz")
+    assert status == 0
+    assert re.search(r"small: numpy, float64, D=3, N=7, seed 0, loss 1\b", out)
+    (tmp_path / "wrong.npz").write_text("no archive")
+    for name in ("wrong.npz", "missing.npz"):
+        status, out, err = call("check", small, "--params", name)
+        assert (status, out) == (2, "")
+        assert re.match(rf"chainrule: --params {name}: expected a file of arrays by name \(numpy.savez\), found none: ", err)
 
 
 def test_check_json(call: Any, small: Path) -> None:

@@ -287,6 +287,31 @@ def test_a_loss_without_kinks_has_none(monkeypatch: pytest.MonkeyPatch, text: st
     assert check(own(text, {"w": ["D"]}, {"u": ["D"]})).verdict == verdict
 
 
+# ---- a point of the user's ---------------------------------------------------------------------------------------------
+
+
+def test_a_given_point_is_where_all_oracles_check() -> None:
+    """At w = u every entry is on the corner of |w - u|; beside it none is. What is not given is drawn."""
+    model = own("v = sum(abs(w[k] - u[k])*z[k], over=k)", {"w": ["D"]}, {"u": ["D"], "z": ["D"]})
+    corner = np.array([0.5, -1.0, 2.0, 0.25, 3.0])
+    on, off = (check(model, point={"w": corner + step, "u": corner}) for step in (0.0, 0.5))
+    assert (on.verdict, off.verdict) == (KINK, OK)
+    assert on.sizes == {"D": 5}
+    assert on.loss == 0
+
+
+@pytest.mark.parametrize(("point", "message"), [
+    ({"q": np.ones(2)}, r"--params: expected parameters and inputs of model \(w, u\), found 'q'"),
+    ({"w": np.ones((2, 2))}, r"--params: expected 'w' of shape \[4\] and real numbers, found \[2, 2\] and float64; .* D=4"),
+    ({"w": np.ones(2), "u": np.ones(3)}, r"--params: expected '[wu]' of shape \[[23]\] and real numbers, found \[[23]\]"),
+    ({"w": np.ones(2, complex)}, r"--params: expected 'w' of shape \[2\] and real numbers, found \[2\] and complex128"),
+    ({"w": np.zeros(2), "u": np.ones(2)}, r"model: the loss is not finite at the given w, u; there is no slope to check"),
+])
+def test_a_point_that_does_not_fit_is_refused(point: dict[str, Any], message: str) -> None:
+    with pytest.raises(ChainruleError, match=message):
+        check(own("v = sum(u[k]/w[k], over=k)", {"w": ["D"]}, {"u": ["D"]}), point=point)
+
+
 def test_relu_of_zero_is_a_kink() -> None:
     # The preactivation is w - w, exactly 0 and yet it moves with u.
     model = own("a[k] = u[k]*(w[k] - z[k])\nv = sum(relu(a[k]), over=k)", {"u": ["D"], "w": ["D"]}, {"z": ["D"]})
