@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from sympy import Indexed
 
-from symbolic.program import tensor_of
+from symbolic.entries import tensor_of
 
 __all__ = ["Shelf", "fixed_places"]
 
@@ -29,7 +29,7 @@ class Shelf(Generic[Item]):
 
     Cost: linear in the items to build; an answer costs its length.
 
-    >>> from symbolic.program import Index, Tensor, index
+    >>> from symbolic.program import Tensor, index
     >>> h, n = Tensor("h", (3, 4)), index("n")
     >>> shelf = Shelf([h[0, n], h[1, n], h[n, n]], lambda entry: entry)
     >>> shelf.near(h[1, 2])

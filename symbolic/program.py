@@ -7,27 +7,38 @@ happen. Indices that the target does not carry are reduced (sum, or max, or the 
 equations may add into one target; a read sees the finished value. Everything is frozen; passes are functions
 ``Program -> Program``. The laws are in docs/ir.md.
 
-Tensors, indices and sizes are three namespaces: their SymPy symbols are of three classes, so a gate ``i`` read at index ``i``
-is no clash.
+Here are the Program and the supply of fresh names; entries, tensors and equations have files of their own, and all of their
+names can be had from here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
-from functools import cached_property, lru_cache
+from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
 
 import sympy as sp
-from sympy import Expr, Indexed, IndexedBase
-from sympy.core.relational import Relational
+from sympy import Expr, Indexed
 
-from symbolic.errors import Location, ProgramError
-
-if TYPE_CHECKING:
-    from symbolic.places import Shelf
+from symbolic.entries import (
+    IndexName,
+    Scalar,
+    Size,
+    TensorName,
+    index,
+    index_symbols,
+    is_index_read,
+    operands,
+    read,
+    reads,
+    size,
+    tensor_of,
+)
+from symbolic.equation import Equation, Index, Origin, Reduction
+from symbolic.errors import ProgramError
+from symbolic.places import Shelf
+from symbolic.tensor import Kind, Role, Tensor
 
 __all__ = [
     "Equation",
@@ -39,360 +50,19 @@ __all__ = [
     "Program",
     "Reduction",
     "Role",
+    "Scalar",
     "Size",
     "Tensor",
     "TensorName",
     "index",
+    "index_symbols",
+    "is_index_read",
     "operands",
     "read",
     "reads",
     "size",
     "tensor_of",
 ]
-
-
-class _Label(sp.Symbol):  # type: ignore[misc]
-    """A symbol whose ``str`` is its name, without a printer: names are compared and sorted everywhere."""
-
-    __slots__ = ()
-
-    def __str__(self) -> str:
-        return str(self.name)
-
-
-class TensorName(_Label):
-    """The label of a tensor; never equal to an index or a size of the same name."""
-
-    __slots__ = ()
-
-
-class IndexName(_Label):
-    """An iteration index: an integer of any sign."""
-
-    __slots__ = ()
-
-
-class Size(_Label):
-    """A symbolic extent: an integer of at least 1."""
-
-    __slots__ = ()
-
-
-@lru_cache(maxsize=65536)
-def index(name: str) -> IndexName:
-    """The index symbol of this name."""
-    return IndexName(name, integer=True)
-
-
-@lru_cache(maxsize=65536)
-def size(name: str) -> Size:
-    """The size symbol of this name."""
-    return Size(name, integer=True, positive=True)
-
-
-class Role(StrEnum):
-    """What a tensor is for."""
-
-    PARAMETER = "parameter"
-    INPUT = "input"
-    STATE = "state"
-    INTERMEDIATE = "intermediate"
-    ADJOINT = "adjoint"
-    TANGENT = "tangent"
-    OUTPUT = "output"
-
-
-class Kind(StrEnum):
-    """What a tensor's entries are: real numbers, or integers used in subscripts and guards."""
-
-    REAL = "real"
-    INDEX = "index"
-
-
-class Reduction(StrEnum):
-    """How the instances that write one entry combine. ``ARGMAX`` gives one component of the first maximiser."""
-
-    SUM = "sum"
-    MAX = "max"
-    ARGMAX = "argmax"
-
-
-@lru_cache(maxsize=65536)
-def _base(name: str, integer: bool) -> IndexedBase:
-    return IndexedBase(TensorName(name, integer=True) if integer else TensorName(name))
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """A named array.
-
-    ``shape``: the extents of its axes, bare indices run over 0 <= i < extent. ``margin``: entries before and after that
-    range on each axis (``((1, 0), (0, 0), (0, 0))`` for a state that has an entry h[-1]); inside the margin is in bounds.
-    For ``kind`` index, the entries are integers ``low <= v < below`` or ``ignore``; anything else is refused at the door.
-    ``constant`` names the law by which the tensor is taken as constant by differentiation, for all its reads.
-    """
-
-    name: str
-    shape: tuple[Expr, ...] = ()
-    role: Role = Role.INTERMEDIATE
-    kind: Kind = Kind.REAL
-    margin: tuple[tuple[int, int], ...] = ()
-    low: Expr = sp.S.Zero
-    below: Expr | None = None
-    ignore: int | None = None
-    constant: str = ""
-    note: str = ""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", tuple(sp.sympify(extent) for extent in self.shape))
-        if not self.margin:
-            object.__setattr__(self, "margin", ((0, 0),) * len(self.shape))
-
-    @property
-    def rank(self) -> int:
-        return len(self.shape)
-
-    @property
-    def is_index(self) -> bool:
-        return self.kind is Kind.INDEX
-
-    @property
-    def base(self) -> IndexedBase:
-        """The SymPy base whose ``Indexed`` reads this tensor."""
-        return _base(self.name, self.is_index)
-
-    def bounds(self, axis: int) -> tuple[Expr, Expr]:
-        """The half-open range ``[lower, upper)`` of subscripts in bounds on an axis."""
-        before, after = self.margin[axis]
-        return sp.Integer(-before), self.shape[axis] + after if after else self.shape[axis]
-
-    def __getitem__(self, subscripts: Any) -> Indexed:
-        return self.at(subscripts if isinstance(subscripts, tuple) else (subscripts,))
-
-    def at(self, subscripts: Sequence[Expr]) -> Indexed:
-        """The read at these subscripts (also for rank 0, where ``[]`` has no Python spelling)."""
-        return read(self.name, subscripts, self.is_index)
-
-    def __str__(self) -> str:
-        shape = ", ".join(map(str, self.shape))
-        below = f" below {self.below}" if self.below is not None else ""
-        margin = f" margin {self.margin}" if any(map(any, self.margin)) else ""
-        constant = f" constant ({self.constant})" if self.constant else ""
-        return f"{self.name}[{shape}] {self.role} {self.kind}{below}{margin}{constant}"
-
-
-# SymPy's Indexed refuses an empty subscript list, so an entry of a rank-0 tensor is read at a single dummy subscript-free
-# class: ``Scalar`` is an Indexed with no subscripts.
-class Scalar(Indexed):  # type: ignore[misc]
-    """The read of a rank-0 tensor: an ``Indexed`` without subscripts."""
-
-    def __new__(cls, base: IndexedBase, **_: Any) -> Scalar:
-        obj: Scalar = Expr.__new__(cls, base)
-        try:
-            IndexedBase._set_assumptions(obj, base.assumptions0)
-        except AttributeError:
-            IndexedBase._set_assumptions(obj, {})
-        return obj
-
-    @property
-    def indices(self) -> tuple[Expr, ...]:
-        return ()
-
-    def _sympystr(self, printer: Any) -> str:
-        return f"{printer._print(self.base)}[]"
-
-
-def read(name: str, subscripts: Sequence[Expr] = (), integer: bool = False) -> Indexed:
-    """``name[subscripts]`` as a SymPy expression."""
-    return _entry(name, tuple(map(sp.sympify, subscripts)), integer)
-
-
-@lru_cache(maxsize=65536)
-def _entry(name: str, subscripts: tuple[Expr, ...], integer: bool) -> Indexed:
-    base = _base(name, integer)
-    return Indexed(base, *subscripts) if subscripts else Scalar(base)
-
-
-def tensor_of(entry: Indexed) -> str:
-    """The name of the tensor that a read or a target belongs to."""
-    return str(entry.base.label.name)
-
-
-def is_index_read(entry: Indexed) -> bool:
-    """Whether the read is of an index tensor."""
-    return bool(entry.base.label.is_integer)
-
-
-@lru_cache(maxsize=65536)
-def reads(expr: Any) -> tuple[Indexed, ...]:
-    """The distinct reads in an expression, outermost first, each before the index reads in its own subscripts; ordered."""
-    found: dict[Indexed, None] = {}
-
-    def walk(node: Any) -> None:
-        if isinstance(node, Indexed):
-            found.setdefault(node)
-            for part in node.indices:
-                walk(part)
-        else:
-            for part in node.args:
-                walk(part)
-
-    walk(expr)
-    return tuple(sorted(found, key=_sort_key))
-
-
-@lru_cache(maxsize=65536)
-def operands(expr: Any) -> tuple[Indexed, ...]:
-    """The distinct reads that are operands of an expression: not those that stand only inside the subscripts of others."""
-    found: dict[Indexed, None] = {}
-
-    def walk(node: Any) -> None:
-        if isinstance(node, Indexed):
-            found.setdefault(node)
-        else:
-            for part in node.args:
-                walk(part)
-
-    walk(expr)
-    return tuple(sorted(found, key=_sort_key))
-
-
-@lru_cache(maxsize=65536)
-def _sort_key(expr: Any) -> Any:
-    return sp.default_sort_key(expr)
-
-
-@lru_cache(maxsize=65536)
-def index_symbols(expr: Any) -> frozenset[IndexName]:
-    """The iteration indices that occur in an expression."""
-    return frozenset(expr.atoms(IndexName))
-
-
-@dataclass(frozen=True)
-class Index:
-    """An iteration index with its half-open range ``lower <= symbol < upper``."""
-
-    symbol: IndexName
-    lower: Expr
-    upper: Expr
-
-    @classmethod
-    def over(cls, symbol: IndexName | str, extent: Any, lower: Any = 0) -> Index:
-        """The index that runs over ``lower .. extent - 1``."""
-        return cls(index(symbol) if isinstance(symbol, str) else symbol, sp.sympify(lower), sp.sympify(extent))
-
-    @property
-    def extent(self) -> Expr:
-        return self.upper - self.lower
-
-    @cached_property
-    def last(self) -> Expr:
-        """The greatest value."""
-        return self.upper - 1
-
-    @property
-    def name(self) -> str:
-        return str(self.symbol.name)
-
-    def __str__(self) -> str:
-        return f"{self.symbol}={self.lower}..{self.upper - 1}"
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where an equation came from: the derivation is printed from these, never from a second algorithm.
-
-    ``rule``: ``spec`` for an equation of the model, ``chain rule``, ``seed``, ``tangent``, ``argument of the maximum`` or the
-    name of a rewrite. ``parents``: numbers of the equations it was made from. ``read``: the read X[phi] that was
-    differentiated. ``where``: the place in the user's text.
-    """
-
-    rule: str = "spec"
-    parents: tuple[int, ...] = ()
-    read: Indexed | None = None
-    partial: Expr | None = None
-    text: str = ""
-    where: Location | None = None
-
-
-@dataclass(frozen=True)
-class Equation:
-    """``target += body`` over the domain ``indices`` where every guard holds; see the module for the meaning.
-
-    ``component`` is set for ``ARGMAX`` alone: the reduced index whose value at the first maximum is the entry.
-    ``numbers``: the equation's own number first, then those of all equations that a rewrite merged into it.
-    """
-
-    target: Indexed
-    body: Expr
-    indices: tuple[Index, ...]
-    guards: tuple[Relational, ...] = ()
-    reduction: Reduction = Reduction.SUM
-    component: IndexName | None = None
-    numbers: tuple[int, ...] = ()
-    origin: Origin = field(default_factory=Origin)
-
-    @cached_property
-    def name(self) -> str:
-        """The name of the target tensor."""
-        return tensor_of(self.target)
-
-    @property
-    def number(self) -> int:
-        return self.numbers[0] if self.numbers else 0
-
-    @cached_property
-    def reads(self) -> tuple[Indexed, ...]:
-        """Every distinct read in body, guards and subscripts."""
-        found: dict[Indexed, None] = {}
-        for part in (self.body, *self.guards, *self.target.indices):
-            found.update(dict.fromkeys(reads(part)))
-        return tuple(found)
-
-    @cached_property
-    def free(self) -> tuple[Index, ...]:
-        """The indices that the target carries."""
-        carried = frozenset().union(*(index_symbols(part) for part in self.target.indices))
-        return tuple(i for i in self.indices if i.symbol in carried)
-
-    @cached_property
-    def reduced(self) -> tuple[Index, ...]:
-        """The indices that are reduced, in their declared order."""
-        carried = {i.symbol for i in self.free}
-        return tuple(i for i in self.indices if i.symbol not in carried)
-
-    def index(self, symbol: IndexName) -> Index:
-        """The domain of one index symbol."""
-        return next(i for i in self.indices if i.symbol == symbol)
-
-    def xreplace(self, rule: Mapping[Any, Any]) -> Equation:
-        """Substitute in target, body and guards (not in the domain: the caller owns the indices). A guard that becomes true
-        is dropped."""
-        guards = tuple(g for g in (guard.xreplace(rule) for guard in self.guards) if g is not sp.true)
-        return replace(self, target=self.target.xreplace(rule), body=self.body.xreplace(rule), guards=guards)
-
-    def renamed(self, names: Mapping[IndexName, IndexName]) -> Equation:
-        """The same equation under other index names."""
-        renamed = self.xreplace(names)
-        indices = tuple(
-            Index(names.get(i.symbol, i.symbol), i.lower.xreplace(names), i.upper.xreplace(names)) for i in self.indices
-        )
-        component = names.get(self.component, self.component) if self.component is not None else None
-        return replace(renamed, indices=indices, component=component)
-
-    def __str__(self) -> str:
-        domain = ", ".join(map(str, self.indices))
-        guards = "".join(f" [{guard}]" for guard in self.guards)
-        over = ",".join(i.name for i in self.reduced)
-        body = f"{self.body}"
-        if self.reduction is not Reduction.SUM:
-            what = f" of {self.component}" if self.component is not None else ""
-            body = f"{self.reduction}{what} over ({over}) {body}"
-        number = f"({self.number}) " if self.numbers else ""
-        return f"{number}{self.target} += {body}{guards}    for {domain or 'once'}"
-
-    def _repr_latex_(self) -> str:
-        return f"${sp.latex(self.target)} \\mathrel{{+}}= {sp.latex(self.body)}$"
 
 
 @dataclass(frozen=True)
@@ -442,8 +112,6 @@ class Program:
 
     @cached_property
     def _shelf(self) -> Shelf[Equation]:
-        from symbolic.places import Shelf
-
         return Shelf(self.equations, lambda equation: equation.target)
 
     def writers_near(self, entry: Indexed) -> list[Equation]:

@@ -9,12 +9,15 @@ import numpy as np
 import sympy as sp
 
 from symbolic.adjoint import gradient
+from symbolic.check import check
 from symbolic.interpreter import evaluate
 from symbolic.parser import Scope, parse
 from symbolic.program import Kind, Program, Role, Tensor, size
-from symbolic.rewrite import apply
+from symbolic.rewrite import RULES, apply
 
 FORWARD_OFF: tuple[str, ...] = ()
+NAMES = tuple(dict.fromkeys(rule.name for rule in RULES))
+"""The rewrites, each once."""
 
 
 def program(
@@ -118,3 +121,43 @@ def perturbed(p: Program, values: Mapping[str, Any], sizes: Mapping[str, int], n
 def lines(p: Program) -> list[str]:
     """The equations without their domains, as text."""
     return [str(equation).split("    for ")[0] for equation in p.equations]
+
+
+def only(p: Program, *rules: str, wrt: list[str] | None = None) -> Program:
+    """The adjoint after these rules alone."""
+    return check(apply(gradient(p, wrt), "backward", set(NAMES) - set(rules))[0])
+
+
+def adjoints(p: Program) -> list[str]:
+    """The adjoint equations as text, without numbers."""
+    return [line.partition(") ")[2] for line in lines(p) if line.partition(") ")[2].startswith("d_")]
+
+
+def changed(p: Program, rule: str) -> bool:
+    plain = gradient(p)
+    return apply(plain, "backward", set(NAMES) - {rule})[1] != ()
+
+
+RNN = """
+a[t,i] = W[i,k]*x[t,k] + U[i,j]*h[t-1,j]
+h[t,i] = tanh(a[t,i])
+loss = mean(h[t,i]**2, over=(t,i))
+"""
+
+
+def rnn(text: str = RNN) -> Program:
+    return program(text, {"W": "H,D", "U": "H,H"}, {"x": "T,D"}, states={"h": "T,H"}, sizes={"T": None, "H": None, "D": None})
+
+
+RNN_SIZES = {"T": 4, "H": 3, "D": 2}
+
+
+LSTM_CELL = """
+c[t,k] = f[t,k]*c[t-1,k] + a[t,k]
+h[t,k] = o[t,k]*tanh(c[t,k])
+loss = sum(h[t,k]**2, over=(t,k))
+"""
+
+
+def cell() -> Program:
+    return program(LSTM_CELL, {"f": "T,H", "o": "T,H", "a": "T,H"}, states={"c": "T,H", "h": "T,H"}, sizes={"T": None, "H": None})
