@@ -81,9 +81,11 @@ def stages(model: Model, options: Options | None = None) -> Stages:
     program = model.program()
     predict = model.predict_program()
     if options.unroll is not None:
-        from symbolic.unroll import unroll
+        from symbolic.unroll import recurrent_sizes, unroll
 
-        program, predict = unroll(program, options.unroll), unroll(predict, options.unroll)
+        rolled, program = program, unroll(program, options.unroll)
+        (time,) = recurrent_sizes(rolled)
+        predict = unroll(predict, options.unroll, str(time))  # what is predicted may need no recurrence
     wrt = names_of(program, options.wrt)
     stabilised, before = apply(program, "forward", options.disabled)
     adjoint = gradient(stabilised, wrt)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import symbolic
-from tests.emitting import checked_module, close, compiled, module_text, split, values_for
+from tests.emitting import agree, checked_module, close, compiled, module_text, split, values_for
 from tests.test_hvp_jvp import small
 
 NAMES = ["second_order", "char_rnn", "rnn_regression", "lstm_lm", "leaky_integrator", "minimal_gated_unit", "gru_classifier"]
@@ -41,6 +41,14 @@ def test_unrolled_code_has_no_loop(name: str) -> None:
     for function in ("value_and_grad", "loss", "predict"):
         found = [node for node in ast.walk(bodies[function]) if isinstance(node, ast.For | ast.While | ast.comprehension)]
         assert found == [], f"{function}: {ast.unparse(found[0])}"
+
+
+def test_a_prediction_without_the_recurrence_of_the_loss() -> None:
+    model = symbolic.load(
+        "h[t] = tanh(h[t-1] + w[t])\ny[t] = 2*w[t]\nloss = sum(h[t]*y[t], over=t)",
+        dtype="float64", loss="loss", output="y", parameters={"w": ["T"]}, states={"h": ["T"]},
+    )
+    agree(model, {"T": 3}, module=compiled(model, wrt="all", dtype="float64", unroll=3))
 
 
 def test_another_number_of_steps_is_refused() -> None:
