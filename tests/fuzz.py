@@ -8,6 +8,7 @@ on. Exit status 1 if there was any.
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 import time
 import traceback
@@ -16,14 +17,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
-from hypothesis import HealthCheck, Phase, given, seed, settings
-
 from tests.emitting import dirty
-from tests.programs import Case, cases
+from tests.programs import Case, drawn
 from tests.stages import NoVerdict, Wrong, hold
 
-ROUND = 100
-"""Programs to a seed."""
+APART = 1_000_000
+"""Between the programs of one seed and those of the next."""
 REDUCE_SECONDS = 60
 
 
@@ -39,25 +38,21 @@ def main() -> int:
     return 1 if counts["faults"] else 0
 
 
-def search(end: float, number: int) -> Counter[str]:
-    """Rounds of programs until the time is over; what became of them."""
+def search(end: float, first: int) -> Counter[str]:
+    """Programs until the time is over; what became of them."""
     counts = Counter[str](programs=0, faults=0)
 
-    def attempt(case: Case) -> None:
+    for number in itertools.count(first * APART):
         if time.monotonic() > end:
-            return
+            break
+        case = drawn(number)
         counts["programs"] += 1
         fault = fault_of(case)
         if isinstance(fault, NoVerdict):
             counts[str(fault).partition(":")[0]] += 1
         elif fault is not None:
             counts["faults"] += 1
-            report(*reduced(case, fault), f"fault {counts['faults']}, seed {number}")
-
-    while time.monotonic() < end:
-        seed(number)(settings(max_examples=ROUND, database=None, deadline=None, phases=[Phase.generate],
-                              suppress_health_check=list(HealthCheck))(given(cases())(attempt)))()
-        number += 1
+            report(*reduced(case, fault), f"fault {counts['faults']}, program {number}")
     return counts
 
 

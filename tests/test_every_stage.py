@@ -11,14 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, reject, settings
 
 from tests import fuzz, stages
-from tests.programs import Case, cases
+from tests.programs import Case, drawn
 from tests.stages import NoVerdict, Wrong, hold
-
-SHORT = settings(max_examples=45, derandomize=True, deadline=None, database=None, phases=[Phase.generate],
-                 suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture])
 
 REACHED = {
     "a sign or a scale on a product in a loop": r"(- |\*)U\[i,j\]\*h\w+\[t[-+]\d",
@@ -33,30 +29,20 @@ REACHED = {
 }
 
 
-@SHORT
-@given(case=cases())
-def test_every_stage_agrees(case: Case, dirty_memory: None) -> None:
-    try:
-        hold(case)
-    except NoVerdict:
-        reject()
+@pytest.mark.parametrize("seed", range(45))
+def test_every_stage_agrees(seed: int, dirty_memory: None) -> None:
+    fault = fuzz.fault_of(drawn(seed))
+    assert fault is None, f"{fault!r}\n{drawn(seed)}"
 
 
 def test_the_programs_reach_what_they_are_for() -> None:
-    seen: list[Case] = []
-
-    @settings(SHORT, max_examples=250)
-    @given(case=cases())
-    def collect(case: Case) -> None:
-        seen.append(case)
-
-    collect()
+    seen = [drawn(seed) for seed in range(250)]
     text = "\n".join(case.text for case in seen)
-    missed = [what for what, pattern in REACHED.items() if not re.search(pattern, text, re.MULTILINE)]
+    missed = [what for what, pattern in REACHED.items() if len(re.findall(pattern, text, re.MULTILINE)) < 3]
     assert missed == []
     starts = {state["initial"] for case in seen for state in case.spec["states"].values() if isinstance(state, dict)}
     assert starts == {"zero", "learned", "given", "carry"}
-    assert {1} < {case.sizes.get("T") for case in seen}
+    assert {1, 2, 3, 4, 5} <= {case.sizes.get("T") for case in seen}
     assert any(len(case.spec["outputs"]) > 1 for case in seen)
 
 
@@ -136,7 +122,6 @@ def test_a_search_counts_and_reports(monkeypatch: pytest.MonkeyPatch, capsys: py
         raise (Wrong("emitted: loss") if "tanh" in case.text else NoVerdict("numbers too great"))
 
     monkeypatch.setattr(fuzz, "hold", held)
-    monkeypatch.setattr(fuzz, "ROUND", 20)
     counts = fuzz.search(time.monotonic() + 0.5, 1)
     assert counts["programs"] == counts["faults"] + counts["numbers too great"] > 0
     assert "to run again: hold(Case(text=" in capsys.readouterr().out

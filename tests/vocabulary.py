@@ -1,4 +1,4 @@
-"""The words of random programs: tensors, subscripts, guards, scales and functions, each list with the plainest first."""
+"""The words of random programs: tensors, subscripts, guards, scales and functions."""
 
 from __future__ import annotations
 
