@@ -131,3 +131,11 @@ def test_float32_products_stay_float32() -> None:
     params, batch = split(model.program(), values)
     assert all(a.dtype == np.float32 for a in module.hvp(params, batch, params).values())
     assert all(isinstance(number, float) for number in module.jvp(params, batch, params))
+
+
+def test_a_loss_that_no_parameter_reaches_has_slope_0() -> None:
+    model = symbolic.load("loss = sum(x[n]**2, over=n)", dtype="float64", loss="loss", inputs={"x": ["N"]}, parameters={"w": ["N"]})
+    module = compiled(model, tangent=True, hvp=True)
+    params, batch, direction = {"w": np.ones(2)}, {"x": np.array([1.0, 2.0])}, {"w": np.ones(2)}
+    assert module.jvp(params, batch, direction) == (5.0, 0.0)
+    assert module.hvp(params, batch, direction)["w"].tolist() == [0.0, 0.0]

@@ -223,7 +223,8 @@ def _result(unit: Unit, program: Program, array: Any) -> list[str]:
         case "predict":
             return _dict("return ", outputs)
         case "jvp":
-            return [f"return float({array(program.loss)}), float({array(program.tangents[program.loss])})"]
+            slope = program.tangents.get(program.loss)  # none where nothing of the loss depends on the parameters
+            return [f"return float({array(program.loss)}), {f'float({array(slope)})' if slope else '0.0'}"]
         case "hvp":
             pairs = [(n, program.gradients.get(n)) for n in unit.wrt]
             return _dict("return ", [f'"{n}": {array(t)}' if t else f'"{n}": np.zeros_like(params["{n}"])' for n, t in pairs])
