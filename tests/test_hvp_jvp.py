@@ -134,7 +134,8 @@ def test_float32_products_stay_float32() -> None:
 
 
 def test_a_loss_that_no_parameter_reaches_has_slope_0() -> None:
-    model = symbolic.load("loss = sum(x[n]**2, over=n)", dtype="float64", loss="loss", inputs={"x": ["N"]}, parameters={"w": ["N"]})
+    text = "loss = sum(x[n]**2, over=n)"
+    model = symbolic.load(text, dtype="float64", loss="loss", inputs={"x": ["N"]}, parameters={"w": ["N"]})
     module = compiled(model, tangent=True, hvp=True)
     params, batch, direction = {"w": np.ones(2)}, {"x": np.array([1.0, 2.0])}, {"w": np.ones(2)}
     assert module.jvp(params, batch, direction) == (5.0, 0.0)
