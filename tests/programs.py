@@ -20,6 +20,7 @@ from tests.vocabulary import (
     INPUTS,
     KINKED,
     LABELS,
+    MASKED,
     OWN,
     PARAMETERS,
     RANGES,
@@ -90,8 +91,10 @@ class Author:
 
     def function(self, carried: frozenset[str], inner: str = "") -> str:
         """A function of an entry, or of two; no index may be missing on the left."""
-        pattern = self.pick(*SMOOTH, *KINKED)
-        return str(pattern.format(inner or self.read(carried), self.read(carried)))
+        masked = [m for needs, row in MASKED.items() if set(needs) <= carried and not inner for m in row]
+        pattern = self.pick(*SMOOTH, *KINKED, *masked)
+        first, second = inner or self.read(carried), self.read(carried)
+        return str(pattern.format(first, second if second != first else "0.3"))
 
     def guard(self, allowed: frozenset[str]) -> str:
         options = [g for needs, row in GUARDS.items() if set(needs) <= allowed for g in row]
@@ -164,7 +167,7 @@ class Author:
         allowed = carried | letters(over)
         body = "*".join(self.read(allowed) for _ in range(self.pick(1, 2)))
         body += "".join({"k": "*w[k]", "u": "*g[u]", "j": "*b[j]"}[s] for s in over.split(",") if s not in letters(body))
-        body = self.pick(body, f"tanh({body})", f"-{body}")
+        body = self.pick(body, f"tanh({body})", f"-{body}", f"relu({body})", f"0.5*{body}*{self.read(carried)}")
         target = f"{name}[{','.join(places)}]" if places else name
         self.lines.append(f"{target} = max({self.guard(allowed)}{body}, over={over if len(over) == 1 else f'({over})'})")
         self.keep(name, axes)

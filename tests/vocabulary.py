@@ -6,15 +6,15 @@ import re
 from typing import Any
 
 __all__ = [
-    "GUARDS", "INPUTS", "KINKED", "LABELS", "OWN", "PARAMETERS", "RANGES", "READS", "SCALES", "SHAPES", "SMOOTH", "WRITES",
-    "Axes", "letters",
+    "GUARDS", "INPUTS", "KINKED", "LABELS", "MASKED", "OWN", "PARAMETERS", "RANGES", "READS", "SCALES", "SHAPES", "SMOOTH",
+    "WRITES", "Axes", "letters",
 ]
 
 Axes = tuple[str, ...]
 
 PARAMETERS: dict[str, Axes] = {
     "U": ("H", "H"), "W": ("H", "H"), "b": ("H",), "g": ("T",), "c": ("N",), "s": (), "w": ("K",), "E": ("V", "H"),
-    "B": ("T", "H"), "D": ("T", "T"), "A": ("T", "N"), "Q": ("2*H", "H"), "p": ("2*H",), "O": ("1", "H"),
+    "B": ("T", "H"), "D": ("T", "T"), "A": ("T", "N"), "Q": ("2*H", "H"), "p": ("2*H",), "O": ("1", "H"), "Z": ("N*H",),
 }
 INPUTS: dict[str, Axes] = {"x": ("T", "N", "H"), "z": ("T", "N"), "o": ("N", "H"), "q": ("T", "N", "2*H")}
 LABELS: dict[str, dict[str, Any]] = {
@@ -22,8 +22,9 @@ LABELS: dict[str, dict[str, Any]] = {
     "ix": {"shape": ["N"], "below": "T"}, "pos": {"shape": ["T", "N"], "below": "N"},
     "lab": {"shape": ["N"], "below": "H", "ignore": -100}, "nxt": {"shape": ["T"], "below": "T"},
 }
-RANGES = {"t": "T", "u": "T", "n": "N", "m": "N", "i": "H", "j": "H", "l": "H", "k": "K", "v": "V", "r": "2*H", "e": "1"}
-OWN = {"T": "tu", "N": "nm", "H": "ijl", "K": "k", "V": "v", "2*H": "r", "3*H": "r", "1": "e"}
+RANGES = {"t": "T", "u": "T", "n": "N", "m": "N", "i": "H", "j": "H", "l": "H", "k": "K", "v": "V", "r": "2*H",
+          "e": "1", "d": "N*H"}
+OWN = {"T": "tu", "N": "nm", "H": "ijl", "K": "k", "V": "v", "2*H": "r", "3*H": "r", "1": "e", "N*H": "d"}
 
 READS = {
     "T": ("t", "t", "t", "u", "u", "t-1", "t+1", "t-2", "T-1-t", "0", "T-1", "ix[n]", "ix[n]-1", "len[n]-1", "t+k-1", "2*t-k",
@@ -34,13 +35,14 @@ READS = {
     "K": ("k", "0", "1"),
     "2*H": ("i+0", "i+H", "j+0", "j+H", "r", "2*i", "2*i+1", "H-1+i", "H", "2*H-1-i"),
     "3*H": ("i+0", "i+H", "i+2*H", "j+H", "3*H-1-i", "2*H"), "1": ("0", "e"),
+    "N*H": ("H*n+i", "N*i+n", "H*n+i+1", "H*m+j", "d", "0", "H*n"),
 }
 WRITES = {
     "T": ("t", "t", "t+1", "T-1-t", "2*t", "t-1", "ix[n]", "t+k-1", "nxt[t]", "len[n]-1"),
     "N": ("n", "n", "N-1-n", "pos[t,n]", "n+1"),
     "H": ("i", "i", "H-1-i", "lab[n]", "i-1", "i+1", "i+0"),
     "V": ("tok[t,n]", "tok[t-1,n]"),
-    "2*H": ("i+0", "i+H", "2*i", "2*i+1", "2*H-1-i"),
+    "2*H": ("i+0", "i+H", "2*i", "2*i+1", "2*H-1-i"), "N*H": ("H*n+i", "N*i+n", "H*n+i-1"),
 }
 GUARDS = {
     "t": ("(t > 0)", "(t < T-1)", "(t != 1)", "(t >= 2)", "(t == 0)", "(t < 3)"), "i": ("(i > 0)", "(i < H-1)", "(i != 1)"),
@@ -60,9 +62,15 @@ SMOOTH = ("tanh({0})", "sigmoid({0})", "exp(-{0}*{0})", "cos({0})", "{0}**2", "1
 KINKED = ("relu({0})", "abs({0})", "clip({0}, -0.5, 0.4)", "max2({0}, 0.2)", "min2({0}, 0.1)", "where({0} > 0.1, {0}, 0.3*{0})",
           "max2({0}, {1})", "min2({0}, {1})", "where({1} < 0, {0}, {1})", "clip({0}, -1, {1}**2)", "tanh({0} + {1})",
           "({0} - {1})**2", "{0}/(2 + {1}**2)", "sigmoid(2*{0} - {1})", "tanh({0} + {1} - 0.5)")
+MASKED = {
+    "": ("where({0} > {1}, {0}*{1}, 0)",), "i": ("where(i == 0, {0}, {1})", "tanh(sum(W[i,j]*{0}, over=j))"),
+    "tn": ("where(t < len[n], {0}, {1})", "where(n == pos[t,n], 0, {0})"),
+    "t": ("where(t < 2, {0}, 0)", "sum(D[t,u]*{0}, over=u)**2"),
+    "n": ("exp(-mean(A[u,n]*{0}, over=u))",),
+}
 SHAPES: tuple[Axes, ...] = (
     ("T",), ("T", "N"), ("T", "N", "H"), ("N", "H"), ("H",), ("T", "H"), ("H", "H"), ("T", "T"), ("N", "2*H"), ("T", "N", "2*H"),
-    (), ("1", "H"), ("N", "T"), ("V", "H"),
+    (), ("1", "H"), ("N", "T"), ("V", "H"), ("N*H",),
 )
 
 
