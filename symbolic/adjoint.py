@@ -18,7 +18,7 @@ from functools import lru_cache
 import sympy as sp
 from sympy import Expr, Indexed
 
-from symbolic.analysis import in_bounds, index_reads, is_nonnegative, subscript_range
+from symbolic.analysis import are_apart, in_bounds, index_reads, is_nonnegative, subscript_range
 from symbolic.errors import ProgramError, nearest
 from symbolic.program import (
     Equation,
@@ -129,6 +129,7 @@ def instances_to_differentiate(
         if equation.reduction is not Reduction.MAX or equation.name not in live:
             seen.append(written_only(equation, program) if equation.name in live else equation)
             continue
+        _one_maximum_an_entry(equation, program)
         at_maximum = {}
         for reduced in equation.reduced:
             tensor = replace(
@@ -155,6 +156,28 @@ def instances_to_differentiate(
                     reduction=Reduction.SUM)
         )
     return tuple(seen), arguments
+
+
+def _one_maximum_an_entry(equation: Equation, program: Program) -> None:
+    """Refuses maxima that meet in one entry: each would pass for the greatest and take the whole adjoint (law 6)."""
+    alone = [index_symbols(part) for part in equation.target.indices if not index_reads((part,))]
+    if any({i.symbol} not in alone for i in equation.free):
+        raise ProgramError(
+            f"{program.name}: expected a maximum whose instances write entries of their own, to differentiate it, found one that "
+            f"may write an entry of '{equation.name}' several times; take it over bare indices first\n    {equation}"
+        )
+    for other in program.writers[equation.name]:
+        boxes = zip(_box(equation, program), _box(other, program), strict=True)
+        if other is not equation and not any(a and b and are_apart(a, b, program) for a, b in boxes):
+            raise ProgramError(
+                f"{program.name}: expected one equation for each entry of a maximum, to differentiate it, found two for "
+                f"'{equation.name}'; give each a tensor of its own and take max2 of them\n    {equation}\n    {other}"
+            )
+
+
+def _box(equation: Equation, program: Program) -> list[tuple[Expr, Expr] | None]:
+    ranges = {i.symbol: i for i in equation.indices}
+    return [subscript_range(part, ranges, program) for part in equation.target.indices]
 
 
 def written_only(equation: Equation, program: Program) -> Equation:

@@ -72,7 +72,7 @@ def _as_expression(key: ast.expr) -> ast.expr:
 def _subscript(array: Any, key: Any) -> Any:
     if isinstance(array, np.ndarray):
         parts = key if isinstance(key, tuple) else (key,)
-        if any(isinstance(p, np.ndarray) and p.dtype == bool for p in parts):
+        if any(isinstance(p, np.ndarray | np.bool_) and p.dtype == bool for p in parts):
             return key
         axes = iter(array.shape)
         for part in parts:

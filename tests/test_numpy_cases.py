@@ -257,6 +257,30 @@ def test_numbers_outside_a_functions_domain_are_refused(wrong: str) -> None:
         symbolic.load(f"loss = sum({wrong}*w[i], over=i)", parameters={"w": ["K"]}, loss="loss")
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("y[n] = max(b[t,n], over=t)\ny[n] += max(c[t,n], over=t)\nloss = sum(y[n]**2, over=n)", "found two for 'y'"),
+        ("y[t+n] = max(b[t,n]*c[u,n], over=u)\nloss = sum(y[n]**2, over=n)", "may write an entry of 'y' several times"),
+        ("y[ix[n]] = max(b[t,n]*c[t,n], over=t)\nloss = sum(y[n]**2, over=n)", "may write an entry of 'y' several times"),
+    ],
+)
+def test_maxima_that_meet_in_one_entry_are_not_differentiated(text: str, message: str) -> None:
+    """Each has its own argument; the greatest of them alone may take the adjoint."""
+    model = symbolic.load(
+        text, loss="loss", parameters={"b": ["T", "N"], "c": ["T", "N"]}, shapes={"y": ["N"]}, ranges={"t": "T", "u": "T"},
+        inputs={"ix": {"shape": ["N"], "kind": "index", "below": "N"}},
+    )
+    with pytest.raises(symbolic.ProgramError, match=message):
+        codegen.compile(model)
+
+
+def test_maxima_in_entries_apart() -> None:
+    text = "y[0] = max(c[n], over=n)\ny[t+1] += max(z[t,n], over=n)\nloss = sum(y[t]**2, over=t)"
+    parameters = {"z": ["T", "N"], "c": ["N"]}
+    agree(symbolic.load(text, dtype="float64", loss="loss", parameters=parameters, shapes={"y": ["T"]}), {"T": 3, "N": 2})
+
+
 def test_a_state_that_is_carried_against_time_over_two_steps() -> None:
     model = symbolic.load(
         "h[t,n] = 0.5*h[t+2,n] + tanh(h[t+1,n])*w[n]\nloss = sum(h[t,n]**2, over=(t,n))",
