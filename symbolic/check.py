@@ -26,6 +26,8 @@ from symbolic.program import (
     Size,
     index_symbols,
     is_index_read,
+    operands,
+    reads,
     tensor_of,
 )
 
@@ -117,6 +119,7 @@ class _Checker:
         if self.equation.origin.rule == "spec":
             self.bare_subscripts()
             self.borders()
+            self.index_values()
 
     def domain(self) -> None:
         if len(set(self.declared)) < len(self.declared):
@@ -200,6 +203,19 @@ class _Checker:
                 continue
             if self.equation.body.xreplace({entry: sp.Integer(0)}).has(sp.zoo, sp.nan, sp.oo):
                 self.fail(f"{entry} may be out of bounds, where it is 0 and the term is not finite; guard the term")
+
+
+    def index_values(self) -> None:
+        """Law 8: what is nowhere has no value, so that a term may compute with an index only where a guard speaks of it."""
+        guards = self.equation.guards
+        for entry in operands(self.equation.body):
+            if not is_index_read(entry) or any(entry in reads(guard) for guard in guards):
+                continue
+            ignored = self.program.tensor(tensor_of(entry)).ignore
+            if ignored is not None:
+                self.fail(f"{entry} may be {ignored}, which is ignored and no value; guard the term: ({entry} != {ignored})*")
+            if not guards and not in_bounds(entry, self.equation, self.program):
+                self.fail(f"{entry} may be out of bounds, where it has no value; guard the term")
 
 
 # ---- the whole ---------------------------------------------------------------------------------------------------------

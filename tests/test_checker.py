@@ -176,6 +176,30 @@ def test_a_fault_shows_the_equation_and_its_place_in_the_text() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("term", "message"),
+    [
+        ("tok[t]*x[t]", r"tok\[t\] may be -1, which is ignored and no value; guard the term: \(tok\[t\] != -1\)\*"),
+        ("where(tok[t] > 0, x[t], 0)", r"tok\[t\] may be -1"),
+        ("(ix[t-1] + 1)*x[t]", r"ix\[t - 1\] may be out of bounds, where it has no value; guard the term"),
+        ("(tok[t] != -1)*tok[t]*x[t]", ""),
+        ("(t > 0)*(ix[t-1] + 1)*x[t]", ""),
+        ("(tok[t] > 0)*x[t]", ""),
+        ("ix[t]*x[t]", ""),
+    ],
+)
+def test_what_is_nowhere_has_no_value(term: str, message: str) -> None:
+    p = program(
+        f"y[t] = {term}\nloss = sum(y[t], over=t)", {"x": "T"}, labels={"tok": ("T", 3), "ix": ("T", "T")}, ignore={"tok": -1},
+        sizes={"T": None},
+    )
+    if not message:
+        check(p)
+        return
+    with pytest.raises(ProgramError, match=message):
+        check(p)
+
+
 def test_a_shifted_cycle_is_the_schedulers_to_judge() -> None:
     p = program("a[t] = h[t-1]\nh[t] = tanh(a[t])\nloss = sum(h[t], over=t)", states={"h": "T", "a": "T"}, sizes={"T": None})
     check(p)
