@@ -208,7 +208,7 @@ class Author:
                 self.lines.append(f"{name}[{places},{offset}] += W[i,j]*{gates[needy]}[{places},j]")
             other = pattern if self.pick(True, True, False) else "cos({})"
             self.lines.append(f"{gate}[{places},i] = {other.format(f'{name}[{places},{offset}]')}")
-            self.shapes[gate] = ("T", "N", "H") if "T" in axes else ("N", "H")
+        self.shapes |= dict.fromkeys(gates, ("T", "N", "H") if "T" in axes else ("N", "H"))  # only now, as in a group of states
         if looped:
             added = "*".join(f"{gate}[t,n,i]" for gate in gates[1:])
             self.lines.append(f"{state}[t,n,i] = {gates[0]}[t,n,i]*{state}[{step},n,i] + {added}")
@@ -387,9 +387,14 @@ class Author:
             spec["inputs"]["told"] = untold
         spec["sizes"] = fixed
         free = {n: value for n, value in rank.items() if n not in fixed}
-        made = Case(text, spec, free, self.pick(0, 1, 2, 3), self.pick("all", "params", *list(spec["parameters"])[:2]),
+        made = Case(text, spec, free, self.pick(0, 1, 2, 3), self.wrt([*spec["parameters"], *INPUTS.keys() & words]),
                     self.seldom(4), self.seldom(4))
         return self.renamed(made) if self.seldom(8) else made
+
+    def wrt(self, names: list[str]) -> str:
+        """Everything, the parameters, or one or two tensors by name."""
+        one, two = self.pick(*sorted(names)), self.pick(*sorted(names))
+        return str(self.pick("all", "params", one, f"{one},{two}" if one != two else one))
 
     def renamed(self, case: Case) -> Case:
         """The same program with indices that are called as tensors or functions are."""
