@@ -145,7 +145,7 @@ def test_convolution_text() -> None:
         ("given", True, 1, 0, "h[T,n,i] += h0[n,i]", "hT[n,i] = h[0,n,i]"),
         ("given", False, 2, 0, "h[l-2,n,i] += h0[l,n,i]", "hT[l,n,i] = h[T-2+l,n,i]"),
         ("learned", False, 3, 0, "h[l-3,n,i] += h0[l,i]", "hT[l,n,i] = h[T-3+l,n,i]"),
-        ("given", True, 2, 0, "h[T+l,n,i] += h0[l,n,i]", "hT[l,n,i] = h[l,n,i]"),
+        ("given", True, 2, 0, "h[T+l,n,i] += h0[l,n,i]", "hT[l,n,i] = h[l+0,n,i]"),
         ("given", False, 1, 1, "h[n,-1,i] += h0[n,i]", "hT[n,i] = h[n,T-1,i]"),
     ],
 )

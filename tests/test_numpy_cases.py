@@ -216,6 +216,13 @@ CASES = [
         {"b": np.array([[0.5]]), "z": X[:, :, 0], "pos": np.array([[0, 1], [1, 1], [0, 0]])},
         id="a matrix without columns",
     ),
+    pytest.param(
+        f"h[t,n,i] = (n <= t)*U[i,j]*h[t-1,n,j] + x[t,n,i]\n{SQUARES}",
+        RECURRENT,
+        SIZES,
+        {"x": X, "U": U},
+        id="a product of a loop whose rows grow",
+    ),
 ]
 
 

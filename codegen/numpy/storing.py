@@ -18,6 +18,7 @@ from symbolic.functions import row_of
 from symbolic.program import (
     Equation,
     IndexName,
+    index_symbols,
     operands,
     tensor_of,
 )
@@ -204,8 +205,9 @@ class Storing(Values):
         if mode is Mode.ASSIGN:
             self.emit(f"{place(target)} = {text}")
         else:
-            if self.loops and call is not None:
-                text = self._scratch(tuple(viewer.extent(label) for label in value.labels))
+            shape = tuple(viewer.extent(label) for label in value.labels)
+            if self.loops and call is not None and not any(map(index_symbols, shape)):  # one shape for all steps
+                text = self._scratch(shape)
                 self.emit(self._into_place(call, text))
             self.emit(f"{place(target, adding=True)} += {text}")
 
