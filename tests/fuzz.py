@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
+from symbolic.errors import SpecError
 from tests.emitting import dirty
 from tests.programs import Case, drawn
 from tests.stages import NoVerdict, Wrong, hold
@@ -89,7 +90,7 @@ def reduced(case: Case, fault: Exception) -> tuple[Case, Exception]:
 
 def kind_of(fault: Exception) -> tuple[str, str]:
     """What a smaller program must show too."""
-    stage = str(fault).partition(":")[0] if isinstance(fault, Wrong) else ""
+    stage = str(fault).partition(":")[0] if isinstance(fault, Wrong) else str(fault)[:40] if isinstance(fault, SpecError) else ""
     return type(fault).__name__, stage
 
 

@@ -380,9 +380,9 @@ class Author:
             "outputs": self.outputs, "loss": "loss", "dtype": "float64",
         }
         fixed = {"K": self.pick(2, 3)} | {n: rank[n] for n in rank if self.seldom(5)}
-        told = re.findall(r"[A-Z]", str([spec["parameters"], [v["shape"] if isinstance(v, dict) else v
-                                                              for v in spec["inputs"].values()]]))
-        untold = sorted({"T", "N", "H", *("V" for axes in self.shapes.values() if "V" in axes)} - set(told) - set(fixed))
+        told = {axis for shape in spec["parameters"].values() for axis in shape}
+        told |= {axis for shape in spec["inputs"].values() for axis in (shape["shape"] if isinstance(shape, dict) else shape)}
+        untold = sorted({"T", "N", "H", *("V" for axes in self.shapes.values() if "V" in axes)} - told - set(fixed))
         if untold:
             spec["inputs"]["told"] = untold
         spec["sizes"] = fixed
