@@ -18,7 +18,8 @@ from sympy import Expr, Indexed
 
 from symbolic.analysis import affine, are_apart, index_reads, is_nonnegative, subscript_range
 from symbolic.errors import ScheduleError
-from symbolic.program import Equation, Index, IndexName, Names, Program, index_symbols, tensor_of
+from symbolic.places import Shelf
+from symbolic.program import Equation, Index, IndexName, Names, Program, index_symbols
 
 __all__ = ["Loop", "Node", "Statement", "equations_of", "schedule"]
 
@@ -93,13 +94,11 @@ def equations_of(nodes: Iterable[Node]) -> Iterable[Statement]:
 
 
 def _edges(equations: Sequence[Equation], program: Program) -> list[_Edge]:
-    writers: dict[str, list[int]] = {}
-    for k, equation in enumerate(equations):
-        writers.setdefault(equation.name, []).append(k)
+    writers = Shelf(range(len(equations)), lambda k: equations[k].target)
     found = []
     for k, equation in enumerate(equations):
         for entry in equation.reads:
-            for w in writers.get(tensor_of(entry), ()):
+            for w in writers.near(entry):
                 if _may_meet(equations[w].target, equations[w], entry, equation, program):
                     found.append(_Edge(w, k, equations[w].target, entry))
     return found

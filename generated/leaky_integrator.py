@@ -99,7 +99,8 @@ def value_and_grad(params, batch, aux=False):
         # (11) d_cell.a[i] = sum_t,n (-cell.u[t-1,n,i] + cell.v[t,n,i])*d_cell.u[t,n,i]
         d_cell_a = ((cell_v.transpose(2, 0, 1) - cell_u[:T].transpose(2, 0, 1))*d_cell_u[:T].transpose(2, 0, 1)).sum(axis=(1, 2))
         # (14) d_cell.b[i] = sum_t,n d_cell.v[t,n,i]
-        d_cell_b = np.ones(N*T, DTYPE).dot(d_cell_v[:T].reshape(N*T, H))
+        ones = np.ones(N*T, DTYPE)
+        d_cell_b = ones.dot(d_cell_v[:T].reshape(N*T, H))
         # (15) d_cell.U[i,j] = sum_t,n cell.h[t-1,n,j]*d_cell.v[t,n,i]
         d_cell_U = d_cell_v[:T].reshape(-1, H).T.dot(cell_h[:T].reshape(-1, H))
         # (17) d_cell.W[i,k] = sum_t,n d_cell.v[t,n,i]*x[t,n,k]
@@ -128,24 +129,20 @@ def loss(params, batch):
         cell_v = x.reshape(-1, D).dot(cell_W.T).reshape(T, N, H)
         # (2) cell.v[t,n,i] += cell.b[i]
         cell_v += cell_b
-        cell_u = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+        cell_u = np.zeros((N, H), DTYPE)  # the last step alone
         cell_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
         cell_U_T = np.ascontiguousarray(cell_U.T)
         product = np.empty((N, H), DTYPE)
         cell_h_tm1 = cell_h[0]
-        cell_u_tm1 = cell_u[0]
-        for cell_v_t, cell_u_t, cell_h_t in zip(cell_v, cell_u[1:], cell_h[1:]):
+        for cell_v_t, cell_h_t in zip(cell_v, cell_h[1:]):
             # (2) cell.v[t,n,i] += sum_j cell.U[i,j]*cell.h[t-1,n,j]
             cell_h_tm1.dot(cell_U_T, product)
             cell_v_t += product
             # (3) cell.u[t,n,i] = (-cell.u[t-1,n,i] + cell.v[t,n,i])*cell.a[i] + cell.u[t-1,n,i]
-            np.subtract(cell_v_t, cell_u_tm1, cell_u_t)
-            cell_u_t *= cell_a
-            cell_u_t += cell_u_tm1
+            np.add(cell_u, (cell_v_t - cell_u)*cell_a, cell_u)
             # (4) cell.h[t,n,i] = tanh(cell.u[t,n,i])
-            np.tanh(cell_u_t, cell_h_t)
+            np.tanh(cell_u, cell_h_t)
             cell_h_tm1 = cell_h_t
-            cell_u_tm1 = cell_u_t
         # (5) loss.r[t,n,i] += cell.h[t,n,i] - y[t,n,i]
         loss_r = cell_h[1:] - y
         # (6) loss = sum_t,n,i loss.r[t,n,i]**2/(H*N*T)
@@ -168,24 +165,20 @@ def predict(params, batch):
         cell_v = x.reshape(-1, D).dot(cell_W.T).reshape(T, N, H)
         # (2) cell.v[t,n,i] += cell.b[i]
         cell_v += cell_b
-        cell_u = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+        cell_u = np.zeros((N, H), DTYPE)  # the last step alone
         cell_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
         cell_U_T = np.ascontiguousarray(cell_U.T)
         product = np.empty((N, H), DTYPE)
         cell_h_tm1 = cell_h[0]
-        cell_u_tm1 = cell_u[0]
-        for cell_v_t, cell_u_t, cell_h_t in zip(cell_v, cell_u[1:], cell_h[1:]):
+        for cell_v_t, cell_h_t in zip(cell_v, cell_h[1:]):
             # (2) cell.v[t,n,i] += sum_j cell.U[i,j]*cell.h[t-1,n,j]
             cell_h_tm1.dot(cell_U_T, product)
             cell_v_t += product
             # (3) cell.u[t,n,i] = (-cell.u[t-1,n,i] + cell.v[t,n,i])*cell.a[i] + cell.u[t-1,n,i]
-            np.subtract(cell_v_t, cell_u_tm1, cell_u_t)
-            cell_u_t *= cell_a
-            cell_u_t += cell_u_tm1
+            np.add(cell_u, (cell_v_t - cell_u)*cell_a, cell_u)
             # (4) cell.h[t,n,i] = tanh(cell.u[t,n,i])
-            np.tanh(cell_u_t, cell_h_t)
+            np.tanh(cell_u, cell_h_t)
             cell_h_tm1 = cell_h_t
-            cell_u_tm1 = cell_u_t
     return {"cell.h": cell_h[1:]}
 
 

@@ -50,27 +50,31 @@ def value_and_grad(params, batch, aux=False):
     with np.errstate(all="ignore"):
         x_padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
         # (1) conv1.a[n,o,u,v] += sum_c,p,q conv1.W[o,c,p,q]*x[n,c,p+u-1,q+v-1]
-        x_patches = _windows(x_padded, (N, 1, 8, 3, 8, 3), ((0, 1), (1, 1), (2, 1), (2, 1), (3, 1), (3, 1))).transpose(0, 1, 3, 5, 2, 4).reshape(N, 9, 64)
-        conv1_a = (conv1_W.reshape(8, 9) @ x_patches).reshape(N, 8, 8, 8)
+        x_turned = np.ascontiguousarray(x_padded.transpose(2, 1, 3, 0)).transpose(3, 1, 0, 2)  # axis 0 innermost in memory
+        x_patches = _windows(x_turned, (8, 1, 3, 3, 8, N), ((2, 1), (1, 1), (2, 1), (3, 1), (3, 1), (0, 1))).reshape(8, 9, 8*N)
+        conv1_a = (conv1_W.reshape(8, 9) @ x_patches).reshape(8, 8, 8, N).transpose(3, 1, 0, 2)
         # (1) conv1.a[n,o,u,v] += conv1.b[o]
         conv1_a += conv1_b[:, None, None]
-        # (2) conv1.y[n,o,u,v] = relu(conv1.a[n,o,u,v])
-        conv1_y = np.maximum(conv1_a, 0, out=conv1_a)
-        pool1_y = np.zeros((N, 8, 6, 6), DTYPE)  # axis 2 has 1 more before and 1 more after; axis 3 has 1 more before and 1 more after
-        # (3) pool1.y[n,c,u,v] = max over p,q of conv1.y[n,c,p+2*u,q+2*v]
-        pool1_y[:, :, 1:5, 1:5] = conv1_y.reshape(N, 8, 4, 2, 4, 2).transpose(0, 1, 2, 4, 3, 5).max(axis=(4, 5))
-        # (4) conv2.a[n,o,u,v] += sum_c,p,q conv2.W[o,c,p,q]*pool1.y[n,c,p+u-1,q+v-1]
-        pool1_y_patches = _windows(pool1_y, (N, 8, 4, 3, 4, 3), ((0, 1), (1, 1), (2, 1), (2, 1), (3, 1), (3, 1))).transpose(0, 1, 3, 5, 2, 4).reshape(N, 72, 16)
-        conv2_a = (conv2_W.reshape(16, 72) @ pool1_y_patches).reshape(N, 16, 4, 4)
-        # (4) conv2.a[n,o,u,v] += conv2.b[o]
-        conv2_a += conv2_b[:, None, None]
-        # (5) conv2.y[n,o,u,v] = relu(conv2.a[n,o,u,v])
-        conv2_y = np.maximum(conv2_a, 0, out=conv2_a)
-        # (6) pool2.y[n,c,u,v] = max over p,q of conv2.y[n,c,p+2*u,q+2*v]
-        pool2_y = conv2_y[:, :, :3:2, :3:2].copy()
+        # (3) pool1.y_max[n,c,u,v] = max over p,q of conv1.a[n,c,p+2*u,q+2*v]
+        pool1_y_max = np.copy(conv1_a[:, :, :7:2, :7:2])
         for p in range(2):
             for q in range(2):
-                np.maximum(pool2_y, conv2_y[:, :, p:p + 3:2, q:q + 3:2], out=pool2_y)
+                np.maximum(pool1_y_max, conv1_a[:, :, p:p + 7:2, q:q + 7:2], out=pool1_y_max)
+        pool1_y = np.zeros((6, 8, 6, N), DTYPE).transpose(3, 1, 0, 2)  # axis 2 has 1 more before and 1 more after; axis 3 has 1 more before and 1 more after
+        # (2) pool1.y[n,c,u,v] = relu(pool1.y_max[n,c,u,v])
+        np.maximum(pool1_y_max, 0, out=pool1_y[:, :, 1:5, 1:5])
+        # (4) conv2.a[n,o,u,v] += sum_c,p,q conv2.W[o,c,p,q]*pool1.y[n,c,p+u-1,q+v-1]
+        pool1_y_patches = _windows(pool1_y, (4, 8, 3, 3, 4, N), ((2, 1), (1, 1), (2, 1), (3, 1), (3, 1), (0, 1))).reshape(4, 72, 4*N)
+        conv2_a = (conv2_W.reshape(16, 72) @ pool1_y_patches).reshape(4, 16, 4, N).transpose(3, 1, 0, 2)
+        # (4) conv2.a[n,o,u,v] += conv2.b[o]
+        conv2_a += conv2_b[:, None, None]
+        # (6) pool2.y_max[n,c,u,v] = max over p,q of conv2.a[n,c,p+2*u,q+2*v]
+        pool2_y_max = np.copy(conv2_a[:, :, :3:2, :3:2])
+        for p in range(2):
+            for q in range(2):
+                np.maximum(pool2_y_max, conv2_a[:, :, p:p + 3:2, q:q + 3:2], out=pool2_y_max)
+        # (5) pool2.y[n,c,u,v] = relu(pool2.y_max[n,c,u,v])
+        pool2_y = np.maximum(pool2_y_max, 0)
         flat_y = np.empty((N, 64), DTYPE)
         # (7) flat.y[n,4*c+2*u+v] += pool2.y[n,c,u,v]
         flat_y.reshape(N, 16, 2, 2)[...] = pool2_y
@@ -102,51 +106,49 @@ def value_and_grad(params, batch, aux=False):
         # (23, 21, 20) d_out.y[n,y[n]] += -1/N
         d_out_y[np.arange(N), y] -= 1/N
         # (26) d_out.b[i] = sum_n d_out.y[n,i]
-        d_out_b = np.ones(N, DTYPE).dot(d_out_y)
+        ones = np.ones(N, DTYPE)
+        d_out_b = ones.dot(d_out_y)
         # (27) d_fc1.y[n,k] = sum_i d_out.y[n,i]*out.W[i,k]
-        d_fc1_y = d_out_y.dot(out_W)
+        d_fc1_y = out_W.T.dot(d_out_y.T).T
         # (28) d_out.W[i,k] = sum_n d_out.y[n,i]*fc1.y[n,k]
         d_out_W = d_out_y.T.dot(fc1_y)
         # (29) d_fc1.a[n,i] = [fc1.y[n,i] > 0]*d_fc1.y[n,i]
         d_fc1_a = np.multiply(d_fc1_y, (fc1_y > 0), out=d_fc1_y)
         # (30) d_fc1.b[i] = sum_n d_fc1.a[n,i]
-        d_fc1_b = np.ones(N, DTYPE).dot(d_fc1_a)
+        d_fc1_b = ones.dot(d_fc1_a)
         # (31) d_fc1.W[i,k] = sum_n d_fc1.a[n,i]*flat.y[n,k]
         d_fc1_W = d_fc1_a.T.dot(flat_y)
         # (32) d_flat.y[n,k] = sum_i d_fc1.a[n,i]*fc1.W[i,k]
         d_flat_y = d_fc1_a.dot(fc1_W)
-        d_conv2_y = np.zeros((N, 16, 4, 4), DTYPE)
-        # (34, 33) d_conv2.y[n,c,2*u+pool2.y_p[n,c,u,v],2*v+pool2.y_q[n,c,u,v]] += d_flat.y[n,4*c+2*u+v]
-        d_conv2_y_left = d_flat_y.reshape(N, 16, 2, 2).copy()
+        # (35, 34, 33) d_conv2.a[n,c,2*u+pool2.y_max_p[n,c,u,v],2*v+pool2.y_max_q[n,c,u,v]] += [pool2.y[n,c,u,v] > 0]*d_flat.y[n,4*c+2*u+v]
+        d_conv2_a = conv2_a  # nobody reads it after this: written over, entry by entry
+        d_conv2_a_left = np.empty_like(pool2_y_max)
+        d_conv2_a_left[...] = d_flat_y.reshape(N, 16, 2, 2)*(pool2_y > 0)
         for p in range(2):
             for q in range(2):
-                np.multiply(d_conv2_y_left, conv2_y[:, :, p:p + 3:2, q:q + 3:2] == pool2_y, out=d_conv2_y[:, :, p:p + 3:2, q:q + 3:2])
-                d_conv2_y_left -= d_conv2_y[:, :, p:p + 3:2, q:q + 3:2]
-        # (35) d_conv2.a[n,o,u,v] = [conv2.y[n,o,u,v] > 0]*d_conv2.y[n,o,u,v]
-        d_conv2_a = np.multiply(d_conv2_y, (conv2_y > 0), out=conv2_y)
+                np.multiply(d_conv2_a_left, conv2_a[:, :, p:p + 3:2, q:q + 3:2] == pool2_y_max, out=d_conv2_a[:, :, p:p + 3:2, q:q + 3:2])
+                d_conv2_a_left -= d_conv2_a[:, :, p:p + 3:2, q:q + 3:2]
         # (36) d_conv2.b[o] = sum_n,u,v d_conv2.a[n,o,u,v]
         d_conv2_b = d_conv2_a.sum(axis=(0, 2, 3))
         # (37) d_conv2.W[o,c,p,q] = sum_n,u,v d_conv2.a[n,o,u,v]*pool1.y[n,c,p+u-1,q+v-1]
-        d_conv2_W = (pool1_y_patches @ d_conv2_a.reshape(N, 16, 16).swapaxes(-1, -2)).sum(axis=0).T.reshape(16, 8, 3, 3)
-        d_pool1_y = np.zeros((N, 8, 4, 4), DTYPE)
+        d_conv2_W = (pool1_y_patches @ d_conv2_a.transpose(2, 1, 3, 0).reshape(4, 16, 4*N).swapaxes(-1, -2)).sum(axis=0).T.reshape(16, 8, 3, 3)
+        d_pool1_y = np.zeros((4, 8, 4, N), DTYPE).transpose(3, 1, 0, 2)
         # (38) d_pool1.y[n,c,p+u-1,q+v-1] += sum_o conv2.W[o,c,p,q]*d_conv2.a[n,o,u,v]
-        d_pool1_y_parts = (conv2_W.reshape(16, 72).T @ d_conv2_a.reshape(N, 16, 16)).reshape(N, 8, 3, 3, 4, 4)
+        d_pool1_y_parts = (conv2_W.reshape(16, 72).T @ d_conv2_a.transpose(2, 1, 3, 0).reshape(4, 16, 4*N)).reshape(4, 8, 3, 3, 4, N).transpose(5, 1, 2, 3, 0, 4)
         for p in range(3):
             for q in range(3):
                 d_pool1_y[:, :, p + max(0, 1 - p) - 1:p + min(4, 5 - p) - 1, q + max(0, 1 - q) - 1:q + min(4, 5 - q) - 1] += d_pool1_y_parts[:, :, p, q, max(0, 1 - p):min(4, 5 - p), max(0, 1 - q):min(4, 5 - q)]
-        d_conv1_y = np.zeros((N, 8, 8, 8), DTYPE)
-        # (39) d_conv1.y[n,c,2*u+pool1.y_p[n,c,u,v],2*v+pool1.y_q[n,c,u,v]] += d_pool1.y[n,c,u,v]
-        d_conv1_y_left = d_pool1_y.copy()
+        # (40, 39) d_conv1.a[n,c,2*u+pool1.y_max_p[n,c,u,v],2*v+pool1.y_max_q[n,c,u,v]] += [pool1.y[n,c,u,v] > 0]*d_pool1.y[n,c,u,v]
+        d_conv1_a = conv1_a  # nobody reads it after this: written over, entry by entry
+        d_conv1_a_left = d_pool1_y*(pool1_y[:, :, 1:5, 1:5] > 0)
         for p in range(2):
             for q in range(2):
-                np.multiply(d_conv1_y_left, conv1_y[:, :, p:p + 7:2, q:q + 7:2] == pool1_y[:, :, 1:5, 1:5], out=d_conv1_y[:, :, p:p + 7:2, q:q + 7:2])
-                d_conv1_y_left -= d_conv1_y[:, :, p:p + 7:2, q:q + 7:2]
-        # (40) d_conv1.a[n,o,u,v] = [conv1.y[n,o,u,v] > 0]*d_conv1.y[n,o,u,v]
-        d_conv1_a = np.multiply(d_conv1_y, (conv1_y > 0), out=conv1_y)
+                np.multiply(d_conv1_a_left, conv1_a[:, :, p:p + 7:2, q:q + 7:2] == pool1_y_max, out=d_conv1_a[:, :, p:p + 7:2, q:q + 7:2])
+                d_conv1_a_left -= d_conv1_a[:, :, p:p + 7:2, q:q + 7:2]
         # (41) d_conv1.b[o] = sum_n,u,v d_conv1.a[n,o,u,v]
         d_conv1_b = d_conv1_a.sum(axis=(0, 2, 3))
         # (42) d_conv1.W[o,c,p,q] = sum_n,u,v d_conv1.a[n,o,u,v]*x[n,c,p+u-1,q+v-1]
-        d_conv1_W = (x_patches @ d_conv1_a.reshape(N, 8, 64).swapaxes(-1, -2)).sum(axis=0).T.reshape(8, 1, 3, 3)
+        d_conv1_W = (x_patches @ d_conv1_a.transpose(2, 1, 3, 0).reshape(8, 8, 8*N).swapaxes(-1, -2)).sum(axis=0).T.reshape(8, 1, 3, 3)
     grads = {
         "conv1.W": d_conv1_W,
         "conv1.b": d_conv1_b,
@@ -178,27 +180,31 @@ def loss(params, batch):
     with np.errstate(all="ignore"):
         x_padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
         # (1) conv1.a[n,o,u,v] += sum_c,p,q conv1.W[o,c,p,q]*x[n,c,p+u-1,q+v-1]
-        x_patches = _windows(x_padded, (N, 1, 8, 3, 8, 3), ((0, 1), (1, 1), (2, 1), (2, 1), (3, 1), (3, 1))).transpose(0, 1, 3, 5, 2, 4).reshape(N, 9, 64)
-        conv1_a = (conv1_W.reshape(8, 9) @ x_patches).reshape(N, 8, 8, 8)
+        x_turned = np.ascontiguousarray(x_padded.transpose(2, 1, 3, 0)).transpose(3, 1, 0, 2)  # axis 0 innermost in memory
+        x_patches = _windows(x_turned, (8, 1, 3, 3, 8, N), ((2, 1), (1, 1), (2, 1), (3, 1), (3, 1), (0, 1))).reshape(8, 9, 8*N)
+        conv1_a = (conv1_W.reshape(8, 9) @ x_patches).reshape(8, 8, 8, N).transpose(3, 1, 0, 2)
         # (1) conv1.a[n,o,u,v] += conv1.b[o]
         conv1_a += conv1_b[:, None, None]
-        # (2) conv1.y[n,o,u,v] = relu(conv1.a[n,o,u,v])
-        conv1_y = np.maximum(conv1_a, 0, out=conv1_a)
-        pool1_y = np.zeros((N, 8, 6, 6), DTYPE)  # axis 2 has 1 more before and 1 more after; axis 3 has 1 more before and 1 more after
-        # (3) pool1.y[n,c,u,v] = max over p,q of conv1.y[n,c,p+2*u,q+2*v]
-        pool1_y[:, :, 1:5, 1:5] = conv1_y.reshape(N, 8, 4, 2, 4, 2).transpose(0, 1, 2, 4, 3, 5).max(axis=(4, 5))
-        # (4) conv2.a[n,o,u,v] += sum_c,p,q conv2.W[o,c,p,q]*pool1.y[n,c,p+u-1,q+v-1]
-        pool1_y_patches = _windows(pool1_y, (N, 8, 4, 3, 4, 3), ((0, 1), (1, 1), (2, 1), (2, 1), (3, 1), (3, 1))).transpose(0, 1, 3, 5, 2, 4).reshape(N, 72, 16)
-        conv2_a = (conv2_W.reshape(16, 72) @ pool1_y_patches).reshape(N, 16, 4, 4)
-        # (4) conv2.a[n,o,u,v] += conv2.b[o]
-        conv2_a += conv2_b[:, None, None]
-        # (5) conv2.y[n,o,u,v] = relu(conv2.a[n,o,u,v])
-        conv2_y = np.maximum(conv2_a, 0, out=conv2_a)
-        # (6) pool2.y[n,c,u,v] = max over p,q of conv2.y[n,c,p+2*u,q+2*v]
-        pool2_y = conv2_y[:, :, :3:2, :3:2].copy()
+        # (3) pool1.y_max[n,c,u,v] = max over p,q of conv1.a[n,c,p+2*u,q+2*v]
+        pool1_y_max = np.copy(conv1_a[:, :, :7:2, :7:2])
         for p in range(2):
             for q in range(2):
-                np.maximum(pool2_y, conv2_y[:, :, p:p + 3:2, q:q + 3:2], out=pool2_y)
+                np.maximum(pool1_y_max, conv1_a[:, :, p:p + 7:2, q:q + 7:2], out=pool1_y_max)
+        pool1_y = np.zeros((6, 8, 6, N), DTYPE).transpose(3, 1, 0, 2)  # axis 2 has 1 more before and 1 more after; axis 3 has 1 more before and 1 more after
+        # (2) pool1.y[n,c,u,v] = relu(pool1.y_max[n,c,u,v])
+        np.maximum(pool1_y_max, 0, out=pool1_y[:, :, 1:5, 1:5])
+        # (4) conv2.a[n,o,u,v] += sum_c,p,q conv2.W[o,c,p,q]*pool1.y[n,c,p+u-1,q+v-1]
+        pool1_y_patches = _windows(pool1_y, (4, 8, 3, 3, 4, N), ((2, 1), (1, 1), (2, 1), (3, 1), (3, 1), (0, 1))).reshape(4, 72, 4*N)
+        conv2_a = (conv2_W.reshape(16, 72) @ pool1_y_patches).reshape(4, 16, 4, N).transpose(3, 1, 0, 2)
+        # (4) conv2.a[n,o,u,v] += conv2.b[o]
+        conv2_a += conv2_b[:, None, None]
+        # (6) pool2.y_max[n,c,u,v] = max over p,q of conv2.a[n,c,p+2*u,q+2*v]
+        pool2_y_max = np.copy(conv2_a[:, :, :3:2, :3:2])
+        for p in range(2):
+            for q in range(2):
+                np.maximum(pool2_y_max, conv2_a[:, :, p:p + 3:2, q:q + 3:2], out=pool2_y_max)
+        # (5) pool2.y[n,c,u,v] = relu(pool2.y_max[n,c,u,v])
+        pool2_y = np.maximum(pool2_y_max, 0, out=pool2_y_max)
         flat_y = np.empty((N, 64), DTYPE)
         # (7) flat.y[n,4*c+2*u+v] += pool2.y[n,c,u,v]
         flat_y.reshape(N, 16, 2, 2)[...] = pool2_y
@@ -241,27 +247,31 @@ def predict(params, batch):
     with np.errstate(all="ignore"):
         x_padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
         # (1) conv1.a[n,o,u,v] += sum_c,p,q conv1.W[o,c,p,q]*x[n,c,p+u-1,q+v-1]
-        x_patches = _windows(x_padded, (N, 1, 8, 3, 8, 3), ((0, 1), (1, 1), (2, 1), (2, 1), (3, 1), (3, 1))).transpose(0, 1, 3, 5, 2, 4).reshape(N, 9, 64)
-        conv1_a = (conv1_W.reshape(8, 9) @ x_patches).reshape(N, 8, 8, 8)
+        x_turned = np.ascontiguousarray(x_padded.transpose(2, 1, 3, 0)).transpose(3, 1, 0, 2)  # axis 0 innermost in memory
+        x_patches = _windows(x_turned, (8, 1, 3, 3, 8, N), ((2, 1), (1, 1), (2, 1), (3, 1), (3, 1), (0, 1))).reshape(8, 9, 8*N)
+        conv1_a = (conv1_W.reshape(8, 9) @ x_patches).reshape(8, 8, 8, N).transpose(3, 1, 0, 2)
         # (1) conv1.a[n,o,u,v] += conv1.b[o]
         conv1_a += conv1_b[:, None, None]
-        # (2) conv1.y[n,o,u,v] = relu(conv1.a[n,o,u,v])
-        conv1_y = np.maximum(conv1_a, 0, out=conv1_a)
-        pool1_y = np.zeros((N, 8, 6, 6), DTYPE)  # axis 2 has 1 more before and 1 more after; axis 3 has 1 more before and 1 more after
-        # (3) pool1.y[n,c,u,v] = max over p,q of conv1.y[n,c,p+2*u,q+2*v]
-        pool1_y[:, :, 1:5, 1:5] = conv1_y.reshape(N, 8, 4, 2, 4, 2).transpose(0, 1, 2, 4, 3, 5).max(axis=(4, 5))
-        # (4) conv2.a[n,o,u,v] += sum_c,p,q conv2.W[o,c,p,q]*pool1.y[n,c,p+u-1,q+v-1]
-        pool1_y_patches = _windows(pool1_y, (N, 8, 4, 3, 4, 3), ((0, 1), (1, 1), (2, 1), (2, 1), (3, 1), (3, 1))).transpose(0, 1, 3, 5, 2, 4).reshape(N, 72, 16)
-        conv2_a = (conv2_W.reshape(16, 72) @ pool1_y_patches).reshape(N, 16, 4, 4)
-        # (4) conv2.a[n,o,u,v] += conv2.b[o]
-        conv2_a += conv2_b[:, None, None]
-        # (5) conv2.y[n,o,u,v] = relu(conv2.a[n,o,u,v])
-        conv2_y = np.maximum(conv2_a, 0, out=conv2_a)
-        # (6) pool2.y[n,c,u,v] = max over p,q of conv2.y[n,c,p+2*u,q+2*v]
-        pool2_y = conv2_y[:, :, :3:2, :3:2].copy()
+        # (3) pool1.y_max[n,c,u,v] = max over p,q of conv1.a[n,c,p+2*u,q+2*v]
+        pool1_y_max = np.copy(conv1_a[:, :, :7:2, :7:2])
         for p in range(2):
             for q in range(2):
-                np.maximum(pool2_y, conv2_y[:, :, p:p + 3:2, q:q + 3:2], out=pool2_y)
+                np.maximum(pool1_y_max, conv1_a[:, :, p:p + 7:2, q:q + 7:2], out=pool1_y_max)
+        pool1_y = np.zeros((6, 8, 6, N), DTYPE).transpose(3, 1, 0, 2)  # axis 2 has 1 more before and 1 more after; axis 3 has 1 more before and 1 more after
+        # (2) pool1.y[n,c,u,v] = relu(pool1.y_max[n,c,u,v])
+        np.maximum(pool1_y_max, 0, out=pool1_y[:, :, 1:5, 1:5])
+        # (4) conv2.a[n,o,u,v] += sum_c,p,q conv2.W[o,c,p,q]*pool1.y[n,c,p+u-1,q+v-1]
+        pool1_y_patches = _windows(pool1_y, (4, 8, 3, 3, 4, N), ((2, 1), (1, 1), (2, 1), (3, 1), (3, 1), (0, 1))).reshape(4, 72, 4*N)
+        conv2_a = (conv2_W.reshape(16, 72) @ pool1_y_patches).reshape(4, 16, 4, N).transpose(3, 1, 0, 2)
+        # (4) conv2.a[n,o,u,v] += conv2.b[o]
+        conv2_a += conv2_b[:, None, None]
+        # (6) pool2.y_max[n,c,u,v] = max over p,q of conv2.a[n,c,p+2*u,q+2*v]
+        pool2_y_max = np.copy(conv2_a[:, :, :3:2, :3:2])
+        for p in range(2):
+            for q in range(2):
+                np.maximum(pool2_y_max, conv2_a[:, :, p:p + 3:2, q:q + 3:2], out=pool2_y_max)
+        # (5) pool2.y[n,c,u,v] = relu(pool2.y_max[n,c,u,v])
+        pool2_y = np.maximum(pool2_y_max, 0, out=pool2_y_max)
         flat_y = np.empty((N, 64), DTYPE)
         # (7) flat.y[n,4*c+2*u+v] += pool2.y[n,c,u,v]
         flat_y.reshape(N, 16, 2, 2)[...] = pool2_y

@@ -111,7 +111,8 @@ def value_and_grad(params, batch, aux=False):
         # (18, 16, 15) d_out.y[t,n,y[t,n]] += -1/(N*T)
         d_out_y[np.arange(T)[:, None], np.arange(N), y] -= 1/(N*T)
         # (21) d_out.b[i] = sum_t,n d_out.y[t,n,i]
-        d_out_b = np.ones(N*T, DTYPE).dot(d_out_y.reshape(N*T, V))
+        ones = np.ones(N*T, DTYPE)
+        d_out_b = ones.dot(d_out_y.reshape(N*T, V))
         # (22) d_lstm.h[t,n,k] += sum_i d_out.y[t,n,i]*out.W[i,k]
         d_lstm_h = d_out_y.reshape(-1, V).dot(out_W).reshape(T, N, H)
         # (23) d_out.W[i,k] = sum_t,n d_out.y[t,n,i]*lstm.h[t,n,k]
@@ -126,36 +127,34 @@ def value_and_grad(params, batch, aux=False):
         d_lstm_a_slope_3 = (1 - lstm_i_f[:T, :, H:])*lstm_c[:T]*lstm_i_f[:T, :, H:]
         # (33, 27) d_lstm.a_slope_4[t,n,k] = (1 - lstm.i_f[t,n,k])*lstm.g[t,n,k]*lstm.i_f[t,n,k]
         d_lstm_a_slope_4 = np.multiply((1 - lstm_i_f[:T, :, :H])*lstm_g, lstm_i_f[:T, :, :H], out=lstm_g)
-        d_lstm_c = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more after
+        d_lstm_c = np.zeros((N, H), DTYPE)  # the last step alone
         d_lstm_a = np.zeros((T + 1, N, 4*H), DTYPE)  # axis 0 has 1 more after
         product_2 = np.empty((N, H), DTYPE)
-        d_lstm_c_tp1 = d_lstm_c[T]
         for (
-            lstm_i_f_tp1_H, d_lstm_c_t, d_lstm_a_tp1, d_lstm_h_t, d_lstm_c_slope_t, d_lstm_a_slope_t, d_lstm_a_t_3H,
+            lstm_i_f_tp1_H, d_lstm_a_tp1, d_lstm_h_t, d_lstm_c_slope_t, d_lstm_a_slope_t, d_lstm_a_t_3H,
             d_lstm_a_slope_2_t, d_lstm_a_t_2H, d_lstm_a_slope_3_t, d_lstm_a_t_H, d_lstm_a_slope_4_t, d_lstm_a_t_0,
         ) in zip(
-            lstm_i_f[:0:-1, :, H:], d_lstm_c[T - 1::-1], d_lstm_a[:0:-1], d_lstm_h[::-1], d_lstm_c_slope[::-1],
-            d_lstm_a_slope[::-1], d_lstm_a[T - 1::-1, :, 3*H:], d_lstm_a_slope_2[::-1], d_lstm_a[T - 1::-1, :, 2*H:3*H],
-            d_lstm_a_slope_3[::-1], d_lstm_a[T - 1::-1, :, H:2*H], d_lstm_a_slope_4[::-1], d_lstm_a[T - 1::-1, :, :H],
+            lstm_i_f[:0:-1, :, H:], d_lstm_a[:0:-1], d_lstm_h[::-1], d_lstm_c_slope[::-1], d_lstm_a_slope[::-1],
+            d_lstm_a[T - 1::-1, :, 3*H:], d_lstm_a_slope_2[::-1], d_lstm_a[T - 1::-1, :, 2*H:3*H], d_lstm_a_slope_3[::-1],
+            d_lstm_a[T - 1::-1, :, H:2*H], d_lstm_a_slope_4[::-1], d_lstm_a[T - 1::-1, :, :H],
         ):
             # (28) d_lstm.c[t,n,k] += d_lstm.c[t+1,n,k]*lstm.i_f[t+1,n,k+H]
-            np.multiply(d_lstm_c_tp1, lstm_i_f_tp1_H, d_lstm_c_t)
+            np.multiply(d_lstm_c, lstm_i_f_tp1_H, d_lstm_c)
             # (36) d_lstm.h[t,n,j] += sum_r d_lstm.a[t+1,n,r]*lstm.U[r,j]
             d_lstm_a_tp1.dot(lstm_U, product_2)
             d_lstm_h_t += product_2
             # (24) d_lstm.c[t,n,k] += d_lstm.c_slope[t,n,k]*d_lstm.h[t,n,k]
-            d_lstm_c_t += d_lstm_c_slope_t*d_lstm_h_t
+            d_lstm_c += d_lstm_c_slope_t*d_lstm_h_t
             # (30, 25) d_lstm.a[t,n,k+3*H] += d_lstm.a_slope[t,n,k]*d_lstm.h[t,n,k]
             np.multiply(d_lstm_a_slope_t, d_lstm_h_t, d_lstm_a_t_3H)
             # (31, 26) d_lstm.a[t,n,k+2*H] += d_lstm.a_slope_2[t,n,k]*d_lstm.c[t,n,k]
-            np.multiply(d_lstm_a_slope_2_t, d_lstm_c_t, d_lstm_a_t_2H)
+            np.multiply(d_lstm_c, d_lstm_a_slope_2_t, d_lstm_a_t_2H)
             # (32, 29) d_lstm.a[t,n,k+H] += d_lstm.a_slope_3[t,n,k]*d_lstm.c[t,n,k]
-            np.multiply(d_lstm_a_slope_3_t, d_lstm_c_t, d_lstm_a_t_H)
+            np.multiply(d_lstm_c, d_lstm_a_slope_3_t, d_lstm_a_t_H)
             # (33, 27) d_lstm.a[t,n,k] += d_lstm.a_slope_4[t,n,k]*d_lstm.c[t,n,k]
-            np.multiply(d_lstm_a_slope_4_t, d_lstm_c_t, d_lstm_a_t_0)
-            d_lstm_c_tp1 = d_lstm_c_t
+            np.multiply(d_lstm_c, d_lstm_a_slope_4_t, d_lstm_a_t_0)
         # (34) d_lstm.b[r] = sum_t,n d_lstm.a[t,n,r]
-        d_lstm_b = np.ones(N*T, DTYPE).dot(d_lstm_a[:T].reshape(N*T, 4*H))
+        d_lstm_b = ones.dot(d_lstm_a[:T].reshape(N*T, 4*H))
         # (35) d_lstm.U[r,j] = sum_t,n d_lstm.a[t,n,r]*lstm.h[t-1,n,j]
         d_lstm_U = d_lstm_a[:T].reshape(-1, 4*H).T.dot(lstm_h[:T].reshape(-1, H))
         # (37) d_embed.y[t,n,d] = sum_r d_lstm.a[t,n,r]*lstm.W[r,d]
@@ -195,38 +194,33 @@ def loss(params, batch):
         lstm_a = embed_y.reshape(-1, E).dot(lstm_W.T).reshape(T, N, 4*H)
         # (2) lstm.a[t,n,r] += lstm.b[r]
         lstm_a += lstm_b
-        lstm_i_f = np.empty((T, N, 2*H), DTYPE)  # lstm.i, lstm.f side by side
-        lstm_g = np.empty((T, N, H), DTYPE)
-        lstm_o = np.empty((T, N, H), DTYPE)
-        lstm_c = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+        lstm_i_f = np.empty((N, 2*H), DTYPE)  # lstm.i, lstm.f side by side; the last step alone
+        lstm_g = np.empty((N, H), DTYPE)  # the last step alone
+        lstm_o = np.empty((N, H), DTYPE)  # the last step alone
+        lstm_c = np.zeros((N, H), DTYPE)  # the last step alone
         lstm_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
         lstm_U_T = np.ascontiguousarray(lstm_U.T)
         product = np.empty((N, 4*H), DTYPE)
         lstm_h_tm1 = lstm_h[0]
-        lstm_c_tm1 = lstm_c[0]
         for (
-            lstm_a_t, lstm_a_t_0, lstm_i_f_t, lstm_a_t_2H, lstm_g_t, lstm_a_t_3H, lstm_o_t, lstm_i_f_t_H, lstm_c_t,
-            lstm_i_f_t_0, lstm_h_t,
+            lstm_a_t, lstm_a_t_0, lstm_a_t_2H, lstm_a_t_3H, lstm_h_t,
         ) in zip(
-            lstm_a, lstm_a[:, :, :2*H], lstm_i_f, lstm_a[:, :, 2*H:3*H], lstm_g, lstm_a[:, :, 3*H:], lstm_o,
-            lstm_i_f[:, :, H:], lstm_c[1:], lstm_i_f[:, :, :H], lstm_h[1:],
+            lstm_a, lstm_a[:, :, :2*H], lstm_a[:, :, 2*H:3*H], lstm_a[:, :, 3*H:], lstm_h[1:],
         ):
             # (2) lstm.a[t,n,r] += sum_j lstm.U[r,j]*lstm.h[t-1,n,j]
             lstm_h_tm1.dot(lstm_U_T, product)
             lstm_a_t += product
             # (3, 4) lstm.i_f[t,n,k] = sigmoid(lstm.a[t,n,k])
-            _sigmoid(lstm_a_t_0, lstm_i_f_t)
+            _sigmoid(lstm_a_t_0, lstm_i_f)
             # (5) lstm.g[t,n,k] = tanh(lstm.a[t,n,k+2*H])
-            np.tanh(lstm_a_t_2H, lstm_g_t)
+            np.tanh(lstm_a_t_2H, lstm_g)
             # (6) lstm.o[t,n,k] = sigmoid(lstm.a[t,n,k+3*H])
-            _sigmoid(lstm_a_t_3H, lstm_o_t)
+            _sigmoid(lstm_a_t_3H, lstm_o)
             # (7) lstm.c[t,n,k] += lstm.c[t-1,n,k]*lstm.i_f[t,n,k+H] + lstm.g[t,n,k]*lstm.i_f[t,n,k]
-            np.multiply(lstm_c_tm1, lstm_i_f_t_H, lstm_c_t)
-            lstm_c_t += lstm_g_t*lstm_i_f_t_0
+            np.add(lstm_c*lstm_i_f[:, H:], lstm_g*lstm_i_f[:, :H], lstm_c)
             # (8) lstm.h[t,n,k] = tanh(lstm.c[t,n,k])*lstm.o[t,n,k]
-            np.multiply(lstm_o_t, np.tanh(lstm_c_t), lstm_h_t)
+            np.multiply(lstm_o, np.tanh(lstm_c), lstm_h_t)
             lstm_h_tm1 = lstm_h_t
-            lstm_c_tm1 = lstm_c_t
         # (9) out.y[t,n,i] += sum_k lstm.h[t,n,k]*out.W[i,k]
         out_y = lstm_h[1:].reshape(-1, H).dot(out_W.T).reshape(T, N, V)
         # (9) out.y[t,n,i] += out.b[i]
@@ -262,38 +256,33 @@ def predict(params, batch):
         lstm_a = embed_y.reshape(-1, E).dot(lstm_W.T).reshape(T, N, 4*H)
         # (2) lstm.a[t,n,r] += lstm.b[r]
         lstm_a += lstm_b
-        lstm_i_f = np.empty((T, N, 2*H), DTYPE)  # lstm.i, lstm.f side by side
-        lstm_g = np.empty((T, N, H), DTYPE)
-        lstm_o = np.empty((T, N, H), DTYPE)
-        lstm_c = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+        lstm_i_f = np.empty((N, 2*H), DTYPE)  # lstm.i, lstm.f side by side; the last step alone
+        lstm_g = np.empty((N, H), DTYPE)  # the last step alone
+        lstm_o = np.empty((N, H), DTYPE)  # the last step alone
+        lstm_c = np.zeros((N, H), DTYPE)  # the last step alone
         lstm_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
         lstm_U_T = np.ascontiguousarray(lstm_U.T)
         product = np.empty((N, 4*H), DTYPE)
         lstm_h_tm1 = lstm_h[0]
-        lstm_c_tm1 = lstm_c[0]
         for (
-            lstm_a_t, lstm_a_t_0, lstm_i_f_t, lstm_a_t_2H, lstm_g_t, lstm_a_t_3H, lstm_o_t, lstm_i_f_t_H, lstm_c_t,
-            lstm_i_f_t_0, lstm_h_t,
+            lstm_a_t, lstm_a_t_0, lstm_a_t_2H, lstm_a_t_3H, lstm_h_t,
         ) in zip(
-            lstm_a, lstm_a[:, :, :2*H], lstm_i_f, lstm_a[:, :, 2*H:3*H], lstm_g, lstm_a[:, :, 3*H:], lstm_o,
-            lstm_i_f[:, :, H:], lstm_c[1:], lstm_i_f[:, :, :H], lstm_h[1:],
+            lstm_a, lstm_a[:, :, :2*H], lstm_a[:, :, 2*H:3*H], lstm_a[:, :, 3*H:], lstm_h[1:],
         ):
             # (2) lstm.a[t,n,r] += sum_j lstm.U[r,j]*lstm.h[t-1,n,j]
             lstm_h_tm1.dot(lstm_U_T, product)
             lstm_a_t += product
             # (3, 4) lstm.i_f[t,n,k] = sigmoid(lstm.a[t,n,k])
-            _sigmoid(lstm_a_t_0, lstm_i_f_t)
+            _sigmoid(lstm_a_t_0, lstm_i_f)
             # (5) lstm.g[t,n,k] = tanh(lstm.a[t,n,k+2*H])
-            np.tanh(lstm_a_t_2H, lstm_g_t)
+            np.tanh(lstm_a_t_2H, lstm_g)
             # (6) lstm.o[t,n,k] = sigmoid(lstm.a[t,n,k+3*H])
-            _sigmoid(lstm_a_t_3H, lstm_o_t)
+            _sigmoid(lstm_a_t_3H, lstm_o)
             # (7) lstm.c[t,n,k] += lstm.c[t-1,n,k]*lstm.i_f[t,n,k+H] + lstm.g[t,n,k]*lstm.i_f[t,n,k]
-            np.multiply(lstm_c_tm1, lstm_i_f_t_H, lstm_c_t)
-            lstm_c_t += lstm_g_t*lstm_i_f_t_0
+            np.add(lstm_c*lstm_i_f[:, H:], lstm_g*lstm_i_f[:, :H], lstm_c)
             # (8) lstm.h[t,n,k] = tanh(lstm.c[t,n,k])*lstm.o[t,n,k]
-            np.multiply(lstm_o_t, np.tanh(lstm_c_t), lstm_h_t)
+            np.multiply(lstm_o, np.tanh(lstm_c), lstm_h_t)
             lstm_h_tm1 = lstm_h_t
-            lstm_c_tm1 = lstm_c_t
         # (9) out.y[t,n,i] += sum_k lstm.h[t,n,k]*out.W[i,k]
         out_y = lstm_h[1:].reshape(-1, H).dot(out_W.T).reshape(T, N, V)
         # (9) out.y[t,n,i] += out.b[i]

@@ -76,7 +76,8 @@ def value_and_grad(params, batch, aux=False):
         # (9, 8, 7) d_out.y[t,n,i] = 2*loss.r[t,n,i]/(K*N*T)
         d_out_y = (2/(K*N*T))*loss_r
         # (10) d_out.b[i] = sum_t,n d_out.y[t,n,i]
-        d_out_b = np.ones(N*T, DTYPE).dot(d_out_y.reshape(N*T, K))
+        ones = np.ones(N*T, DTYPE)
+        d_out_b = ones.dot(d_out_y.reshape(N*T, K))
         # (11) d_out.W[i,k] = sum_t,n d_out.y[t,n,i]*rnn.h[t,n,k]
         d_out_W = d_out_y.reshape(-1, K).T.dot(rnn_h[1:].reshape(-1, H))
         d_rnn_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
@@ -93,13 +94,14 @@ def value_and_grad(params, batch, aux=False):
                 np.subtract(1, rnn_h_t**2, d_rnn_a[t])
                 d_rnn_a[t] *= d_rnn_h_t
         # (14) d_rnn.b[i] = sum_t,n d_rnn.a[t,n,i]
-        d_rnn_b = np.ones(N*T, DTYPE).dot(d_rnn_a[:T].reshape(N*T, H))
+        d_rnn_b = ones.dot(d_rnn_a[:T].reshape(N*T, H))
         # (15) d_rnn.U[i,j] = sum_t,n d_rnn.a[t,n,i]*rnn.h[t-1,n,j]
         d_rnn_U = d_rnn_a[:T].reshape(-1, H).T.dot(rnn_h[:T].reshape(-1, H))
         # (17) d_rnn.W[i,k] = sum_t,n d_rnn.a[t,n,i]*x[t,n,k]
         d_rnn_W = d_rnn_a[:T].reshape(-1, H).T.dot(x.reshape(-1, D))
         # (18) d_rnn.h0[i] = sum_n d_rnn.h[-1,n,i]
-        d_rnn_h0 = np.ones(N, DTYPE).dot(d_rnn_h[0])
+        ones_2 = np.ones(N, DTYPE)
+        d_rnn_h0 = ones_2.dot(d_rnn_h[0])
     grads = {
         "rnn.W": d_rnn_W,
         "rnn.U": d_rnn_U,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import symbolic
-from codegen.numpy.emit import _scheduled
+from codegen.numpy.plan import _scheduled
 from codegen.pipeline import render, stages
 from codegen.schedule import Loop, equations_of
 from codegen.shorten import shorten

@@ -125,8 +125,10 @@ class Storing(Values):
         split = self._halves(expr)
         if split is None:
             return False
-        if self.loops and not head:
-            self._fill(split, target, {aligned(view, order).text: view.labels for view in map(viewer.view, operands(body))})
+        views = [viewer.view(entry) for entry in operands(body)]
+        # What stands in the target now is read (its last step, in one slot): it must be there until the last operation.
+        if self.loops and not head and not any(view.text == target.text for view in views):
+            self._fill(split, target, {aligned(view, order).text: view.labels for view in views})
         else:
             self.emit(f"{head}{self._into_place(split.call(self.printer), target.text)}")
         return True
