@@ -13,7 +13,8 @@ from codegen.lower import given
 from codegen.numpy.buffers import Mode, Plan, last_uses
 from codegen.numpy.printer import integer_text
 from codegen.schedule import Node, Statement, equations_of
-from symbolic.program import index_symbols, tensor_of
+from symbolic.analysis import index_reads
+from symbolic.program import tensor_of
 
 __all__ = ["block_header", "part_of_axis", "plan_blocks"]
 
@@ -104,8 +105,9 @@ def _bind_to_assign(statements: Iterable[Statement], modes: dict[int, Mode]) -> 
 
 def _moves(statement: Statement) -> bool:
     """Whether what a statement over one block writes moves with the block."""
-    was = statement.origin.equation
-    return any(index_symbols(s) for s in was.target.indices) and statement.equation.target != was.target
+    pairs = zip(statement.origin.equation.target.indices, statement.equation.target.indices, strict=True)
+    # What an index tensor chooses (E[x[t,n],k]) may be the same in every block.
+    return any(was != now for was, now in pairs if not index_reads((was,)))
 
 
 def _inside(node: Node | Block) -> list[Statement]:
