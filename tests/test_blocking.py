@@ -99,6 +99,11 @@ def test_the_second_level_joins_the_block_of_the_first() -> None:
      "p[n,i] = sum(h[t,n,i], over=t)\ny[t,n,i] = h[t,n,i]*p[n,i]"),
     # a later entry, an earlier entry, the last one, all of them
     "h[t,n,i] = tanh(x[t,n,i] + 0.5*h[t-1,n,i])\ny[t,n,i] = h[t+1,n,i]*h[t,n,i] + h[t-2,n,i]*h[T-1,n,i]",
+    "h[t,n,i] = tanh(x[t,n,i] + 0.5*h[t-1,n,i])\ny[t,n,i] = h[t+1,n,i]*h[t,n,i]",
+    "h[t,n,i] = tanh(x[t,n,i] + 0.5*h[t+1,n,i])\ny[t,n,i] = h[t-1,n,i]*h[t,n,i]",
+    "h[t,n,i] = tanh(x[t,n,i] + 0.5*h[t-1,n,i])\ng[t,n,i] = tanh(h[t+1,n,i] + 0.5*g[t-1,n,i])\ny[t,n,i] = g[t,n,i]*h[t-1,n,i]",
+    # a sum over the steps that is read at each of them
+    "h[t,n,i] = tanh(x[t,n,i] + 0.5*h[t-1,n,i])\nm[n,i] = sum(h[t,n,i]**2, over=t)\ny[t,n,i] = h[t,n,i]/(1 + m[n,i])",
     "h[t,n,i] = tanh(x[t,n,i] + 0.5*h[t-1,n,i])\ny[t,n,i] = sum((k <= t)*h[k,n,i]*x[t,n,i], over=k)",
     "h[t,n,i] = tanh(x[t,n,i] + 0.5*h[t-1,n,i])\ny[t,n,i] = h[T-1-t,n,i]*x[t,n,i]",
     # one forwards, one backwards, each reading the other's
