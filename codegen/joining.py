@@ -8,6 +8,7 @@ it reads was written at its own step or an earlier one. A sum over the steps may
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from functools import lru_cache
 
 import sympy as sp
 from sympy import Expr, Indexed
@@ -210,11 +211,7 @@ class Joining:
 
     def offset(self, entry: Indexed, symbol: IndexName) -> Expr | None:
         """``c`` where exactly one subscript holds the symbol, as ``symbol + c``."""
-        axis = axis_of(entry, symbol)
-        if axis is None:
-            return None
-        offset = sp.expand(entry.indices[axis] - symbol)
-        return None if index_symbols(offset) or offset.has(Indexed) else offset
+        return _offset(entry, symbol)
 
     def _places(self, item: Node | Block, symbol: IndexName) -> Iterable[tuple[str, int]]:
         for statement in statements_of(item):
@@ -240,6 +237,16 @@ def _same(a: Index | Loop, b: Loop) -> bool:
     return bool(sp.expand(a.lower - b.lower) == 0 and sp.expand(a.upper - b.upper) == 0)
 
 
+@lru_cache(maxsize=65536)
+def _offset(entry: Indexed, symbol: IndexName) -> Expr | None:
+    axis = axis_of(entry, symbol)
+    if axis is None:
+        return None
+    offset = sp.expand(entry.indices[axis] - symbol)
+    return None if index_symbols(offset) or offset.has(Indexed) else offset
+
+
+@lru_cache(maxsize=65536)
 def axis_of(entry: Indexed, symbol: IndexName) -> int | None:
     """The axis whose subscript alone holds the symbol (but for what is read in other subscripts: ``y[t, lab[t]]``)."""
     holding = [k for k, s in enumerate(entry.indices) if symbol in _plain(s)]

@@ -113,13 +113,19 @@ def test_the_second_level_joins_the_block_of_the_first() -> None:
     # guards and a maximum over the steps
     "h[t,n,i] = (t < len[n])*tanh(x[t,n,i] + 0.5*h[t-1,n,i])\nm[n,i] = max(h[t,n,i], over=t)\ny[t,n,i] = m[n,i] - h[t,n,i]",
     "h[t,n,i] = tanh(x[t,n,i] + 0.5*h[t-1,n,i])\nm[n,i] = h[len[n]-1,n,i]\ny[t,n,i] = m[n,i]*h[t,n,i]*E[lab[t],i]",
+    # two contributions to one tensor: one by the loop's block, one that waits for all steps
+    ("h[t,n,i] = tanh(x[t,n,i] + 0.5*h[t-1,n,i])\nm[n,i] = sum(h[t,n,i]**2, over=t)\n"
+     "y[t,n,i] = h[t,n,i]*x[t,n,i] + m[n,i]*x[t,n,i]\ny[t,n,i] += sum(h[s,n,i]*x[t,n,i], over=s)"),
     # the whole past in the loop itself
     "h[t,n,i] = tanh(x[t,n,i] + sum((k < t)*h[k,n,i]*x[k,n,i], over=k))\ny[t,n,i] = h[t,n,i]*x[t,n,i]",
 ])
-def test_own_equations(text: str, length: int) -> None:
+@pytest.mark.parametrize("projected", [False, True])
+def test_own_equations(text: str, length: int, projected: bool) -> None:
+    if projected:  # something lives in one block alone
+        text = text.replace("tanh(x[t,n,i]", "tanh(b[t,n,i]") + "\nb[t,n,i] = sum(W[i,j]*x[t,n,j], over=j)"
     states = {name: ["T", "N", "H"] for name in "hga" if f"\n{name}[" in f"\n{text}"}
     model = load(f"{text}\n{SUM}", states={**states, "y": ["T", "N", "H"]}, ranges={"k": "T", "s": "T", "t": "T"},
-                 parameters={"E": [4, "H"]}, inputs={
+                 parameters={"E": [4, "H"], "W": ["H", "H"]}, inputs={
                      **X, "len": {"shape": ["N"], "kind": "index", "below": "T+1"},
                      "lab": {"shape": ["T"], "kind": "index", "below": 4}}, outputs=["y"])
     for steps in (1, 2, 7):

@@ -54,8 +54,11 @@ def test_work_grows_linearly_with_the_number_of_layers(kind: str, least: int) ->
     assert second <= SLACK * 2 * first, f"{kind}: {counts} calls for {least}, {2 * least} and {4 * least} layers"
 
 
-def test_work_does_not_depend_on_the_sizes() -> None:
-    small, large = ({"V": 5, "E": 4, "H": 6, "T": 10, "N": 2}, {"V": 65, "E": 512, "H": 4096, "T": 1_000_000, "N": 512})
+@pytest.mark.parametrize(("small", "large"), [
+    ({"V": 5, "E": 4, "H": 6, "T": 10, "N": 2}, {"V": 65, "E": 128, "H": 256, "T": 4000, "N": 32}),
+    ({"V": 65, "E": 128, "H": 256, "T": 10_000, "N": 32}, {"V": 65, "E": 512, "H": 4096, "T": 1_000_000, "N": 512}),
+], ids=["whole", "in blocks of steps"])
+def test_work_does_not_depend_on_the_sizes(small: dict[str, int], large: dict[str, int]) -> None:
     _, *counts = counted(f"[work(language_model(sizes)) for sizes in ({small}, {small}, {large})]")
     assert counts[1] <= 1.1 * counts[0], f"{counts} calls for small and for large sizes"
 
