@@ -105,7 +105,6 @@ class Joining:
 
     def _fits(self, item: Node, symbol: IndexName, members: Mapping[int, IndexName]) -> bool:
         writes = self._writes(members)
-        summed = {n for n, offsets in writes.items() if None in offsets}
         meets = False
         for statement in statements_of(item):
             equation = statement.equation
@@ -138,8 +137,6 @@ class Joining:
                                 return False
             for entry in equation.reads:
                 name = tensor_of(entry)
-                if name in summed:
-                    return False
                 if name not in writes:
                     meets = meets or name in self.axes and self.offset(entry, symbol) is not None
                     continue
