@@ -36,6 +36,7 @@ OUTPUTS = {
 np.empty(2**24, np.uint8)
 
 
+@np.errstate(all="ignore")
 def value_and_grad(params, batch, aux=False):
     """The loss and its gradients, a dict like params: (loss, grads), with aux (loss, grads, aux)."""
     T, N = _check(params, batch)
@@ -47,77 +48,78 @@ def value_and_grad(params, batch, aux=False):
     x = batch["x"].astype(np.intp, copy=False)
     y = batch["y"].astype(np.intp, copy=False)
     rnn_h0 = batch["rnn.h0"]
-    with np.errstate(all="ignore"):
-        rnn_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
-        # (2) rnn.h[-1,n,i] = rnn.h0[n,i]
-        rnn_h[0] = rnn_h0
-        # (3, 1) rnn.a[t,n,i] += rnn.W[i,x[t,n]] + rnn.b[i]
-        rnn_a = rnn_W.T[x] + rnn_b
-        rnn_U_T = np.ascontiguousarray(rnn_U.T)
-        product = np.empty((N, H), DTYPE)
-        rnn_h_tm1 = rnn_h[0]
-        for rnn_a_t, rnn_h_t in zip(rnn_a, rnn_h[1:]):
-            # (3) rnn.a[t,n,i] += sum_j rnn.U[i,j]*rnn.h[t-1,n,j]
-            rnn_h_tm1.dot(rnn_U_T, product)
-            rnn_a_t += product
-            # (4) rnn.h[t,n,i] += tanh(rnn.a[t,n,i])
-            np.tanh(rnn_a_t, rnn_h_t)
-            rnn_h_tm1 = rnn_h_t
-        # (5) rnn.hT[n,i] = rnn.h[T-1,n,i]
-        rnn_hT = rnn_h[T].copy()
-        # (6) out.y[t,n,i] += sum_k out.W[i,k]*rnn.h[t,n,k]
-        out_y = rnn_h[1:].reshape(-1, H).dot(out_W.T).reshape(T, N, V)
-        # (6) out.y[t,n,i] += out.b[i]
-        out_y += out_b
-        # (11) loss.s_max[t,n] = max over k of out.y[t,n,k]
-        loss_s_max = out_y.max(axis=2)
-        # (7) loss.e[t,n,k] = exp(-loss.s_max[t,n] + out.y[t,n,k])
-        loss_e = out_y - loss_s_max[:, :, None]
-        np.exp(loss_e, out=loss_e)
-        # (8) loss.s[t,n] = sum_k loss.e[t,n,k]
-        loss_s = loss_e.sum(axis=2)
-        # (9) loss.l[t,n] += log(loss.s[t,n]) + loss.s_max[t,n] - out.y[t,n,y[t,n]]
-        loss_l = np.add(loss_s_max - out_y[np.arange(T)[:, None], np.arange(N), y], np.log(loss_s), out=loss_s_max)
-        # (10) loss = sum_t,n loss.l[t,n]
-        loss = loss_l.sum()
-        # (14, 13, 12) d_loss.s[t,n] = 1/loss.s[t,n]
-        d_loss_s = 1/loss_s
-        # (17, 16) d_out.y[t,n,k] += d_loss.s[t,n]*loss.e[t,n,k]
-        d_out_y = np.multiply(d_loss_s[:, :, None], loss_e, out=loss_e)
-        # (15, 13, 12) d_out.y[t,n,y[t,n]] += -1
-        d_out_y[np.arange(T)[:, None], np.arange(N), y] -= 1
-        # (18) d_out.b[i] = sum_t,n d_out.y[t,n,i]
-        ones = np.ones(N*T, DTYPE)
-        d_out_b = ones.dot(d_out_y.reshape(N*T, V))
-        # (19) d_out.W[i,k] = sum_t,n d_out.y[t,n,i]*rnn.h[t,n,k]
-        d_out_W = d_out_y.reshape(-1, V).T.dot(rnn_h[1:].reshape(-1, H))
-        d_rnn_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
-        # (20) d_rnn.h[t,n,k] += sum_i d_out.y[t,n,i]*out.W[i,k]
-        d_rnn_h[1:] = d_out_y.reshape(-1, V).dot(out_W).reshape(T, N, H)
-        # (21) d_rnn.a_slope[t,n,i] = 1 - rnn.h[t,n,i]**2
-        d_rnn_a_slope = 1 - rnn_h[1:]**2
-        d_rnn_a = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more after
-        product_2 = np.empty((N, H), DTYPE)
-        d_rnn_a_tp1 = d_rnn_a[T]
-        for d_rnn_h_t, d_rnn_a_slope_t, d_rnn_a_t in zip(d_rnn_h[:0:-1], d_rnn_a_slope[::-1], d_rnn_a[T - 1::-1]):
-            # (24) d_rnn.h[t,n,j] += sum_i d_rnn.a[t+1,n,i]*rnn.U[i,j]
-            d_rnn_a_tp1.dot(rnn_U, product_2)
-            d_rnn_h_t += product_2
-            # (21) d_rnn.a[t,n,i] = d_rnn.a_slope[t,n,i]*d_rnn.h[t,n,i]
-            np.multiply(d_rnn_a_slope_t, d_rnn_h_t, d_rnn_a_t)
-            d_rnn_a_tp1 = d_rnn_a_t
-        # (22) d_rnn.b[i] = sum_t,n d_rnn.a[t,n,i]
-        d_rnn_b = ones.dot(d_rnn_a[:T].reshape(N*T, H))
-        # (23) d_rnn.U[i,j] = sum_t,n d_rnn.a[t,n,i]*rnn.h[t-1,n,j]
-        d_rnn_U = d_rnn_a[:T].reshape(-1, H).T.dot(rnn_h[:T].reshape(-1, H))
-        # (25) d_rnn.W[i,x[t,n]] += d_rnn.a[t,n,i]
-        d_rnn_W = _sum_rows(x, d_rnn_a[:T], V).T
+    rnn_h = np.zeros((T + 1, N, H), DTYPE)  # rnn.a stands in it first; axis 0 has 1 more before
+    # (2) rnn.h[-1,n,i] = rnn.h0[n,i]
+    rnn_h[0] = rnn_h0
+    # (3, 1) rnn.a[t,n,i] += rnn.W[i,x[t,n]] + rnn.b[i]
+    np.add(rnn_W.T[x], rnn_b, out=rnn_h[1:])
+    rnn_U_T = np.ascontiguousarray(rnn_U.T)
+    product = np.empty((N, H), DTYPE)
+    rnn_h_tm1 = rnn_h[0]
+    for rnn_h_t in rnn_h[1:]:
+        # (3) rnn.a[t,n,i] += sum_j rnn.U[i,j]*rnn.h[t-1,n,j]
+        rnn_h_tm1.dot(rnn_U_T, product)
+        rnn_h_t += product
+        # (4) rnn.h[t,n,i] += tanh(rnn.a[t,n,i])
+        np.tanh(rnn_h_t, rnn_h_t)
+        rnn_h_tm1 = rnn_h_t
+    # (5) rnn.hT[n,i] = rnn.h[T-1,n,i]
+    rnn_hT = rnn_h[T].copy()
+    # (6) out.y[t,n,i] += sum_k out.W[i,k]*rnn.h[t,n,k]
+    out_y = rnn_h[1:].reshape(-1, H).dot(out_W.T).reshape(T, N, V)
+    # (6) out.y[t,n,i] += out.b[i]
+    out_y += out_b
+    # (11) loss.s_max[t,n] = max over k of out.y[t,n,k]
+    loss_s_max = out_y.max(axis=2)
+    # (7) loss.e[t,n,k] = exp(-loss.s_max[t,n] + out.y[t,n,k])
+    loss_e = out_y - loss_s_max[:, :, None]
+    np.exp(loss_e, out=loss_e)
+    # (8) loss.s[t,n] = sum_k loss.e[t,n,k]
+    loss_s = loss_e.sum(axis=2)
+    # (9) loss.l[t,n] += log(loss.s[t,n]) + loss.s_max[t,n] - out.y[t,n,y[t,n]]
+    at_y = np.arange(T)[:, None], np.arange(N), y
+    loss_l = np.add(loss_s_max - out_y[at_y], np.log(loss_s), out=loss_s_max)
+    # (10) loss = sum_t,n loss.l[t,n]
+    loss = loss_l.sum()
+    # (14, 13, 12) d_loss.s[t,n] = 1/loss.s[t,n]
+    d_loss_s = 1/loss_s
+    # (17, 16) d_out.y[t,n,k] += d_loss.s[t,n]*loss.e[t,n,k]
+    d_out_y = np.multiply(d_loss_s[:, :, None], loss_e, out=loss_e)
+    # (15, 13, 12) d_out.y[t,n,y[t,n]] += -1
+    d_out_y[at_y] -= 1
+    # (18) d_out.b[i] = sum_t,n d_out.y[t,n,i]
+    ones = np.ones(N*T, DTYPE)
+    d_out_b = ones.dot(d_out_y.reshape(N*T, V))
+    # (19) d_out.W[i,k] = sum_t,n d_out.y[t,n,i]*rnn.h[t,n,k]
+    d_out_W = d_out_y.reshape(-1, V).T.dot(rnn_h[1:].reshape(-1, H))
+    d_rnn_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+    # (20) d_rnn.h[t,n,k] += sum_i d_out.y[t,n,i]*out.W[i,k]
+    d_rnn_h[1:] = d_out_y.reshape(-1, V).dot(out_W).reshape(T, N, H)
+    # (21) d_rnn.a_slope[t,n,i] = 1 - rnn.h[t,n,i]**2
+    d_rnn_a_slope = 1 - rnn_h[1:]**2
+    d_rnn_a = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more after
+    product_2 = np.empty((N, H), DTYPE)
+    d_rnn_a_tp1 = d_rnn_a[T]
+    for d_rnn_h_t, d_rnn_a_slope_t, d_rnn_a_t in zip(d_rnn_h[:0:-1], d_rnn_a_slope[::-1], d_rnn_a[T - 1::-1]):
+        # (24) d_rnn.h[t,n,j] += sum_i d_rnn.a[t+1,n,i]*rnn.U[i,j]
+        d_rnn_a_tp1.dot(rnn_U, product_2)
+        d_rnn_h_t += product_2
+        # (21) d_rnn.a[t,n,i] = d_rnn.a_slope[t,n,i]*d_rnn.h[t,n,i]
+        np.multiply(d_rnn_a_slope_t, d_rnn_h_t, d_rnn_a_t)
+        d_rnn_a_tp1 = d_rnn_a_t
+    # (22) d_rnn.b[i] = sum_t,n d_rnn.a[t,n,i]
+    d_rnn_b = ones.dot(d_rnn_a[:T].reshape(N*T, H))
+    # (23) d_rnn.U[i,j] = sum_t,n d_rnn.a[t,n,i]*rnn.h[t-1,n,j]
+    d_rnn_U = d_rnn_a[:T].reshape(-1, H).T.dot(rnn_h[:T].reshape(-1, H))
+    # (25) d_rnn.W[i,x[t,n]] += d_rnn.a[t,n,i]
+    d_rnn_W = _sum_rows(x, d_rnn_a[:T], V).T
     grads = {"rnn.W": d_rnn_W, "rnn.U": d_rnn_U, "rnn.b": d_rnn_b, "out.W": d_out_W, "out.b": d_out_b}
     if aux:
         return float(loss), grads, {"out.y": out_y, "rnn.h0": rnn_hT}
     return float(loss), grads
 
 
+@np.errstate(all="ignore")
 def loss(params, batch):
     """The loss alone."""
     T, N = _check(params, batch)
@@ -129,40 +131,41 @@ def loss(params, batch):
     x = batch["x"].astype(np.intp, copy=False)
     y = batch["y"].astype(np.intp, copy=False)
     rnn_h0 = batch["rnn.h0"]
-    with np.errstate(all="ignore"):
-        rnn_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
-        # (2) rnn.h[-1,n,i] = rnn.h0[n,i]
-        rnn_h[0] = rnn_h0
-        # (3, 1) rnn.a[t,n,i] += rnn.W[i,x[t,n]] + rnn.b[i]
-        rnn_a = rnn_W.T[x] + rnn_b
-        rnn_U_T = np.ascontiguousarray(rnn_U.T)
-        product = np.empty((N, H), DTYPE)
-        rnn_h_tm1 = rnn_h[0]
-        for rnn_a_t, rnn_h_t in zip(rnn_a, rnn_h[1:]):
-            # (3) rnn.a[t,n,i] += sum_j rnn.U[i,j]*rnn.h[t-1,n,j]
-            rnn_h_tm1.dot(rnn_U_T, product)
-            rnn_a_t += product
-            # (4) rnn.h[t,n,i] += tanh(rnn.a[t,n,i])
-            np.tanh(rnn_a_t, rnn_h_t)
-            rnn_h_tm1 = rnn_h_t
-        # (6) out.y[t,n,i] += sum_k out.W[i,k]*rnn.h[t,n,k]
-        out_y = rnn_h[1:].reshape(-1, H).dot(out_W.T).reshape(T, N, V)
-        # (6) out.y[t,n,i] += out.b[i]
-        out_y += out_b
-        # (11) loss.s_max[t,n] = max over k of out.y[t,n,k]
-        loss_s_max = out_y.max(axis=2)
-        # (7) loss.e[t,n,k] = exp(-loss.s_max[t,n] + out.y[t,n,k])
-        loss_e = out_y - loss_s_max[:, :, None]
-        np.exp(loss_e, out=loss_e)
-        # (8) loss.s[t,n] = sum_k loss.e[t,n,k]
-        loss_s = loss_e.sum(axis=2)
-        # (9) loss.l[t,n] += log(loss.s[t,n]) + loss.s_max[t,n] - out.y[t,n,y[t,n]]
-        loss_l = np.add(loss_s_max - out_y[np.arange(T)[:, None], np.arange(N), y], np.log(loss_s), out=loss_s)
-        # (10) loss = sum_t,n loss.l[t,n]
-        loss = loss_l.sum()
+    rnn_h = np.zeros((T + 1, N, H), DTYPE)  # rnn.a stands in it first; axis 0 has 1 more before
+    # (2) rnn.h[-1,n,i] = rnn.h0[n,i]
+    rnn_h[0] = rnn_h0
+    # (3, 1) rnn.a[t,n,i] += rnn.W[i,x[t,n]] + rnn.b[i]
+    np.add(rnn_W.T[x], rnn_b, out=rnn_h[1:])
+    rnn_U_T = np.ascontiguousarray(rnn_U.T)
+    product = np.empty((N, H), DTYPE)
+    rnn_h_tm1 = rnn_h[0]
+    for rnn_h_t in rnn_h[1:]:
+        # (3) rnn.a[t,n,i] += sum_j rnn.U[i,j]*rnn.h[t-1,n,j]
+        rnn_h_tm1.dot(rnn_U_T, product)
+        rnn_h_t += product
+        # (4) rnn.h[t,n,i] += tanh(rnn.a[t,n,i])
+        np.tanh(rnn_h_t, rnn_h_t)
+        rnn_h_tm1 = rnn_h_t
+    # (6) out.y[t,n,i] += sum_k out.W[i,k]*rnn.h[t,n,k]
+    out_y = rnn_h[1:].reshape(-1, H).dot(out_W.T).reshape(T, N, V)
+    # (6) out.y[t,n,i] += out.b[i]
+    out_y += out_b
+    # (11) loss.s_max[t,n] = max over k of out.y[t,n,k]
+    loss_s_max = out_y.max(axis=2)
+    # (7) loss.e[t,n,k] = exp(-loss.s_max[t,n] + out.y[t,n,k])
+    loss_e = out_y - loss_s_max[:, :, None]
+    np.exp(loss_e, out=loss_e)
+    # (8) loss.s[t,n] = sum_k loss.e[t,n,k]
+    loss_s = loss_e.sum(axis=2)
+    # (9) loss.l[t,n] += log(loss.s[t,n]) + loss.s_max[t,n] - out.y[t,n,y[t,n]]
+    at_y = np.arange(T)[:, None], np.arange(N), y
+    loss_l = np.add(loss_s_max - out_y[at_y], np.log(loss_s), out=loss_s)
+    # (10) loss = sum_t,n loss.l[t,n]
+    loss = loss_l.sum()
     return float(loss)
 
 
+@np.errstate(all="ignore")
 def predict(params, batch):
     """The outputs alone, by name (no targets needed)."""
     T, N = _check(params, batch, ("x", "rnn.h0"))
@@ -173,28 +176,27 @@ def predict(params, batch):
     out_b = params["out.b"]
     x = batch["x"].astype(np.intp, copy=False)
     rnn_h0 = batch["rnn.h0"]
-    with np.errstate(all="ignore"):
-        rnn_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
-        # (2) rnn.h[-1,n,i] = rnn.h0[n,i]
-        rnn_h[0] = rnn_h0
-        # (3, 1) rnn.a[t,n,i] += rnn.W[i,x[t,n]] + rnn.b[i]
-        rnn_a = rnn_W.T[x] + rnn_b
-        rnn_U_T = np.ascontiguousarray(rnn_U.T)
-        product = np.empty((N, H), DTYPE)
-        rnn_h_tm1 = rnn_h[0]
-        for rnn_a_t, rnn_h_t in zip(rnn_a, rnn_h[1:]):
-            # (3) rnn.a[t,n,i] += sum_j rnn.U[i,j]*rnn.h[t-1,n,j]
-            rnn_h_tm1.dot(rnn_U_T, product)
-            rnn_a_t += product
-            # (4) rnn.h[t,n,i] += tanh(rnn.a[t,n,i])
-            np.tanh(rnn_a_t, rnn_h_t)
-            rnn_h_tm1 = rnn_h_t
-        # (5) rnn.hT[n,i] = rnn.h[T-1,n,i]
-        rnn_hT = rnn_h[T].copy()
-        # (6) out.y[t,n,i] += sum_k out.W[i,k]*rnn.h[t,n,k]
-        out_y = rnn_h[1:].reshape(-1, H).dot(out_W.T).reshape(T, N, V)
-        # (6) out.y[t,n,i] += out.b[i]
-        out_y += out_b
+    rnn_h = np.zeros((T + 1, N, H), DTYPE)  # rnn.a stands in it first; axis 0 has 1 more before
+    # (2) rnn.h[-1,n,i] = rnn.h0[n,i]
+    rnn_h[0] = rnn_h0
+    # (3, 1) rnn.a[t,n,i] += rnn.W[i,x[t,n]] + rnn.b[i]
+    np.add(rnn_W.T[x], rnn_b, out=rnn_h[1:])
+    rnn_U_T = np.ascontiguousarray(rnn_U.T)
+    product = np.empty((N, H), DTYPE)
+    rnn_h_tm1 = rnn_h[0]
+    for rnn_h_t in rnn_h[1:]:
+        # (3) rnn.a[t,n,i] += sum_j rnn.U[i,j]*rnn.h[t-1,n,j]
+        rnn_h_tm1.dot(rnn_U_T, product)
+        rnn_h_t += product
+        # (4) rnn.h[t,n,i] += tanh(rnn.a[t,n,i])
+        np.tanh(rnn_h_t, rnn_h_t)
+        rnn_h_tm1 = rnn_h_t
+    # (5) rnn.hT[n,i] = rnn.h[T-1,n,i]
+    rnn_hT = rnn_h[T].copy()
+    # (6) out.y[t,n,i] += sum_k out.W[i,k]*rnn.h[t,n,k]
+    out_y = rnn_h[1:].reshape(-1, H).dot(out_W.T).reshape(T, N, V)
+    # (6) out.y[t,n,i] += out.b[i]
+    out_y += out_b
     return {"out.y": out_y, "rnn.h0": rnn_hT}
 
 

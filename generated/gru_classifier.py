@@ -37,6 +37,7 @@ OUTPUTS = {
 np.empty(2**24, np.uint8)
 
 
+@np.errstate(all="ignore")
 def value_and_grad(params, batch, aux=False):
     """The loss and its gradients, a dict like params: (loss, grads), with aux (loss, grads, aux)."""
     T, N = _check(params, batch)
@@ -49,118 +50,120 @@ def value_and_grad(params, batch, aux=False):
     x = batch["x"]
     len = batch["len"].astype(np.intp, copy=False)
     y = batch["y"].astype(np.intp, copy=False)
-    with np.errstate(all="ignore"):
-        # (1) gru.x_valid[t,n,d] = [t < len[n]] x[t,n,d]
-        gru_x_valid = np.where((np.arange(T)[:, None, None] < len[:, None]), x, 0)
-        # (2) gru.a_r_z[t,n,q] += sum_d gru.W[q,d]*gru.x_valid[t,n,d]
-        gru_a_r_z = gru_x_valid.reshape(-1, D).dot(gru_W[:2*H].T).reshape(T, N, 2*H)
-        # (2) gru.a_r_z[t,n,q] += gru.b[q]
-        gru_a_r_z += gru_b[:2*H]
-        # (2) gru.a_g[t,n,q] += sum_d gru.W[q+2*H,d]*gru.x_valid[t,n,d]
-        gru_a_g = gru_x_valid.reshape(-1, D).dot(gru_W[2*H:].T).reshape(T, N, H)
-        # (2) gru.a_g[t,n,q] += gru.b[q+2*H]
-        gru_a_g += gru_b[2*H:]
-        # (6) gru.v[t,n,k] += gru.bn[k]
-        gru_v = np.empty((T, N, H), DTYPE)
-        gru_v[...] = gru_bn
-        gru_m = np.empty((N, 3*H), DTYPE)  # the last step alone
-        gru_r_z = np.empty((T, N, 2*H), DTYPE)  # gru.r, gru.z side by side
-        gru_g = np.empty((T, N, H), DTYPE)
-        gru_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
-        gru_U_T = np.ascontiguousarray(gru_U.T)
-        gru_h_tm1 = gru_h[0]
-        for (
-            t, gru_a_r_z_t, gru_r_z_t, gru_v_t, gru_r_z_t_0, gru_g_t, gru_a_g_t, gru_h_t, gru_r_z_t_H,
-        ) in zip(
-            range(T), gru_a_r_z, gru_r_z, gru_v, gru_r_z[:, :, :H], gru_g, gru_a_g, gru_h[1:], gru_r_z[:, :, H:],
-        ):
-            # (3) gru.m[t,n,q] = sum_j gru.U[q,j]*gru.h[t-1,n,j]
-            gru_h_tm1.dot(gru_U_T, gru_m)
-            # (4, 5) gru.r_z[t,n,k] = sigmoid(gru.a_r_z[t,n,k] + gru.m[t,n,k])
-            np.add(gru_m[:, :2*H], gru_a_r_z_t, gru_r_z_t)
-            _sigmoid(gru_r_z_t, gru_r_z_t)
-            # (6) gru.v[t,n,k] += gru.m[t,n,k+2*H]
-            gru_v_t += gru_m[:, 2*H:]
-            # (7) gru.g[t,n,k] = tanh(gru.a_g[t,n,k] + gru.r_z[t,n,k]*gru.v[t,n,k])
-            np.multiply(gru_r_z_t_0, gru_v_t, gru_g_t)
-            gru_g_t += gru_a_g_t
-            np.tanh(gru_g_t, gru_g_t)
-            # (8) gru.h[t,n,k] = [t < len[n]] (-gru.g[t,n,k] + gru.h[t-1,n,k])*gru.r_z[t,n,k+H] + gru.g[t,n,k]
-            gru_h_t[...] = np.where((t < len[:, None]), gru_g_t + (gru_h_tm1 - gru_g_t)*gru_r_z_t_H, 0)
-            gru_h_tm1 = gru_h_t
-        # (9) gru.y[n,i] = gru.h[len[n]-1,n,i]
-        gru_y = gru_h[len[:, None], np.arange(N)[:, None], np.arange(H)]
-        # (10) out.y[n,i] += sum_k gru.y[n,k]*out.W[i,k]
-        out_y = out_W.dot(gru_y.T).T
-        # (10) out.y[n,i] += out.b[i]
-        out_y += out_b
-        # (15) loss.s_max[n] = max over k of out.y[n,k]
-        loss_s_max = out_y.max(axis=1)
-        # (11) loss.e[n,k] = exp(-loss.s_max[n] + out.y[n,k])
-        loss_e = out_y - loss_s_max[:, None]
-        np.exp(loss_e, out=loss_e)
-        # (12) loss.s[n] = sum_k loss.e[n,k]
-        loss_s = loss_e.sum(axis=1)
-        # (13) loss.l[n] += log(loss.s[n]) + loss.s_max[n] - out.y[n,y[n]]
-        loss_l = np.add(loss_s_max - out_y[np.arange(N), y], np.log(loss_s), out=loss_s_max)
-        # (14) loss = sum_n loss.l[n]/N
-        loss = loss_l.sum()/N
-        # (18, 17, 16) d_loss.s[n] = 1/(N*loss.s[n])
-        d_loss_s = (1/N)/loss_s
-        # (21, 20) d_out.y[n,k] += d_loss.s[n]*loss.e[n,k]
-        d_out_y = np.multiply(d_loss_s[:, None], loss_e, out=loss_e)
-        # (19, 17, 16) d_out.y[n,y[n]] += -1/N
-        d_out_y[np.arange(N), y] -= 1/N
-        # (22) d_out.b[i] = sum_n d_out.y[n,i]
-        ones = np.ones(N, DTYPE)
-        d_out_b = ones.dot(d_out_y)
-        # (23) d_gru.y[n,k] = sum_i d_out.y[n,i]*out.W[i,k]
-        d_gru_y = d_out_y.dot(out_W)
-        # (24) d_out.W[i,k] = sum_n d_out.y[n,i]*gru.y[n,k]
-        d_out_W = d_out_y.T.dot(gru_y)
-        d_gru_h = np.zeros((T, N, H), DTYPE)
-        # (25) d_gru.h[len[n]-1,n,i] += d_gru.y[n,i]
-        d_gru_h[len[:, None] - 1, np.arange(N)[:, None], np.arange(H)] += d_gru_y
-        # (36, 30) d_gru.a_slope[t,n,k] = (1 - gru.r_z[t,n,k])*gru.r_z[t,n,k]*gru.v[t,n,k]
-        d_gru_a_slope = np.multiply((1 - gru_r_z[:, :, :H])*gru_r_z[:, :, :H], gru_v, out=gru_v)
-        d_gru_a = np.empty((T, N, 3*H), DTYPE)
-        d_gru_m = np.zeros((T + 1, N, 3*H), DTYPE)  # axis 0 has 1 more after
-        product = np.empty((N, H), DTYPE)
-        for (
-            t, d_gru_h_t, d_gru_m_tp1, d_gru_a_t_2H, gru_g_t, gru_r_z_t_H, gru_r_z_t_0, d_gru_m_t_2H, d_gru_a_t_H,
-            gru_h_tm1, d_gru_m_t_H, d_gru_a_slope_t, d_gru_a_t_0, d_gru_m_t_0,
-        ) in zip(
-            range(T - 1, -1, -1), d_gru_h[::-1], d_gru_m[:0:-1], d_gru_a[::-1, :, 2*H:], gru_g[::-1], gru_r_z[::-1, :, H:],
-            gru_r_z[::-1, :, :H], d_gru_m[T - 1::-1, :, 2*H:], d_gru_a[::-1, :, H:2*H], gru_h[T - 1::-1],
-            d_gru_m[T - 1::-1, :, H:2*H], d_gru_a_slope[::-1], d_gru_a[::-1, :, :H], d_gru_m[T - 1::-1, :, :H],
-        ):
-            # (27) d_gru.h[t,n,k] += [t + 1 < len[n]] d_gru.h[t+1,n,k]*gru.r_z[t+1,n,k+H]
-            if t < T - 1:
-                d_gru_h_t += np.where((t + 1 < len[:, None]), d_gru_h[t + 1]*gru_r_z[t + 1, :, H:], 0)
-            # (39) d_gru.h[t,n,j] += sum_q d_gru.m[t+1,n,q]*gru.U[q,j]
-            d_gru_m_tp1.dot(gru_U, product)
-            d_gru_h_t += product
-            # (29, 26) d_gru.a[t,n,k+2*H] += [t < len[n]] (1 - gru.g[t,n,k]**2)*(1 - gru.r_z[t,n,k+H])*d_gru.h[t,n,k]
-            d_gru_a_t_2H[...] = np.where((t < len[:, None]), (1 - gru_g_t**2)*(1 - gru_r_z_t_H)*d_gru_h_t, 0)
-            # (33, 31) d_gru.m[t,n,k+2*H] += d_gru.a[t,n,k+2*H]*gru.r_z[t,n,k]
-            np.multiply(d_gru_a_t_2H, gru_r_z_t_0, d_gru_m_t_2H)
-            # (34, 28) d_gru.a[t,n,k+H] += [t < len[n]] (1 - gru.r_z[t,n,k+H])*(-gru.g[t,n,k] + gru.h[t-1,n,k])*d_gru.h[t,n,k]*gru.r_z[t,n,k+H]
-            d_gru_a_t_H[...] = np.where((t < len[:, None]), (1 - gru_r_z_t_H)*(gru_h_tm1 - gru_g_t)*d_gru_h_t*gru_r_z_t_H, 0)
-            # (35) d_gru.m[t,n,k+H] += d_gru.a[t,n,k+H]
-            d_gru_m_t_H[...] = d_gru_a_t_H
-            # (36, 30) d_gru.a[t,n,k] += d_gru.a[t,n,k+2*H]*d_gru.a_slope[t,n,k]
-            np.multiply(d_gru_a_slope_t, d_gru_a_t_2H, d_gru_a_t_0)
-            # (37) d_gru.m[t,n,k] += d_gru.a[t,n,k]
-            d_gru_m_t_0[...] = d_gru_a_t_0
-        # (32) d_gru.bn[k] = sum_t,n d_gru.m[t,n,k+2*H]
-        ones_2 = np.ones(N*T, DTYPE)
-        d_gru_bn = ones_2.dot(d_gru_m[:T, :, 2*H:].reshape(N*T, H))
-        # (38) d_gru.U[q,j] = sum_t,n d_gru.m[t,n,q]*gru.h[t-1,n,j]
-        d_gru_U = d_gru_m[:T].reshape(-1, 3*H).T.dot(gru_h[:T].reshape(-1, H))
-        # (40) d_gru.b[q] = sum_t,n d_gru.a[t,n,q]
-        d_gru_b = ones_2.dot(d_gru_a.reshape(N*T, 3*H))
-        # (41) d_gru.W[q,d] = sum_t,n d_gru.a[t,n,q]*gru.x_valid[t,n,d]
-        d_gru_W = d_gru_a.reshape(-1, 3*H).T.dot(gru_x_valid.reshape(-1, D))
+    # (1) gru.x_valid[t,n,d] = [t < len[n]] x[t,n,d]
+    gru_x_valid = np.where((np.arange(T)[:, None, None] < len[:, None]), x, 0)
+    # (2) gru.a_r_z[t,n,q] += sum_d gru.W[q,d]*gru.x_valid[t,n,d]
+    gru_a_r_z = gru_x_valid.reshape(-1, D).dot(gru_W[:2*H].T).reshape(T, N, 2*H)
+    # (2) gru.a_r_z[t,n,q] += gru.b[q]
+    gru_a_r_z += gru_b[:2*H]
+    # (2) gru.a_g[t,n,q] += sum_d gru.W[q+2*H,d]*gru.x_valid[t,n,d]
+    gru_a_g = gru_x_valid.reshape(-1, D).dot(gru_W[2*H:].T).reshape(T, N, H)
+    # (2) gru.a_g[t,n,q] += gru.b[q+2*H]
+    gru_a_g += gru_b[2*H:]
+    # (6) gru.v[t,n,k] += gru.bn[k]
+    gru_v = np.empty((T, N, H), DTYPE)
+    gru_v[...] = gru_bn
+    gru_m = np.empty((N, 3*H), DTYPE)  # the last step alone
+    gru_r_z = np.empty((T, N, 2*H), DTYPE)  # gru.r, gru.z side by side
+    gru_g = np.empty((T, N, H), DTYPE)
+    gru_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+    gru_U_T = np.ascontiguousarray(gru_U.T)
+    gru_h_tm1 = gru_h[0]
+    for (
+        t, gru_a_r_z_t, gru_r_z_t, gru_v_t, gru_r_z_t_0, gru_g_t, gru_a_g_t, gru_h_t, gru_r_z_t_H,
+    ) in zip(
+        range(T), gru_a_r_z, gru_r_z, gru_v, gru_r_z[:, :, :H], gru_g, gru_a_g, gru_h[1:], gru_r_z[:, :, H:],
+    ):
+        # (3) gru.m[t,n,q] = sum_j gru.U[q,j]*gru.h[t-1,n,j]
+        gru_h_tm1.dot(gru_U_T, gru_m)
+        # (4, 5) gru.r_z[t,n,k] = sigmoid(gru.a_r_z[t,n,k] + gru.m[t,n,k])
+        np.add(gru_m[:, :2*H], gru_a_r_z_t, gru_r_z_t)
+        _sigmoid(gru_r_z_t, gru_r_z_t)
+        # (6) gru.v[t,n,k] += gru.m[t,n,k+2*H]
+        gru_v_t += gru_m[:, 2*H:]
+        # (7) gru.g[t,n,k] = tanh(gru.a_g[t,n,k] + gru.r_z[t,n,k]*gru.v[t,n,k])
+        np.multiply(gru_r_z_t_0, gru_v_t, gru_g_t)
+        gru_g_t += gru_a_g_t
+        np.tanh(gru_g_t, gru_g_t)
+        # (8) gru.h[t,n,k] = [t < len[n]] (-gru.g[t,n,k] + gru.h[t-1,n,k])*gru.r_z[t,n,k+H] + gru.g[t,n,k]
+        gru_h_t[...] = np.where((t < len[:, None]), gru_g_t + (gru_h_tm1 - gru_g_t)*gru_r_z_t_H, 0)
+        gru_h_tm1 = gru_h_t
+    # (9) gru.y[n,i] = gru.h[len[n]-1,n,i]
+    at_len = len[:, None], np.arange(N)[:, None], np.arange(H)
+    gru_y = gru_h[at_len]
+    # (10) out.y[n,i] += sum_k gru.y[n,k]*out.W[i,k]
+    out_y = out_W.dot(gru_y.T).T
+    # (10) out.y[n,i] += out.b[i]
+    out_y += out_b
+    # (15) loss.s_max[n] = max over k of out.y[n,k]
+    loss_s_max = out_y.max(axis=1)
+    # (11) loss.e[n,k] = exp(-loss.s_max[n] + out.y[n,k])
+    loss_e = out_y - loss_s_max[:, None]
+    np.exp(loss_e, out=loss_e)
+    # (12) loss.s[n] = sum_k loss.e[n,k]
+    loss_s = loss_e.sum(axis=1)
+    # (13) loss.l[n] += log(loss.s[n]) + loss.s_max[n] - out.y[n,y[n]]
+    at_y = np.arange(N), y
+    loss_l = np.add(loss_s_max - out_y[at_y], np.log(loss_s), out=loss_s_max)
+    # (14) loss = sum_n loss.l[n]/N
+    loss = loss_l.sum()/N
+    # (18, 17, 16) d_loss.s[n] = 1/(N*loss.s[n])
+    d_loss_s = (1/N)/loss_s
+    # (21, 20) d_out.y[n,k] += d_loss.s[n]*loss.e[n,k]
+    d_out_y = np.multiply(d_loss_s[:, None], loss_e, out=loss_e)
+    # (19, 17, 16) d_out.y[n,y[n]] += -1/N
+    d_out_y[at_y] -= 1/N
+    # (22) d_out.b[i] = sum_n d_out.y[n,i]
+    ones = np.ones(N, DTYPE)
+    d_out_b = ones.dot(d_out_y)
+    # (23) d_gru.y[n,k] = sum_i d_out.y[n,i]*out.W[i,k]
+    d_gru_y = d_out_y.dot(out_W)
+    # (24) d_out.W[i,k] = sum_n d_out.y[n,i]*gru.y[n,k]
+    d_out_W = d_out_y.T.dot(gru_y)
+    d_gru_h = np.zeros((T, N, H), DTYPE)
+    # (25) d_gru.h[len[n]-1,n,i] += d_gru.y[n,i]
+    at_len_2 = len[:, None] - 1, np.arange(N)[:, None], np.arange(H)
+    d_gru_h[at_len_2] += d_gru_y
+    # (36, 30) d_gru.a_slope[t,n,k] = (1 - gru.r_z[t,n,k])*gru.r_z[t,n,k]*gru.v[t,n,k]
+    d_gru_a_slope = np.multiply((1 - gru_r_z[:, :, :H])*gru_r_z[:, :, :H], gru_v, out=gru_v)
+    d_gru_a = np.empty((T, N, 3*H), DTYPE)
+    d_gru_m = np.zeros((T + 1, N, 3*H), DTYPE)  # axis 0 has 1 more after
+    product = np.empty((N, H), DTYPE)
+    for (
+        t, d_gru_h_t, d_gru_m_tp1, d_gru_a_t_2H, gru_g_t, gru_r_z_t_H, gru_r_z_t_0, d_gru_m_t_2H, d_gru_a_t_H,
+        gru_h_tm1, d_gru_m_t_H, d_gru_a_slope_t, d_gru_a_t_0, d_gru_m_t_0,
+    ) in zip(
+        range(T - 1, -1, -1), d_gru_h[::-1], d_gru_m[:0:-1], d_gru_a[::-1, :, 2*H:], gru_g[::-1], gru_r_z[::-1, :, H:],
+        gru_r_z[::-1, :, :H], d_gru_m[T - 1::-1, :, 2*H:], d_gru_a[::-1, :, H:2*H], gru_h[T - 1::-1],
+        d_gru_m[T - 1::-1, :, H:2*H], d_gru_a_slope[::-1], d_gru_a[::-1, :, :H], d_gru_m[T - 1::-1, :, :H],
+    ):
+        # (27) d_gru.h[t,n,k] += [t + 1 < len[n]] d_gru.h[t+1,n,k]*gru.r_z[t+1,n,k+H]
+        if t < T - 1:
+            d_gru_h_t += np.where((t + 1 < len[:, None]), d_gru_h[t + 1]*gru_r_z[t + 1, :, H:], 0)
+        # (39) d_gru.h[t,n,j] += sum_q d_gru.m[t+1,n,q]*gru.U[q,j]
+        d_gru_m_tp1.dot(gru_U, product)
+        d_gru_h_t += product
+        # (29, 26) d_gru.a[t,n,k+2*H] += [t < len[n]] (1 - gru.g[t,n,k]**2)*(1 - gru.r_z[t,n,k+H])*d_gru.h[t,n,k]
+        d_gru_a_t_2H[...] = np.where((t < len[:, None]), (1 - gru_g_t**2)*(1 - gru_r_z_t_H)*d_gru_h_t, 0)
+        # (33, 31) d_gru.m[t,n,k+2*H] += d_gru.a[t,n,k+2*H]*gru.r_z[t,n,k]
+        np.multiply(d_gru_a_t_2H, gru_r_z_t_0, d_gru_m_t_2H)
+        # (34, 28) d_gru.a[t,n,k+H] += [t < len[n]] (1 - gru.r_z[t,n,k+H])*(-gru.g[t,n,k] + gru.h[t-1,n,k])*d_gru.h[t,n,k]*gru.r_z[t,n,k+H]
+        d_gru_a_t_H[...] = np.where((t < len[:, None]), (1 - gru_r_z_t_H)*(gru_h_tm1 - gru_g_t)*d_gru_h_t*gru_r_z_t_H, 0)
+        # (35) d_gru.m[t,n,k+H] += d_gru.a[t,n,k+H]
+        d_gru_m_t_H[...] = d_gru_a_t_H
+        # (36, 30) d_gru.a[t,n,k] += d_gru.a[t,n,k+2*H]*d_gru.a_slope[t,n,k]
+        np.multiply(d_gru_a_slope_t, d_gru_a_t_2H, d_gru_a_t_0)
+        # (37) d_gru.m[t,n,k] += d_gru.a[t,n,k]
+        d_gru_m_t_0[...] = d_gru_a_t_0
+    # (32) d_gru.bn[k] = sum_t,n d_gru.m[t,n,k+2*H]
+    ones_2 = np.ones(N*T, DTYPE)
+    d_gru_bn = ones_2.dot(d_gru_m[:T, :, 2*H:].reshape(N*T, H))
+    # (38) d_gru.U[q,j] = sum_t,n d_gru.m[t,n,q]*gru.h[t-1,n,j]
+    d_gru_U = d_gru_m[:T].reshape(-1, 3*H).T.dot(gru_h[:T].reshape(-1, H))
+    # (40) d_gru.b[q] = sum_t,n d_gru.a[t,n,q]
+    d_gru_b = ones_2.dot(d_gru_a.reshape(N*T, 3*H))
+    # (41) d_gru.W[q,d] = sum_t,n d_gru.a[t,n,q]*gru.x_valid[t,n,d]
+    d_gru_W = d_gru_a.reshape(-1, 3*H).T.dot(gru_x_valid.reshape(-1, D))
     grads = {
         "gru.W": d_gru_W,
         "gru.U": d_gru_U,
@@ -174,6 +177,7 @@ def value_and_grad(params, batch, aux=False):
     return float(loss), grads
 
 
+@np.errstate(all="ignore")
 def loss(params, batch):
     """The loss alone."""
     T, N = _check(params, batch)
@@ -186,61 +190,63 @@ def loss(params, batch):
     x = batch["x"]
     len = batch["len"].astype(np.intp, copy=False)
     y = batch["y"].astype(np.intp, copy=False)
-    with np.errstate(all="ignore"):
-        # (1) gru.x_valid[t,n,d] = [t < len[n]] x[t,n,d]
-        gru_x_valid = np.where((np.arange(T)[:, None, None] < len[:, None]), x, 0)
-        # (2) gru.a_r_z[t,n,q] += sum_d gru.W[q,d]*gru.x_valid[t,n,d]
-        gru_a_r_z = gru_x_valid.reshape(-1, D).dot(gru_W[:2*H].T).reshape(T, N, 2*H)
-        # (2) gru.a_r_z[t,n,q] += gru.b[q]
-        gru_a_r_z += gru_b[:2*H]
-        # (2) gru.a_g[t,n,q] += sum_d gru.W[q+2*H,d]*gru.x_valid[t,n,d]
-        gru_a_g = gru_x_valid.reshape(-1, D).dot(gru_W[2*H:].T).reshape(T, N, H)
-        # (2) gru.a_g[t,n,q] += gru.b[q+2*H]
-        gru_a_g += gru_b[2*H:]
-        # (6) gru.v[t,n,k] += gru.bn[k]
-        gru_v = np.empty((T, N, H), DTYPE)
-        gru_v[...] = gru_bn
-        gru_m = np.empty((N, 3*H), DTYPE)  # the last step alone
-        gru_r_z = np.empty((N, 2*H), DTYPE)  # gru.r, gru.z side by side; the last step alone
-        gru_g = np.empty((N, H), DTYPE)  # the last step alone
-        gru_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
-        gru_U_T = np.ascontiguousarray(gru_U.T)
-        gru_h_tm1 = gru_h[0]
-        for t, gru_a_r_z_t, gru_v_t, gru_a_g_t, gru_h_t in zip(range(T), gru_a_r_z, gru_v, gru_a_g, gru_h[1:]):
-            # (3) gru.m[t,n,q] = sum_j gru.U[q,j]*gru.h[t-1,n,j]
-            gru_h_tm1.dot(gru_U_T, gru_m)
-            # (4, 5) gru.r_z[t,n,k] = sigmoid(gru.a_r_z[t,n,k] + gru.m[t,n,k])
-            np.add(gru_m[:, :2*H], gru_a_r_z_t, gru_r_z)
-            _sigmoid(gru_r_z, gru_r_z)
-            # (6) gru.v[t,n,k] += gru.m[t,n,k+2*H]
-            gru_v_t += gru_m[:, 2*H:]
-            # (7) gru.g[t,n,k] = tanh(gru.a_g[t,n,k] + gru.r_z[t,n,k]*gru.v[t,n,k])
-            np.multiply(gru_r_z[:, :H], gru_v_t, gru_g)
-            gru_g += gru_a_g_t
-            np.tanh(gru_g, gru_g)
-            # (8) gru.h[t,n,k] = [t < len[n]] (-gru.g[t,n,k] + gru.h[t-1,n,k])*gru.r_z[t,n,k+H] + gru.g[t,n,k]
-            gru_h_t[...] = np.where((t < len[:, None]), gru_g + (gru_h_tm1 - gru_g)*gru_r_z[:, H:], 0)
-            gru_h_tm1 = gru_h_t
-        # (9) gru.y[n,i] = gru.h[len[n]-1,n,i]
-        gru_y = gru_h[len[:, None], np.arange(N)[:, None], np.arange(H)]
-        # (10) out.y[n,i] += sum_k gru.y[n,k]*out.W[i,k]
-        out_y = out_W.dot(gru_y.T).T
-        # (10) out.y[n,i] += out.b[i]
-        out_y += out_b
-        # (15) loss.s_max[n] = max over k of out.y[n,k]
-        loss_s_max = out_y.max(axis=1)
-        # (11) loss.e[n,k] = exp(-loss.s_max[n] + out.y[n,k])
-        loss_e = out_y - loss_s_max[:, None]
-        np.exp(loss_e, out=loss_e)
-        # (12) loss.s[n] = sum_k loss.e[n,k]
-        loss_s = loss_e.sum(axis=1)
-        # (13) loss.l[n] += log(loss.s[n]) + loss.s_max[n] - out.y[n,y[n]]
-        loss_l = np.add(loss_s_max - out_y[np.arange(N), y], np.log(loss_s), out=loss_s)
-        # (14) loss = sum_n loss.l[n]/N
-        loss = loss_l.sum()/N
+    # (1) gru.x_valid[t,n,d] = [t < len[n]] x[t,n,d]
+    gru_x_valid = np.where((np.arange(T)[:, None, None] < len[:, None]), x, 0)
+    # (2) gru.a_r_z[t,n,q] += sum_d gru.W[q,d]*gru.x_valid[t,n,d]
+    gru_a_r_z = gru_x_valid.reshape(-1, D).dot(gru_W[:2*H].T).reshape(T, N, 2*H)
+    # (2) gru.a_r_z[t,n,q] += gru.b[q]
+    gru_a_r_z += gru_b[:2*H]
+    # (2) gru.a_g[t,n,q] += sum_d gru.W[q+2*H,d]*gru.x_valid[t,n,d]
+    gru_a_g = gru_x_valid.reshape(-1, D).dot(gru_W[2*H:].T).reshape(T, N, H)
+    # (2) gru.a_g[t,n,q] += gru.b[q+2*H]
+    gru_a_g += gru_b[2*H:]
+    # (6) gru.v[t,n,k] += gru.bn[k]
+    gru_v = np.empty((T, N, H), DTYPE)
+    gru_v[...] = gru_bn
+    gru_m = np.empty((N, 3*H), DTYPE)  # the last step alone
+    gru_r_z = np.empty((N, 2*H), DTYPE)  # gru.r, gru.z side by side; the last step alone
+    gru_g = np.empty((N, H), DTYPE)  # the last step alone
+    gru_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+    gru_U_T = np.ascontiguousarray(gru_U.T)
+    gru_h_tm1 = gru_h[0]
+    for t, gru_a_r_z_t, gru_v_t, gru_a_g_t, gru_h_t in zip(range(T), gru_a_r_z, gru_v, gru_a_g, gru_h[1:]):
+        # (3) gru.m[t,n,q] = sum_j gru.U[q,j]*gru.h[t-1,n,j]
+        gru_h_tm1.dot(gru_U_T, gru_m)
+        # (4, 5) gru.r_z[t,n,k] = sigmoid(gru.a_r_z[t,n,k] + gru.m[t,n,k])
+        np.add(gru_m[:, :2*H], gru_a_r_z_t, gru_r_z)
+        _sigmoid(gru_r_z, gru_r_z)
+        # (6) gru.v[t,n,k] += gru.m[t,n,k+2*H]
+        gru_v_t += gru_m[:, 2*H:]
+        # (7) gru.g[t,n,k] = tanh(gru.a_g[t,n,k] + gru.r_z[t,n,k]*gru.v[t,n,k])
+        np.multiply(gru_r_z[:, :H], gru_v_t, gru_g)
+        gru_g += gru_a_g_t
+        np.tanh(gru_g, gru_g)
+        # (8) gru.h[t,n,k] = [t < len[n]] (-gru.g[t,n,k] + gru.h[t-1,n,k])*gru.r_z[t,n,k+H] + gru.g[t,n,k]
+        gru_h_t[...] = np.where((t < len[:, None]), gru_g + (gru_h_tm1 - gru_g)*gru_r_z[:, H:], 0)
+        gru_h_tm1 = gru_h_t
+    # (9) gru.y[n,i] = gru.h[len[n]-1,n,i]
+    at_len = len[:, None], np.arange(N)[:, None], np.arange(H)
+    gru_y = gru_h[at_len]
+    # (10) out.y[n,i] += sum_k gru.y[n,k]*out.W[i,k]
+    out_y = out_W.dot(gru_y.T).T
+    # (10) out.y[n,i] += out.b[i]
+    out_y += out_b
+    # (15) loss.s_max[n] = max over k of out.y[n,k]
+    loss_s_max = out_y.max(axis=1)
+    # (11) loss.e[n,k] = exp(-loss.s_max[n] + out.y[n,k])
+    loss_e = out_y - loss_s_max[:, None]
+    np.exp(loss_e, out=loss_e)
+    # (12) loss.s[n] = sum_k loss.e[n,k]
+    loss_s = loss_e.sum(axis=1)
+    # (13) loss.l[n] += log(loss.s[n]) + loss.s_max[n] - out.y[n,y[n]]
+    at_y = np.arange(N), y
+    loss_l = np.add(loss_s_max - out_y[at_y], np.log(loss_s), out=loss_s)
+    # (14) loss = sum_n loss.l[n]/N
+    loss = loss_l.sum()/N
     return float(loss)
 
 
+@np.errstate(all="ignore")
 def predict(params, batch):
     """The outputs alone, by name (no targets needed)."""
     T, N = _check(params, batch, ("x", "len"))
@@ -252,47 +258,47 @@ def predict(params, batch):
     out_b = params["out.b"]
     x = batch["x"]
     len = batch["len"].astype(np.intp, copy=False)
-    with np.errstate(all="ignore"):
-        # (1) gru.x_valid[t,n,d] = [t < len[n]] x[t,n,d]
-        gru_x_valid = np.where((np.arange(T)[:, None, None] < len[:, None]), x, 0)
-        # (2) gru.a_r_z[t,n,q] += sum_d gru.W[q,d]*gru.x_valid[t,n,d]
-        gru_a_r_z = gru_x_valid.reshape(-1, D).dot(gru_W[:2*H].T).reshape(T, N, 2*H)
-        # (2) gru.a_r_z[t,n,q] += gru.b[q]
-        gru_a_r_z += gru_b[:2*H]
-        # (2) gru.a_g[t,n,q] += sum_d gru.W[q+2*H,d]*gru.x_valid[t,n,d]
-        gru_a_g = gru_x_valid.reshape(-1, D).dot(gru_W[2*H:].T).reshape(T, N, H)
-        # (2) gru.a_g[t,n,q] += gru.b[q+2*H]
-        gru_a_g += gru_b[2*H:]
-        # (6) gru.v[t,n,k] += gru.bn[k]
-        gru_v = np.empty((T, N, H), DTYPE)
-        gru_v[...] = gru_bn
-        gru_m = np.empty((N, 3*H), DTYPE)  # the last step alone
-        gru_r_z = np.empty((N, 2*H), DTYPE)  # gru.r, gru.z side by side; the last step alone
-        gru_g = np.empty((N, H), DTYPE)  # the last step alone
-        gru_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
-        gru_U_T = np.ascontiguousarray(gru_U.T)
-        gru_h_tm1 = gru_h[0]
-        for t, gru_a_r_z_t, gru_v_t, gru_a_g_t, gru_h_t in zip(range(T), gru_a_r_z, gru_v, gru_a_g, gru_h[1:]):
-            # (3) gru.m[t,n,q] = sum_j gru.U[q,j]*gru.h[t-1,n,j]
-            gru_h_tm1.dot(gru_U_T, gru_m)
-            # (4, 5) gru.r_z[t,n,k] = sigmoid(gru.a_r_z[t,n,k] + gru.m[t,n,k])
-            np.add(gru_m[:, :2*H], gru_a_r_z_t, gru_r_z)
-            _sigmoid(gru_r_z, gru_r_z)
-            # (6) gru.v[t,n,k] += gru.m[t,n,k+2*H]
-            gru_v_t += gru_m[:, 2*H:]
-            # (7) gru.g[t,n,k] = tanh(gru.a_g[t,n,k] + gru.r_z[t,n,k]*gru.v[t,n,k])
-            np.multiply(gru_r_z[:, :H], gru_v_t, gru_g)
-            gru_g += gru_a_g_t
-            np.tanh(gru_g, gru_g)
-            # (8) gru.h[t,n,k] = [t < len[n]] (-gru.g[t,n,k] + gru.h[t-1,n,k])*gru.r_z[t,n,k+H] + gru.g[t,n,k]
-            gru_h_t[...] = np.where((t < len[:, None]), gru_g + (gru_h_tm1 - gru_g)*gru_r_z[:, H:], 0)
-            gru_h_tm1 = gru_h_t
-        # (9) gru.y[n,i] = gru.h[len[n]-1,n,i]
-        gru_y = gru_h[len[:, None], np.arange(N)[:, None], np.arange(H)]
-        # (10) out.y[n,i] += sum_k gru.y[n,k]*out.W[i,k]
-        out_y = out_W.dot(gru_y.T).T
-        # (10) out.y[n,i] += out.b[i]
-        out_y += out_b
+    # (1) gru.x_valid[t,n,d] = [t < len[n]] x[t,n,d]
+    gru_x_valid = np.where((np.arange(T)[:, None, None] < len[:, None]), x, 0)
+    # (2) gru.a_r_z[t,n,q] += sum_d gru.W[q,d]*gru.x_valid[t,n,d]
+    gru_a_r_z = gru_x_valid.reshape(-1, D).dot(gru_W[:2*H].T).reshape(T, N, 2*H)
+    # (2) gru.a_r_z[t,n,q] += gru.b[q]
+    gru_a_r_z += gru_b[:2*H]
+    # (2) gru.a_g[t,n,q] += sum_d gru.W[q+2*H,d]*gru.x_valid[t,n,d]
+    gru_a_g = gru_x_valid.reshape(-1, D).dot(gru_W[2*H:].T).reshape(T, N, H)
+    # (2) gru.a_g[t,n,q] += gru.b[q+2*H]
+    gru_a_g += gru_b[2*H:]
+    # (6) gru.v[t,n,k] += gru.bn[k]
+    gru_v = np.empty((T, N, H), DTYPE)
+    gru_v[...] = gru_bn
+    gru_m = np.empty((N, 3*H), DTYPE)  # the last step alone
+    gru_r_z = np.empty((N, 2*H), DTYPE)  # gru.r, gru.z side by side; the last step alone
+    gru_g = np.empty((N, H), DTYPE)  # the last step alone
+    gru_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+    gru_U_T = np.ascontiguousarray(gru_U.T)
+    gru_h_tm1 = gru_h[0]
+    for t, gru_a_r_z_t, gru_v_t, gru_a_g_t, gru_h_t in zip(range(T), gru_a_r_z, gru_v, gru_a_g, gru_h[1:]):
+        # (3) gru.m[t,n,q] = sum_j gru.U[q,j]*gru.h[t-1,n,j]
+        gru_h_tm1.dot(gru_U_T, gru_m)
+        # (4, 5) gru.r_z[t,n,k] = sigmoid(gru.a_r_z[t,n,k] + gru.m[t,n,k])
+        np.add(gru_m[:, :2*H], gru_a_r_z_t, gru_r_z)
+        _sigmoid(gru_r_z, gru_r_z)
+        # (6) gru.v[t,n,k] += gru.m[t,n,k+2*H]
+        gru_v_t += gru_m[:, 2*H:]
+        # (7) gru.g[t,n,k] = tanh(gru.a_g[t,n,k] + gru.r_z[t,n,k]*gru.v[t,n,k])
+        np.multiply(gru_r_z[:, :H], gru_v_t, gru_g)
+        gru_g += gru_a_g_t
+        np.tanh(gru_g, gru_g)
+        # (8) gru.h[t,n,k] = [t < len[n]] (-gru.g[t,n,k] + gru.h[t-1,n,k])*gru.r_z[t,n,k+H] + gru.g[t,n,k]
+        gru_h_t[...] = np.where((t < len[:, None]), gru_g + (gru_h_tm1 - gru_g)*gru_r_z[:, H:], 0)
+        gru_h_tm1 = gru_h_t
+    # (9) gru.y[n,i] = gru.h[len[n]-1,n,i]
+    at_len = len[:, None], np.arange(N)[:, None], np.arange(H)
+    gru_y = gru_h[at_len]
+    # (10) out.y[n,i] += sum_k gru.y[n,k]*out.W[i,k]
+    out_y = out_W.dot(gru_y.T).T
+    # (10) out.y[n,i] += out.b[i]
+    out_y += out_b
     return {"out.y": out_y}
 
 

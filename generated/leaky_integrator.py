@@ -33,6 +33,7 @@ OUTPUTS = {
 np.empty(2**24, np.uint8)
 
 
+@np.errstate(all="ignore")
 def value_and_grad(params, batch, aux=False):
     """The loss and its gradients, a dict like params: (loss, grads), with aux (loss, grads, aux)."""
     T, N = _check(params, batch)
@@ -42,77 +43,77 @@ def value_and_grad(params, batch, aux=False):
     cell_s = params["cell.s"]
     x = batch["x"]
     y = batch["y"]
-    with np.errstate(all="ignore"):
-        # (1) cell.a[i] = sigmoid(cell.s[i])
-        cell_a = _sigmoid(cell_s)
-        # (2) cell.v[t,n,i] += sum_k cell.W[i,k]*x[t,n,k]
-        cell_v = x.reshape(-1, D).dot(cell_W.T).reshape(T, N, H)
-        # (2) cell.v[t,n,i] += cell.b[i]
-        cell_v += cell_b
-        cell_u = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
-        cell_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
-        cell_U_T = np.ascontiguousarray(cell_U.T)
-        product = np.empty((N, H), DTYPE)
-        cell_h_tm1 = cell_h[0]
-        cell_u_tm1 = cell_u[0]
-        for cell_v_t, cell_u_t, cell_h_t in zip(cell_v, cell_u[1:], cell_h[1:]):
-            # (2) cell.v[t,n,i] += sum_j cell.U[i,j]*cell.h[t-1,n,j]
-            cell_h_tm1.dot(cell_U_T, product)
-            cell_v_t += product
-            # (3) cell.u[t,n,i] = (-cell.u[t-1,n,i] + cell.v[t,n,i])*cell.a[i] + cell.u[t-1,n,i]
-            np.subtract(cell_v_t, cell_u_tm1, cell_u_t)
-            cell_u_t *= cell_a
-            cell_u_t += cell_u_tm1
-            # (4) cell.h[t,n,i] = tanh(cell.u[t,n,i])
-            np.tanh(cell_u_t, cell_h_t)
-            cell_h_tm1 = cell_h_t
-            cell_u_tm1 = cell_u_t
-        # (5) loss.r[t,n,i] += cell.h[t,n,i] - y[t,n,i]
-        loss_r = cell_h[1:] - y
-        # (6) loss = sum_t,n,i loss.r[t,n,i]**2/(H*N*T)
-        loss = np.vdot(loss_r, loss_r)/(H*N*T)
-        # (9, 8, 7) d_cell.h[t,n,i] += 2*loss.r[t,n,i]/(H*N*T)
-        d_cell_h = (2/(H*N*T))*loss_r
-        # (10) d_cell.u_slope[t,n,i] = 1 - cell.h[t,n,i]**2
-        d_cell_u_slope = 1 - cell_h[1:]**2
-        d_cell_u = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more after
-        d_cell_v = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more after
-        product_2 = np.empty((N, H), DTYPE)
-        d_cell_u_tp1 = d_cell_u[T]
-        d_cell_v_tp1 = d_cell_v[T]
-        for (
-            d_cell_u_t, d_cell_h_t, d_cell_u_slope_t, d_cell_v_t,
-        ) in zip(
-            d_cell_u[T - 1::-1], d_cell_h[::-1], d_cell_u_slope[::-1], d_cell_v[T - 1::-1],
-        ):
-            # (12) d_cell.u[t,n,i] += (1 - cell.a[i])*d_cell.u[t+1,n,i]
-            np.multiply(1 - cell_a, d_cell_u_tp1, d_cell_u_t)
-            # (16) d_cell.h[t,n,j] += sum_i cell.U[i,j]*d_cell.v[t+1,n,i]
-            d_cell_v_tp1.dot(cell_U, product_2)
-            d_cell_h_t += product_2
-            # (10) d_cell.u[t,n,i] += d_cell.h[t,n,i]*d_cell.u_slope[t,n,i]
-            d_cell_u_t += d_cell_h_t*d_cell_u_slope_t
-            # (13) d_cell.v[t,n,i] = cell.a[i]*d_cell.u[t,n,i]
-            np.multiply(cell_a, d_cell_u_t, d_cell_v_t)
-            d_cell_u_tp1 = d_cell_u_t
-            d_cell_v_tp1 = d_cell_v_t
-        # (11) d_cell.a[i] = sum_t,n (-cell.u[t-1,n,i] + cell.v[t,n,i])*d_cell.u[t,n,i]
-        d_cell_a = ((cell_v.transpose(2, 0, 1) - cell_u[:T].transpose(2, 0, 1))*d_cell_u[:T].transpose(2, 0, 1)).sum(axis=(1, 2))
-        # (14) d_cell.b[i] = sum_t,n d_cell.v[t,n,i]
-        ones = np.ones(N*T, DTYPE)
-        d_cell_b = ones.dot(d_cell_v[:T].reshape(N*T, H))
-        # (15) d_cell.U[i,j] = sum_t,n cell.h[t-1,n,j]*d_cell.v[t,n,i]
-        d_cell_U = d_cell_v[:T].reshape(-1, H).T.dot(cell_h[:T].reshape(-1, H))
-        # (17) d_cell.W[i,k] = sum_t,n d_cell.v[t,n,i]*x[t,n,k]
-        d_cell_W = d_cell_v[:T].reshape(-1, H).T.dot(x.reshape(-1, D))
-        # (18) d_cell.s[i] = (1 - cell.a[i])*cell.a[i]*d_cell.a[i]
-        d_cell_s = np.multiply((1 - cell_a)*cell_a, d_cell_a, out=cell_a)
+    # (1) cell.a[i] = sigmoid(cell.s[i])
+    cell_a = _sigmoid(cell_s)
+    # (2) cell.v[t,n,i] += sum_k cell.W[i,k]*x[t,n,k]
+    cell_v = x.reshape(-1, D).dot(cell_W.T).reshape(T, N, H)
+    # (2) cell.v[t,n,i] += cell.b[i]
+    cell_v += cell_b
+    cell_u = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+    cell_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+    cell_U_T = np.ascontiguousarray(cell_U.T)
+    product = np.empty((N, H), DTYPE)
+    cell_h_tm1 = cell_h[0]
+    cell_u_tm1 = cell_u[0]
+    for cell_v_t, cell_u_t, cell_h_t in zip(cell_v, cell_u[1:], cell_h[1:]):
+        # (2) cell.v[t,n,i] += sum_j cell.U[i,j]*cell.h[t-1,n,j]
+        cell_h_tm1.dot(cell_U_T, product)
+        cell_v_t += product
+        # (3) cell.u[t,n,i] = (-cell.u[t-1,n,i] + cell.v[t,n,i])*cell.a[i] + cell.u[t-1,n,i]
+        np.subtract(cell_v_t, cell_u_tm1, cell_u_t)
+        cell_u_t *= cell_a
+        cell_u_t += cell_u_tm1
+        # (4) cell.h[t,n,i] = tanh(cell.u[t,n,i])
+        np.tanh(cell_u_t, cell_h_t)
+        cell_h_tm1 = cell_h_t
+        cell_u_tm1 = cell_u_t
+    # (5) loss.r[t,n,i] += cell.h[t,n,i] - y[t,n,i]
+    loss_r = cell_h[1:] - y
+    # (6) loss = sum_t,n,i loss.r[t,n,i]**2/(H*N*T)
+    loss = np.vdot(loss_r, loss_r)/(H*N*T)
+    # (9, 8, 7) d_cell.h[t,n,i] += 2*loss.r[t,n,i]/(H*N*T)
+    d_cell_h = (2/(H*N*T))*loss_r
+    # (10) d_cell.u_slope[t,n,i] = 1 - cell.h[t,n,i]**2
+    d_cell_u_slope = 1 - cell_h[1:]**2
+    d_cell_u = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more after
+    d_cell_v = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more after
+    product_2 = np.empty((N, H), DTYPE)
+    d_cell_u_tp1 = d_cell_u[T]
+    d_cell_v_tp1 = d_cell_v[T]
+    for (
+        d_cell_u_t, d_cell_h_t, d_cell_u_slope_t, d_cell_v_t,
+    ) in zip(
+        d_cell_u[T - 1::-1], d_cell_h[::-1], d_cell_u_slope[::-1], d_cell_v[T - 1::-1],
+    ):
+        # (12) d_cell.u[t,n,i] += (1 - cell.a[i])*d_cell.u[t+1,n,i]
+        np.multiply(1 - cell_a, d_cell_u_tp1, d_cell_u_t)
+        # (16) d_cell.h[t,n,j] += sum_i cell.U[i,j]*d_cell.v[t+1,n,i]
+        d_cell_v_tp1.dot(cell_U, product_2)
+        d_cell_h_t += product_2
+        # (10) d_cell.u[t,n,i] += d_cell.h[t,n,i]*d_cell.u_slope[t,n,i]
+        d_cell_u_t += d_cell_h_t*d_cell_u_slope_t
+        # (13) d_cell.v[t,n,i] = cell.a[i]*d_cell.u[t,n,i]
+        np.multiply(cell_a, d_cell_u_t, d_cell_v_t)
+        d_cell_u_tp1 = d_cell_u_t
+        d_cell_v_tp1 = d_cell_v_t
+    # (11) d_cell.a[i] = sum_t,n (-cell.u[t-1,n,i] + cell.v[t,n,i])*d_cell.u[t,n,i]
+    d_cell_a = ((cell_v.transpose(2, 0, 1) - cell_u[:T].transpose(2, 0, 1))*d_cell_u[:T].transpose(2, 0, 1)).sum(axis=(1, 2))
+    # (14) d_cell.b[i] = sum_t,n d_cell.v[t,n,i]
+    ones = np.ones(N*T, DTYPE)
+    d_cell_b = ones.dot(d_cell_v[:T].reshape(N*T, H))
+    # (15) d_cell.U[i,j] = sum_t,n cell.h[t-1,n,j]*d_cell.v[t,n,i]
+    d_cell_U = d_cell_v[:T].reshape(-1, H).T.dot(cell_h[:T].reshape(-1, H))
+    # (17) d_cell.W[i,k] = sum_t,n d_cell.v[t,n,i]*x[t,n,k]
+    d_cell_W = d_cell_v[:T].reshape(-1, H).T.dot(x.reshape(-1, D))
+    # (18) d_cell.s[i] = (1 - cell.a[i])*cell.a[i]*d_cell.a[i]
+    d_cell_s = np.multiply((1 - cell_a)*cell_a, d_cell_a, out=cell_a)
     grads = {"cell.W": d_cell_W, "cell.U": d_cell_U, "cell.b": d_cell_b, "cell.s": d_cell_s}
     if aux:
         return float(loss), grads, {"cell.h": cell_h[1:]}
     return float(loss), grads
 
 
+@np.errstate(all="ignore")
 def loss(params, batch):
     """The loss alone."""
     T, N = _check(params, batch)
@@ -122,34 +123,34 @@ def loss(params, batch):
     cell_s = params["cell.s"]
     x = batch["x"]
     y = batch["y"]
-    with np.errstate(all="ignore"):
-        # (1) cell.a[i] = sigmoid(cell.s[i])
-        cell_a = _sigmoid(cell_s)
-        # (2) cell.v[t,n,i] += sum_k cell.W[i,k]*x[t,n,k]
-        cell_v = x.reshape(-1, D).dot(cell_W.T).reshape(T, N, H)
-        # (2) cell.v[t,n,i] += cell.b[i]
-        cell_v += cell_b
-        cell_u = np.zeros((N, H), DTYPE)  # the last step alone
-        cell_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
-        cell_U_T = np.ascontiguousarray(cell_U.T)
-        product = np.empty((N, H), DTYPE)
-        cell_h_tm1 = cell_h[0]
-        for cell_v_t, cell_h_t in zip(cell_v, cell_h[1:]):
-            # (2) cell.v[t,n,i] += sum_j cell.U[i,j]*cell.h[t-1,n,j]
-            cell_h_tm1.dot(cell_U_T, product)
-            cell_v_t += product
-            # (3) cell.u[t,n,i] = (-cell.u[t-1,n,i] + cell.v[t,n,i])*cell.a[i] + cell.u[t-1,n,i]
-            np.add(cell_u, (cell_v_t - cell_u)*cell_a, cell_u)
-            # (4) cell.h[t,n,i] = tanh(cell.u[t,n,i])
-            np.tanh(cell_u, cell_h_t)
-            cell_h_tm1 = cell_h_t
-        # (5) loss.r[t,n,i] += cell.h[t,n,i] - y[t,n,i]
-        loss_r = cell_h[1:] - y
-        # (6) loss = sum_t,n,i loss.r[t,n,i]**2/(H*N*T)
-        loss = np.vdot(loss_r, loss_r)/(H*N*T)
+    # (1) cell.a[i] = sigmoid(cell.s[i])
+    cell_a = _sigmoid(cell_s)
+    # (2) cell.v[t,n,i] += sum_k cell.W[i,k]*x[t,n,k]
+    cell_v = x.reshape(-1, D).dot(cell_W.T).reshape(T, N, H)
+    # (2) cell.v[t,n,i] += cell.b[i]
+    cell_v += cell_b
+    cell_u = np.zeros((N, H), DTYPE)  # the last step alone
+    cell_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+    cell_U_T = np.ascontiguousarray(cell_U.T)
+    product = np.empty((N, H), DTYPE)
+    cell_h_tm1 = cell_h[0]
+    for cell_v_t, cell_h_t in zip(cell_v, cell_h[1:]):
+        # (2) cell.v[t,n,i] += sum_j cell.U[i,j]*cell.h[t-1,n,j]
+        cell_h_tm1.dot(cell_U_T, product)
+        cell_v_t += product
+        # (3) cell.u[t,n,i] = (-cell.u[t-1,n,i] + cell.v[t,n,i])*cell.a[i] + cell.u[t-1,n,i]
+        np.add(cell_u, (cell_v_t - cell_u)*cell_a, cell_u)
+        # (4) cell.h[t,n,i] = tanh(cell.u[t,n,i])
+        np.tanh(cell_u, cell_h_t)
+        cell_h_tm1 = cell_h_t
+    # (5) loss.r[t,n,i] += cell.h[t,n,i] - y[t,n,i]
+    loss_r = cell_h[1:] - y
+    # (6) loss = sum_t,n,i loss.r[t,n,i]**2/(H*N*T)
+    loss = np.vdot(loss_r, loss_r)/(H*N*T)
     return float(loss)
 
 
+@np.errstate(all="ignore")
 def predict(params, batch):
     """The outputs alone, by name (no targets needed)."""
     T, N = _check(params, batch, ("x",))
@@ -158,27 +159,26 @@ def predict(params, batch):
     cell_b = params["cell.b"]
     cell_s = params["cell.s"]
     x = batch["x"]
-    with np.errstate(all="ignore"):
-        # (1) cell.a[i] = sigmoid(cell.s[i])
-        cell_a = _sigmoid(cell_s)
-        # (2) cell.v[t,n,i] += sum_k cell.W[i,k]*x[t,n,k]
-        cell_v = x.reshape(-1, D).dot(cell_W.T).reshape(T, N, H)
-        # (2) cell.v[t,n,i] += cell.b[i]
-        cell_v += cell_b
-        cell_u = np.zeros((N, H), DTYPE)  # the last step alone
-        cell_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
-        cell_U_T = np.ascontiguousarray(cell_U.T)
-        product = np.empty((N, H), DTYPE)
-        cell_h_tm1 = cell_h[0]
-        for cell_v_t, cell_h_t in zip(cell_v, cell_h[1:]):
-            # (2) cell.v[t,n,i] += sum_j cell.U[i,j]*cell.h[t-1,n,j]
-            cell_h_tm1.dot(cell_U_T, product)
-            cell_v_t += product
-            # (3) cell.u[t,n,i] = (-cell.u[t-1,n,i] + cell.v[t,n,i])*cell.a[i] + cell.u[t-1,n,i]
-            np.add(cell_u, (cell_v_t - cell_u)*cell_a, cell_u)
-            # (4) cell.h[t,n,i] = tanh(cell.u[t,n,i])
-            np.tanh(cell_u, cell_h_t)
-            cell_h_tm1 = cell_h_t
+    # (1) cell.a[i] = sigmoid(cell.s[i])
+    cell_a = _sigmoid(cell_s)
+    # (2) cell.v[t,n,i] += sum_k cell.W[i,k]*x[t,n,k]
+    cell_v = x.reshape(-1, D).dot(cell_W.T).reshape(T, N, H)
+    # (2) cell.v[t,n,i] += cell.b[i]
+    cell_v += cell_b
+    cell_u = np.zeros((N, H), DTYPE)  # the last step alone
+    cell_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+    cell_U_T = np.ascontiguousarray(cell_U.T)
+    product = np.empty((N, H), DTYPE)
+    cell_h_tm1 = cell_h[0]
+    for cell_v_t, cell_h_t in zip(cell_v, cell_h[1:]):
+        # (2) cell.v[t,n,i] += sum_j cell.U[i,j]*cell.h[t-1,n,j]
+        cell_h_tm1.dot(cell_U_T, product)
+        cell_v_t += product
+        # (3) cell.u[t,n,i] = (-cell.u[t-1,n,i] + cell.v[t,n,i])*cell.a[i] + cell.u[t-1,n,i]
+        np.add(cell_u, (cell_v_t - cell_u)*cell_a, cell_u)
+        # (4) cell.h[t,n,i] = tanh(cell.u[t,n,i])
+        np.tanh(cell_u, cell_h_t)
+        cell_h_tm1 = cell_h_t
     return {"cell.h": cell_h[1:]}
 
 

@@ -36,6 +36,7 @@ OUTPUTS = {
 np.empty(2**24, np.uint8)
 
 
+@np.errstate(all="ignore")
 def value_and_grad(params, batch, aux=False):
     """The loss and its gradients, a dict like params: (loss, grads), with aux (loss, grads, aux)."""
     N, = _check(params, batch)
@@ -51,120 +52,120 @@ def value_and_grad(params, batch, aux=False):
     out_b = params["out.b"]
     x = batch["x"]
     y = batch["y"].astype(np.intp, copy=False)
-    with np.errstate(all="ignore"):
-        # (1) conv1.a[n,o,u,v] += sum_c,p,q conv1.W[o,c,p,q]*x[n,c,p+u,q+v]
-        x_turned = np.ascontiguousarray(x.transpose(2, 1, 3, 0)).transpose(3, 1, 0, 2)  # axis 0 innermost in memory
-        x_patches = _windows(x_turned, (24, 1, 5, 5, 24, N), ((2, 1), (1, 1), (2, 1), (3, 1), (3, 1), (0, 1))).reshape(24, 25, 24*N)
-        conv1_a = (conv1_W.reshape(6, 25) @ x_patches).reshape(24, 6, 24, N).transpose(3, 1, 0, 2)
-        # (1) conv1.a[n,o,u,v] += conv1.b[o]
-        conv1_a += conv1_b[:, None, None]
-        # (3) pool1.y_max[n,c,u,v] = max over p,q of conv1.a[n,c,p+2*u,q+2*v]
-        pool1_y_max = np.copy(conv1_a[:, :, :23:2, :23:2])
-        for p in range(2):
-            for q in range(2):
-                np.maximum(pool1_y_max, conv1_a[:, :, p:p + 23:2, q:q + 23:2], out=pool1_y_max)
-        # (2) pool1.y[n,c,u,v] = relu(pool1.y_max[n,c,u,v])
-        pool1_y = np.maximum(pool1_y_max, 0)
-        # (4) conv2.a[n,o,u,v] += sum_c,p,q conv2.W[o,c,p,q]*pool1.y[n,c,p+u,q+v]
-        pool1_y_patches = _windows(pool1_y, (8, 6, 5, 5, 8, N), ((2, 1), (1, 1), (2, 1), (3, 1), (3, 1), (0, 1))).reshape(8, 150, 8*N)
-        conv2_a = (conv2_W.reshape(16, 150) @ pool1_y_patches).reshape(8, 16, 8, N).transpose(3, 1, 0, 2)
-        # (4) conv2.a[n,o,u,v] += conv2.b[o]
-        conv2_a += conv2_b[:, None, None]
-        # (6) pool2.y_max[n,c,u,v] = max over p,q of conv2.a[n,c,p+2*u,q+2*v]
-        pool2_y_max = np.copy(conv2_a[:, :, :7:2, :7:2])
-        for p in range(2):
-            for q in range(2):
-                np.maximum(pool2_y_max, conv2_a[:, :, p:p + 7:2, q:q + 7:2], out=pool2_y_max)
-        # (5) pool2.y[n,c,u,v] = relu(pool2.y_max[n,c,u,v])
-        pool2_y = np.maximum(pool2_y_max, 0)
-        flat_y = np.empty((N, 256), DTYPE)
-        # (7) flat.y[n,16*c+4*u+v] += pool2.y[n,c,u,v]
-        flat_y.reshape(N, 16, 4, 4)[...] = pool2_y
-        # (8) fc1.a[n,i] += sum_k fc1.W[i,k]*flat.y[n,k]
-        fc1_a = fc1_W.dot(flat_y.T).T
-        # (8) fc1.a[n,i] += fc1.b[i]
-        fc1_a += fc1_b
-        # (9) fc1.y[n,i] = relu(fc1.a[n,i])
-        fc1_y = np.maximum(fc1_a, 0, out=fc1_a)
-        # (10) fc2.a[n,i] += sum_k fc1.y[n,k]*fc2.W[i,k]
-        fc2_a = fc2_W.dot(fc1_y.T).T
-        # (10) fc2.a[n,i] += fc2.b[i]
-        fc2_a += fc2_b
-        # (11) fc2.y[n,i] = relu(fc2.a[n,i])
-        fc2_y = np.maximum(fc2_a, 0, out=fc2_a)
-        # (12) out.y[n,i] += sum_k fc2.y[n,k]*out.W[i,k]
-        out_y = out_W.dot(fc2_y.T).T
-        # (12) out.y[n,i] += out.b[i]
-        out_y += out_b
-        # (17) loss.s_max[n] = max over k of out.y[n,k]
-        loss_s_max = out_y.max(axis=1)
-        # (13) loss.e[n,k] = exp(-loss.s_max[n] + out.y[n,k])
-        loss_e = out_y - loss_s_max[:, None]
-        np.exp(loss_e, out=loss_e)
-        # (14) loss.s[n] = sum_k loss.e[n,k]
-        loss_s = loss_e.sum(axis=1)
-        # (15) loss.l[n] += log(loss.s[n]) + loss.s_max[n] - out.y[n,y[n]]
-        loss_l = np.add(loss_s_max - out_y[np.arange(N), y], np.log(loss_s), out=loss_s_max)
-        # (16) loss = sum_n loss.l[n]/N
-        loss = loss_l.sum()/N
-        # (24, 23, 22) d_loss.s[n] = 1/(N*loss.s[n])
-        d_loss_s = (1/N)/loss_s
-        # (27, 26) d_out.y[n,k] += d_loss.s[n]*loss.e[n,k]
-        d_out_y = np.multiply(d_loss_s[:, None], loss_e, out=loss_e)
-        # (25, 23, 22) d_out.y[n,y[n]] += -1/N
-        d_out_y[np.arange(N), y] -= 1/N
-        # (28) d_out.b[i] = sum_n d_out.y[n,i]
-        ones = np.ones(N, DTYPE)
-        d_out_b = ones.dot(d_out_y)
-        # (29) d_fc2.y[n,k] = sum_i d_out.y[n,i]*out.W[i,k]
-        d_fc2_y = out_W.T.dot(d_out_y.T).T
-        # (30) d_out.W[i,k] = sum_n d_out.y[n,i]*fc2.y[n,k]
-        d_out_W = d_out_y.T.dot(fc2_y)
-        # (31) d_fc2.a[n,i] = [fc2.y[n,i] > 0]*d_fc2.y[n,i]
-        d_fc2_a = np.multiply(d_fc2_y, (fc2_y > 0), out=d_fc2_y)
-        # (32) d_fc2.b[i] = sum_n d_fc2.a[n,i]
-        d_fc2_b = ones.dot(d_fc2_a)
-        # (33) d_fc1.y[n,k] = sum_i d_fc2.a[n,i]*fc2.W[i,k]
-        d_fc1_y = fc2_W.T.dot(d_fc2_a.T).T
-        # (34) d_fc2.W[i,k] = sum_n d_fc2.a[n,i]*fc1.y[n,k]
-        d_fc2_W = d_fc2_a.T.dot(fc1_y)
-        # (35) d_fc1.a[n,i] = [fc1.y[n,i] > 0]*d_fc1.y[n,i]
-        d_fc1_a = np.multiply(d_fc1_y, (fc1_y > 0), out=d_fc1_y)
-        # (36) d_fc1.b[i] = sum_n d_fc1.a[n,i]
-        d_fc1_b = ones.dot(d_fc1_a)
-        # (37) d_fc1.W[i,k] = sum_n d_fc1.a[n,i]*flat.y[n,k]
-        d_fc1_W = d_fc1_a.T.dot(flat_y)
-        # (38) d_flat.y[n,k] = sum_i d_fc1.a[n,i]*fc1.W[i,k]
-        d_flat_y = d_fc1_a.dot(fc1_W)
-        # (41, 40, 39) d_conv2.a[n,c,2*u+pool2.y_max_p[n,c,u,v],2*v+pool2.y_max_q[n,c,u,v]] += [pool2.y[n,c,u,v] > 0]*d_flat.y[n,16*c+4*u+v]
-        d_conv2_a = conv2_a  # nobody reads it after this: written over, entry by entry
-        d_conv2_a_left = np.empty_like(pool2_y_max)
-        d_conv2_a_left[...] = d_flat_y.reshape(N, 16, 4, 4)*(pool2_y > 0)
-        for p in range(2):
-            for q in range(2):
-                np.multiply(d_conv2_a_left, conv2_a[:, :, p:p + 7:2, q:q + 7:2] == pool2_y_max, out=d_conv2_a[:, :, p:p + 7:2, q:q + 7:2])
-                d_conv2_a_left -= d_conv2_a[:, :, p:p + 7:2, q:q + 7:2]
-        # (42) d_conv2.b[o] = sum_n,u,v d_conv2.a[n,o,u,v]
-        d_conv2_b = d_conv2_a.sum(axis=(0, 2, 3))
-        # (43) d_conv2.W[o,c,p,q] = sum_n,u,v d_conv2.a[n,o,u,v]*pool1.y[n,c,p+u,q+v]
-        d_conv2_W = (pool1_y_patches @ d_conv2_a.transpose(2, 1, 3, 0).reshape(8, 16, 8*N).swapaxes(-1, -2)).sum(axis=0).T.reshape(16, 6, 5, 5)
-        d_pool1_y = np.zeros((12, 6, 12, N), DTYPE).transpose(3, 1, 0, 2)
-        # (44) d_pool1.y[n,c,p+u,q+v] += sum_o conv2.W[o,c,p,q]*d_conv2.a[n,o,u,v]
-        d_pool1_y_parts = (conv2_W.reshape(16, 150).T @ d_conv2_a.transpose(2, 1, 3, 0).reshape(8, 16, 8*N)).reshape(8, 6, 5, 5, 8, N).transpose(5, 1, 2, 3, 0, 4)
-        for p in range(5):
-            for q in range(5):
-                d_pool1_y[:, :, p:p + 8, q:q + 8] += d_pool1_y_parts[:, :, p, q]
-        # (46, 45) d_conv1.a[n,c,2*u+pool1.y_max_p[n,c,u,v],2*v+pool1.y_max_q[n,c,u,v]] += [pool1.y[n,c,u,v] > 0]*d_pool1.y[n,c,u,v]
-        d_conv1_a = conv1_a  # nobody reads it after this: written over, entry by entry
-        d_conv1_a_left = d_pool1_y*(pool1_y > 0)
-        for p in range(2):
-            for q in range(2):
-                np.multiply(d_conv1_a_left, conv1_a[:, :, p:p + 23:2, q:q + 23:2] == pool1_y_max, out=d_conv1_a[:, :, p:p + 23:2, q:q + 23:2])
-                d_conv1_a_left -= d_conv1_a[:, :, p:p + 23:2, q:q + 23:2]
-        # (47) d_conv1.b[o] = sum_n,u,v d_conv1.a[n,o,u,v]
-        d_conv1_b = d_conv1_a.sum(axis=(0, 2, 3))
-        # (48) d_conv1.W[o,c,p,q] = sum_n,u,v d_conv1.a[n,o,u,v]*x[n,c,p+u,q+v]
-        d_conv1_W = (x_patches @ d_conv1_a.transpose(2, 1, 3, 0).reshape(24, 6, 24*N).swapaxes(-1, -2)).sum(axis=0).T.reshape(6, 1, 5, 5)
+    # (1) conv1.a[n,o,u,v] += sum_c,p,q conv1.W[o,c,p,q]*x[n,c,p+u,q+v]
+    x_turned = np.ascontiguousarray(x.transpose(2, 1, 3, 0)).transpose(3, 1, 0, 2)  # axis 0 innermost in memory
+    x_patches = _windows(x_turned, (24, 1, 5, 5, 24, N), ((2, 1), (1, 1), (2, 1), (3, 1), (3, 1), (0, 1))).reshape(24, 25, 24*N)
+    conv1_a = (conv1_W.reshape(6, 25) @ x_patches).reshape(24, 6, 24, N).transpose(3, 1, 0, 2)
+    # (1) conv1.a[n,o,u,v] += conv1.b[o]
+    conv1_a += conv1_b[:, None, None]
+    # (3) pool1.y_max[n,c,u,v] = max over p,q of conv1.a[n,c,p+2*u,q+2*v]
+    pool1_y_max = np.copy(conv1_a[:, :, :23:2, :23:2])
+    for p in range(2):
+        for q in range(2):
+            np.maximum(pool1_y_max, conv1_a[:, :, p:p + 23:2, q:q + 23:2], out=pool1_y_max)
+    # (2) pool1.y[n,c,u,v] = relu(pool1.y_max[n,c,u,v])
+    pool1_y = np.maximum(pool1_y_max, 0)
+    # (4) conv2.a[n,o,u,v] += sum_c,p,q conv2.W[o,c,p,q]*pool1.y[n,c,p+u,q+v]
+    pool1_y_patches = _windows(pool1_y, (8, 6, 5, 5, 8, N), ((2, 1), (1, 1), (2, 1), (3, 1), (3, 1), (0, 1))).reshape(8, 150, 8*N)
+    conv2_a = (conv2_W.reshape(16, 150) @ pool1_y_patches).reshape(8, 16, 8, N).transpose(3, 1, 0, 2)
+    # (4) conv2.a[n,o,u,v] += conv2.b[o]
+    conv2_a += conv2_b[:, None, None]
+    # (6) pool2.y_max[n,c,u,v] = max over p,q of conv2.a[n,c,p+2*u,q+2*v]
+    pool2_y_max = np.copy(conv2_a[:, :, :7:2, :7:2])
+    for p in range(2):
+        for q in range(2):
+            np.maximum(pool2_y_max, conv2_a[:, :, p:p + 7:2, q:q + 7:2], out=pool2_y_max)
+    # (5) pool2.y[n,c,u,v] = relu(pool2.y_max[n,c,u,v])
+    pool2_y = np.maximum(pool2_y_max, 0)
+    flat_y = np.empty((N, 256), DTYPE)
+    # (7) flat.y[n,16*c+4*u+v] += pool2.y[n,c,u,v]
+    flat_y.reshape(N, 16, 4, 4)[...] = pool2_y
+    # (8) fc1.a[n,i] += sum_k fc1.W[i,k]*flat.y[n,k]
+    fc1_a = fc1_W.dot(flat_y.T).T
+    # (8) fc1.a[n,i] += fc1.b[i]
+    fc1_a += fc1_b
+    # (9) fc1.y[n,i] = relu(fc1.a[n,i])
+    fc1_y = np.maximum(fc1_a, 0, out=fc1_a)
+    # (10) fc2.a[n,i] += sum_k fc1.y[n,k]*fc2.W[i,k]
+    fc2_a = fc2_W.dot(fc1_y.T).T
+    # (10) fc2.a[n,i] += fc2.b[i]
+    fc2_a += fc2_b
+    # (11) fc2.y[n,i] = relu(fc2.a[n,i])
+    fc2_y = np.maximum(fc2_a, 0, out=fc2_a)
+    # (12) out.y[n,i] += sum_k fc2.y[n,k]*out.W[i,k]
+    out_y = out_W.dot(fc2_y.T).T
+    # (12) out.y[n,i] += out.b[i]
+    out_y += out_b
+    # (17) loss.s_max[n] = max over k of out.y[n,k]
+    loss_s_max = out_y.max(axis=1)
+    # (13) loss.e[n,k] = exp(-loss.s_max[n] + out.y[n,k])
+    loss_e = out_y - loss_s_max[:, None]
+    np.exp(loss_e, out=loss_e)
+    # (14) loss.s[n] = sum_k loss.e[n,k]
+    loss_s = loss_e.sum(axis=1)
+    # (15) loss.l[n] += log(loss.s[n]) + loss.s_max[n] - out.y[n,y[n]]
+    at_y = np.arange(N), y
+    loss_l = np.add(loss_s_max - out_y[at_y], np.log(loss_s), out=loss_s_max)
+    # (16) loss = sum_n loss.l[n]/N
+    loss = loss_l.sum()/N
+    # (24, 23, 22) d_loss.s[n] = 1/(N*loss.s[n])
+    d_loss_s = (1/N)/loss_s
+    # (27, 26) d_out.y[n,k] += d_loss.s[n]*loss.e[n,k]
+    d_out_y = np.multiply(d_loss_s[:, None], loss_e, out=loss_e)
+    # (25, 23, 22) d_out.y[n,y[n]] += -1/N
+    d_out_y[at_y] -= 1/N
+    # (28) d_out.b[i] = sum_n d_out.y[n,i]
+    ones = np.ones(N, DTYPE)
+    d_out_b = ones.dot(d_out_y)
+    # (29) d_fc2.y[n,k] = sum_i d_out.y[n,i]*out.W[i,k]
+    d_fc2_y = out_W.T.dot(d_out_y.T).T
+    # (30) d_out.W[i,k] = sum_n d_out.y[n,i]*fc2.y[n,k]
+    d_out_W = d_out_y.T.dot(fc2_y)
+    # (31) d_fc2.a[n,i] = [fc2.y[n,i] > 0]*d_fc2.y[n,i]
+    d_fc2_a = np.multiply(d_fc2_y, (fc2_y > 0), out=d_fc2_y)
+    # (32) d_fc2.b[i] = sum_n d_fc2.a[n,i]
+    d_fc2_b = ones.dot(d_fc2_a)
+    # (33) d_fc1.y[n,k] = sum_i d_fc2.a[n,i]*fc2.W[i,k]
+    d_fc1_y = fc2_W.T.dot(d_fc2_a.T).T
+    # (34) d_fc2.W[i,k] = sum_n d_fc2.a[n,i]*fc1.y[n,k]
+    d_fc2_W = d_fc2_a.T.dot(fc1_y)
+    # (35) d_fc1.a[n,i] = [fc1.y[n,i] > 0]*d_fc1.y[n,i]
+    d_fc1_a = np.multiply(d_fc1_y, (fc1_y > 0), out=d_fc1_y)
+    # (36) d_fc1.b[i] = sum_n d_fc1.a[n,i]
+    d_fc1_b = ones.dot(d_fc1_a)
+    # (37) d_fc1.W[i,k] = sum_n d_fc1.a[n,i]*flat.y[n,k]
+    d_fc1_W = d_fc1_a.T.dot(flat_y)
+    # (38) d_flat.y[n,k] = sum_i d_fc1.a[n,i]*fc1.W[i,k]
+    d_flat_y = d_fc1_a.dot(fc1_W)
+    # (41, 40, 39) d_conv2.a[n,c,2*u+pool2.y_max_p[n,c,u,v],2*v+pool2.y_max_q[n,c,u,v]] += [pool2.y[n,c,u,v] > 0]*d_flat.y[n,16*c+4*u+v]
+    d_conv2_a = conv2_a  # nobody reads it after this: written over, entry by entry
+    d_conv2_a_left = np.empty_like(pool2_y_max)
+    d_conv2_a_left[...] = d_flat_y.reshape(N, 16, 4, 4)*(pool2_y > 0)
+    for p in range(2):
+        for q in range(2):
+            np.multiply(d_conv2_a_left, conv2_a[:, :, p:p + 7:2, q:q + 7:2] == pool2_y_max, out=d_conv2_a[:, :, p:p + 7:2, q:q + 7:2])
+            d_conv2_a_left -= d_conv2_a[:, :, p:p + 7:2, q:q + 7:2]
+    # (42) d_conv2.b[o] = sum_n,u,v d_conv2.a[n,o,u,v]
+    d_conv2_b = d_conv2_a.sum(axis=(0, 2, 3))
+    # (43) d_conv2.W[o,c,p,q] = sum_n,u,v d_conv2.a[n,o,u,v]*pool1.y[n,c,p+u,q+v]
+    d_conv2_W = (pool1_y_patches @ d_conv2_a.transpose(2, 1, 3, 0).reshape(8, 16, 8*N).swapaxes(-1, -2)).sum(axis=0).T.reshape(16, 6, 5, 5)
+    d_pool1_y = np.zeros((12, 6, 12, N), DTYPE).transpose(3, 1, 0, 2)
+    # (44) d_pool1.y[n,c,p+u,q+v] += sum_o conv2.W[o,c,p,q]*d_conv2.a[n,o,u,v]
+    d_pool1_y_parts = (conv2_W.reshape(16, 150).T @ d_conv2_a.transpose(2, 1, 3, 0).reshape(8, 16, 8*N)).reshape(8, 6, 5, 5, 8, N).transpose(5, 1, 2, 3, 0, 4)
+    for p in range(5):
+        for q in range(5):
+            d_pool1_y[:, :, p:p + 8, q:q + 8] += d_pool1_y_parts[:, :, p, q]
+    # (46, 45) d_conv1.a[n,c,2*u+pool1.y_max_p[n,c,u,v],2*v+pool1.y_max_q[n,c,u,v]] += [pool1.y[n,c,u,v] > 0]*d_pool1.y[n,c,u,v]
+    d_conv1_a = conv1_a  # nobody reads it after this: written over, entry by entry
+    d_conv1_a_left = d_pool1_y*(pool1_y > 0)
+    for p in range(2):
+        for q in range(2):
+            np.multiply(d_conv1_a_left, conv1_a[:, :, p:p + 23:2, q:q + 23:2] == pool1_y_max, out=d_conv1_a[:, :, p:p + 23:2, q:q + 23:2])
+            d_conv1_a_left -= d_conv1_a[:, :, p:p + 23:2, q:q + 23:2]
+    # (47) d_conv1.b[o] = sum_n,u,v d_conv1.a[n,o,u,v]
+    d_conv1_b = d_conv1_a.sum(axis=(0, 2, 3))
+    # (48) d_conv1.W[o,c,p,q] = sum_n,u,v d_conv1.a[n,o,u,v]*x[n,c,p+u,q+v]
+    d_conv1_W = (x_patches @ d_conv1_a.transpose(2, 1, 3, 0).reshape(24, 6, 24*N).swapaxes(-1, -2)).sum(axis=0).T.reshape(6, 1, 5, 5)
     grads = {
         "conv1.W": d_conv1_W,
         "conv1.b": d_conv1_b,
@@ -182,6 +183,7 @@ def value_and_grad(params, batch, aux=False):
     return float(loss), grads
 
 
+@np.errstate(all="ignore")
 def loss(params, batch):
     """The loss alone."""
     N, = _check(params, batch)
@@ -197,65 +199,66 @@ def loss(params, batch):
     out_b = params["out.b"]
     x = batch["x"]
     y = batch["y"].astype(np.intp, copy=False)
-    with np.errstate(all="ignore"):
-        # (1) conv1.a[n,o,u,v] += sum_c,p,q conv1.W[o,c,p,q]*x[n,c,p+u,q+v]
-        x_turned = np.ascontiguousarray(x.transpose(2, 1, 3, 0)).transpose(3, 1, 0, 2)  # axis 0 innermost in memory
-        x_patches = _windows(x_turned, (24, 1, 5, 5, 24, N), ((2, 1), (1, 1), (2, 1), (3, 1), (3, 1), (0, 1))).reshape(24, 25, 24*N)
-        conv1_a = (conv1_W.reshape(6, 25) @ x_patches).reshape(24, 6, 24, N).transpose(3, 1, 0, 2)
-        # (1) conv1.a[n,o,u,v] += conv1.b[o]
-        conv1_a += conv1_b[:, None, None]
-        # (3) pool1.y_max[n,c,u,v] = max over p,q of conv1.a[n,c,p+2*u,q+2*v]
-        pool1_y_max = np.copy(conv1_a[:, :, :23:2, :23:2])
-        for p in range(2):
-            for q in range(2):
-                np.maximum(pool1_y_max, conv1_a[:, :, p:p + 23:2, q:q + 23:2], out=pool1_y_max)
-        # (2) pool1.y[n,c,u,v] = relu(pool1.y_max[n,c,u,v])
-        pool1_y = np.maximum(pool1_y_max, 0, out=pool1_y_max)
-        # (4) conv2.a[n,o,u,v] += sum_c,p,q conv2.W[o,c,p,q]*pool1.y[n,c,p+u,q+v]
-        pool1_y_patches = _windows(pool1_y, (8, 6, 5, 5, 8, N), ((2, 1), (1, 1), (2, 1), (3, 1), (3, 1), (0, 1))).reshape(8, 150, 8*N)
-        conv2_a = (conv2_W.reshape(16, 150) @ pool1_y_patches).reshape(8, 16, 8, N).transpose(3, 1, 0, 2)
-        # (4) conv2.a[n,o,u,v] += conv2.b[o]
-        conv2_a += conv2_b[:, None, None]
-        # (6) pool2.y_max[n,c,u,v] = max over p,q of conv2.a[n,c,p+2*u,q+2*v]
-        pool2_y_max = np.copy(conv2_a[:, :, :7:2, :7:2])
-        for p in range(2):
-            for q in range(2):
-                np.maximum(pool2_y_max, conv2_a[:, :, p:p + 7:2, q:q + 7:2], out=pool2_y_max)
-        # (5) pool2.y[n,c,u,v] = relu(pool2.y_max[n,c,u,v])
-        pool2_y = np.maximum(pool2_y_max, 0, out=pool2_y_max)
-        flat_y = np.empty((N, 256), DTYPE)
-        # (7) flat.y[n,16*c+4*u+v] += pool2.y[n,c,u,v]
-        flat_y.reshape(N, 16, 4, 4)[...] = pool2_y
-        # (8) fc1.a[n,i] += sum_k fc1.W[i,k]*flat.y[n,k]
-        fc1_a = fc1_W.dot(flat_y.T).T
-        # (8) fc1.a[n,i] += fc1.b[i]
-        fc1_a += fc1_b
-        # (9) fc1.y[n,i] = relu(fc1.a[n,i])
-        fc1_y = np.maximum(fc1_a, 0, out=fc1_a)
-        # (10) fc2.a[n,i] += sum_k fc1.y[n,k]*fc2.W[i,k]
-        fc2_a = fc2_W.dot(fc1_y.T).T
-        # (10) fc2.a[n,i] += fc2.b[i]
-        fc2_a += fc2_b
-        # (11) fc2.y[n,i] = relu(fc2.a[n,i])
-        fc2_y = np.maximum(fc2_a, 0, out=fc2_a)
-        # (12) out.y[n,i] += sum_k fc2.y[n,k]*out.W[i,k]
-        out_y = out_W.dot(fc2_y.T).T
-        # (12) out.y[n,i] += out.b[i]
-        out_y += out_b
-        # (17) loss.s_max[n] = max over k of out.y[n,k]
-        loss_s_max = out_y.max(axis=1)
-        # (13) loss.e[n,k] = exp(-loss.s_max[n] + out.y[n,k])
-        loss_e = out_y - loss_s_max[:, None]
-        np.exp(loss_e, out=loss_e)
-        # (14) loss.s[n] = sum_k loss.e[n,k]
-        loss_s = loss_e.sum(axis=1)
-        # (15) loss.l[n] += log(loss.s[n]) + loss.s_max[n] - out.y[n,y[n]]
-        loss_l = np.add(loss_s_max - out_y[np.arange(N), y], np.log(loss_s), out=loss_s)
-        # (16) loss = sum_n loss.l[n]/N
-        loss = loss_l.sum()/N
+    # (1) conv1.a[n,o,u,v] += sum_c,p,q conv1.W[o,c,p,q]*x[n,c,p+u,q+v]
+    x_turned = np.ascontiguousarray(x.transpose(2, 1, 3, 0)).transpose(3, 1, 0, 2)  # axis 0 innermost in memory
+    x_patches = _windows(x_turned, (24, 1, 5, 5, 24, N), ((2, 1), (1, 1), (2, 1), (3, 1), (3, 1), (0, 1))).reshape(24, 25, 24*N)
+    conv1_a = (conv1_W.reshape(6, 25) @ x_patches).reshape(24, 6, 24, N).transpose(3, 1, 0, 2)
+    # (1) conv1.a[n,o,u,v] += conv1.b[o]
+    conv1_a += conv1_b[:, None, None]
+    # (3) pool1.y_max[n,c,u,v] = max over p,q of conv1.a[n,c,p+2*u,q+2*v]
+    pool1_y_max = np.copy(conv1_a[:, :, :23:2, :23:2])
+    for p in range(2):
+        for q in range(2):
+            np.maximum(pool1_y_max, conv1_a[:, :, p:p + 23:2, q:q + 23:2], out=pool1_y_max)
+    # (2) pool1.y[n,c,u,v] = relu(pool1.y_max[n,c,u,v])
+    pool1_y = np.maximum(pool1_y_max, 0, out=pool1_y_max)
+    # (4) conv2.a[n,o,u,v] += sum_c,p,q conv2.W[o,c,p,q]*pool1.y[n,c,p+u,q+v]
+    pool1_y_patches = _windows(pool1_y, (8, 6, 5, 5, 8, N), ((2, 1), (1, 1), (2, 1), (3, 1), (3, 1), (0, 1))).reshape(8, 150, 8*N)
+    conv2_a = (conv2_W.reshape(16, 150) @ pool1_y_patches).reshape(8, 16, 8, N).transpose(3, 1, 0, 2)
+    # (4) conv2.a[n,o,u,v] += conv2.b[o]
+    conv2_a += conv2_b[:, None, None]
+    # (6) pool2.y_max[n,c,u,v] = max over p,q of conv2.a[n,c,p+2*u,q+2*v]
+    pool2_y_max = np.copy(conv2_a[:, :, :7:2, :7:2])
+    for p in range(2):
+        for q in range(2):
+            np.maximum(pool2_y_max, conv2_a[:, :, p:p + 7:2, q:q + 7:2], out=pool2_y_max)
+    # (5) pool2.y[n,c,u,v] = relu(pool2.y_max[n,c,u,v])
+    pool2_y = np.maximum(pool2_y_max, 0, out=pool2_y_max)
+    flat_y = np.empty((N, 256), DTYPE)
+    # (7) flat.y[n,16*c+4*u+v] += pool2.y[n,c,u,v]
+    flat_y.reshape(N, 16, 4, 4)[...] = pool2_y
+    # (8) fc1.a[n,i] += sum_k fc1.W[i,k]*flat.y[n,k]
+    fc1_a = fc1_W.dot(flat_y.T).T
+    # (8) fc1.a[n,i] += fc1.b[i]
+    fc1_a += fc1_b
+    # (9) fc1.y[n,i] = relu(fc1.a[n,i])
+    fc1_y = np.maximum(fc1_a, 0, out=fc1_a)
+    # (10) fc2.a[n,i] += sum_k fc1.y[n,k]*fc2.W[i,k]
+    fc2_a = fc2_W.dot(fc1_y.T).T
+    # (10) fc2.a[n,i] += fc2.b[i]
+    fc2_a += fc2_b
+    # (11) fc2.y[n,i] = relu(fc2.a[n,i])
+    fc2_y = np.maximum(fc2_a, 0, out=fc2_a)
+    # (12) out.y[n,i] += sum_k fc2.y[n,k]*out.W[i,k]
+    out_y = out_W.dot(fc2_y.T).T
+    # (12) out.y[n,i] += out.b[i]
+    out_y += out_b
+    # (17) loss.s_max[n] = max over k of out.y[n,k]
+    loss_s_max = out_y.max(axis=1)
+    # (13) loss.e[n,k] = exp(-loss.s_max[n] + out.y[n,k])
+    loss_e = out_y - loss_s_max[:, None]
+    np.exp(loss_e, out=loss_e)
+    # (14) loss.s[n] = sum_k loss.e[n,k]
+    loss_s = loss_e.sum(axis=1)
+    # (15) loss.l[n] += log(loss.s[n]) + loss.s_max[n] - out.y[n,y[n]]
+    at_y = np.arange(N), y
+    loss_l = np.add(loss_s_max - out_y[at_y], np.log(loss_s), out=loss_s)
+    # (16) loss = sum_n loss.l[n]/N
+    loss = loss_l.sum()/N
     return float(loss)
 
 
+@np.errstate(all="ignore")
 def predict(params, batch):
     """The outputs alone, by name (no targets needed)."""
     N, = _check(params, batch, ("x",))
@@ -270,51 +273,50 @@ def predict(params, batch):
     out_W = params["out.W"]
     out_b = params["out.b"]
     x = batch["x"]
-    with np.errstate(all="ignore"):
-        # (1) conv1.a[n,o,u,v] += sum_c,p,q conv1.W[o,c,p,q]*x[n,c,p+u,q+v]
-        x_turned = np.ascontiguousarray(x.transpose(2, 1, 3, 0)).transpose(3, 1, 0, 2)  # axis 0 innermost in memory
-        x_patches = _windows(x_turned, (24, 1, 5, 5, 24, N), ((2, 1), (1, 1), (2, 1), (3, 1), (3, 1), (0, 1))).reshape(24, 25, 24*N)
-        conv1_a = (conv1_W.reshape(6, 25) @ x_patches).reshape(24, 6, 24, N).transpose(3, 1, 0, 2)
-        # (1) conv1.a[n,o,u,v] += conv1.b[o]
-        conv1_a += conv1_b[:, None, None]
-        # (3) pool1.y_max[n,c,u,v] = max over p,q of conv1.a[n,c,p+2*u,q+2*v]
-        pool1_y_max = np.copy(conv1_a[:, :, :23:2, :23:2])
-        for p in range(2):
-            for q in range(2):
-                np.maximum(pool1_y_max, conv1_a[:, :, p:p + 23:2, q:q + 23:2], out=pool1_y_max)
-        # (2) pool1.y[n,c,u,v] = relu(pool1.y_max[n,c,u,v])
-        pool1_y = np.maximum(pool1_y_max, 0, out=pool1_y_max)
-        # (4) conv2.a[n,o,u,v] += sum_c,p,q conv2.W[o,c,p,q]*pool1.y[n,c,p+u,q+v]
-        pool1_y_patches = _windows(pool1_y, (8, 6, 5, 5, 8, N), ((2, 1), (1, 1), (2, 1), (3, 1), (3, 1), (0, 1))).reshape(8, 150, 8*N)
-        conv2_a = (conv2_W.reshape(16, 150) @ pool1_y_patches).reshape(8, 16, 8, N).transpose(3, 1, 0, 2)
-        # (4) conv2.a[n,o,u,v] += conv2.b[o]
-        conv2_a += conv2_b[:, None, None]
-        # (6) pool2.y_max[n,c,u,v] = max over p,q of conv2.a[n,c,p+2*u,q+2*v]
-        pool2_y_max = np.copy(conv2_a[:, :, :7:2, :7:2])
-        for p in range(2):
-            for q in range(2):
-                np.maximum(pool2_y_max, conv2_a[:, :, p:p + 7:2, q:q + 7:2], out=pool2_y_max)
-        # (5) pool2.y[n,c,u,v] = relu(pool2.y_max[n,c,u,v])
-        pool2_y = np.maximum(pool2_y_max, 0, out=pool2_y_max)
-        flat_y = np.empty((N, 256), DTYPE)
-        # (7) flat.y[n,16*c+4*u+v] += pool2.y[n,c,u,v]
-        flat_y.reshape(N, 16, 4, 4)[...] = pool2_y
-        # (8) fc1.a[n,i] += sum_k fc1.W[i,k]*flat.y[n,k]
-        fc1_a = fc1_W.dot(flat_y.T).T
-        # (8) fc1.a[n,i] += fc1.b[i]
-        fc1_a += fc1_b
-        # (9) fc1.y[n,i] = relu(fc1.a[n,i])
-        fc1_y = np.maximum(fc1_a, 0, out=fc1_a)
-        # (10) fc2.a[n,i] += sum_k fc1.y[n,k]*fc2.W[i,k]
-        fc2_a = fc2_W.dot(fc1_y.T).T
-        # (10) fc2.a[n,i] += fc2.b[i]
-        fc2_a += fc2_b
-        # (11) fc2.y[n,i] = relu(fc2.a[n,i])
-        fc2_y = np.maximum(fc2_a, 0, out=fc2_a)
-        # (12) out.y[n,i] += sum_k fc2.y[n,k]*out.W[i,k]
-        out_y = out_W.dot(fc2_y.T).T
-        # (12) out.y[n,i] += out.b[i]
-        out_y += out_b
+    # (1) conv1.a[n,o,u,v] += sum_c,p,q conv1.W[o,c,p,q]*x[n,c,p+u,q+v]
+    x_turned = np.ascontiguousarray(x.transpose(2, 1, 3, 0)).transpose(3, 1, 0, 2)  # axis 0 innermost in memory
+    x_patches = _windows(x_turned, (24, 1, 5, 5, 24, N), ((2, 1), (1, 1), (2, 1), (3, 1), (3, 1), (0, 1))).reshape(24, 25, 24*N)
+    conv1_a = (conv1_W.reshape(6, 25) @ x_patches).reshape(24, 6, 24, N).transpose(3, 1, 0, 2)
+    # (1) conv1.a[n,o,u,v] += conv1.b[o]
+    conv1_a += conv1_b[:, None, None]
+    # (3) pool1.y_max[n,c,u,v] = max over p,q of conv1.a[n,c,p+2*u,q+2*v]
+    pool1_y_max = np.copy(conv1_a[:, :, :23:2, :23:2])
+    for p in range(2):
+        for q in range(2):
+            np.maximum(pool1_y_max, conv1_a[:, :, p:p + 23:2, q:q + 23:2], out=pool1_y_max)
+    # (2) pool1.y[n,c,u,v] = relu(pool1.y_max[n,c,u,v])
+    pool1_y = np.maximum(pool1_y_max, 0, out=pool1_y_max)
+    # (4) conv2.a[n,o,u,v] += sum_c,p,q conv2.W[o,c,p,q]*pool1.y[n,c,p+u,q+v]
+    pool1_y_patches = _windows(pool1_y, (8, 6, 5, 5, 8, N), ((2, 1), (1, 1), (2, 1), (3, 1), (3, 1), (0, 1))).reshape(8, 150, 8*N)
+    conv2_a = (conv2_W.reshape(16, 150) @ pool1_y_patches).reshape(8, 16, 8, N).transpose(3, 1, 0, 2)
+    # (4) conv2.a[n,o,u,v] += conv2.b[o]
+    conv2_a += conv2_b[:, None, None]
+    # (6) pool2.y_max[n,c,u,v] = max over p,q of conv2.a[n,c,p+2*u,q+2*v]
+    pool2_y_max = np.copy(conv2_a[:, :, :7:2, :7:2])
+    for p in range(2):
+        for q in range(2):
+            np.maximum(pool2_y_max, conv2_a[:, :, p:p + 7:2, q:q + 7:2], out=pool2_y_max)
+    # (5) pool2.y[n,c,u,v] = relu(pool2.y_max[n,c,u,v])
+    pool2_y = np.maximum(pool2_y_max, 0, out=pool2_y_max)
+    flat_y = np.empty((N, 256), DTYPE)
+    # (7) flat.y[n,16*c+4*u+v] += pool2.y[n,c,u,v]
+    flat_y.reshape(N, 16, 4, 4)[...] = pool2_y
+    # (8) fc1.a[n,i] += sum_k fc1.W[i,k]*flat.y[n,k]
+    fc1_a = fc1_W.dot(flat_y.T).T
+    # (8) fc1.a[n,i] += fc1.b[i]
+    fc1_a += fc1_b
+    # (9) fc1.y[n,i] = relu(fc1.a[n,i])
+    fc1_y = np.maximum(fc1_a, 0, out=fc1_a)
+    # (10) fc2.a[n,i] += sum_k fc1.y[n,k]*fc2.W[i,k]
+    fc2_a = fc2_W.dot(fc1_y.T).T
+    # (10) fc2.a[n,i] += fc2.b[i]
+    fc2_a += fc2_b
+    # (11) fc2.y[n,i] = relu(fc2.a[n,i])
+    fc2_y = np.maximum(fc2_a, 0, out=fc2_a)
+    # (12) out.y[n,i] += sum_k fc2.y[n,k]*out.W[i,k]
+    out_y = out_W.dot(fc2_y.T).T
+    # (12) out.y[n,i] += out.b[i]
+    out_y += out_b
     return {"out.y": out_y}
 
 

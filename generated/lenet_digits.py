@@ -34,6 +34,7 @@ OUTPUTS = {
 np.empty(2**24, np.uint8)
 
 
+@np.errstate(all="ignore")
 def value_and_grad(params, batch, aux=False):
     """The loss and its gradients, a dict like params: (loss, grads), with aux (loss, grads, aux)."""
     N, = _check(params, batch)
@@ -47,108 +48,108 @@ def value_and_grad(params, batch, aux=False):
     out_b = params["out.b"]
     x = batch["x"]
     y = batch["y"].astype(np.intp, copy=False)
-    with np.errstate(all="ignore"):
-        x_padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
-        # (1) conv1.a[n,o,u,v] += sum_c,p,q conv1.W[o,c,p,q]*x[n,c,p+u-1,q+v-1]
-        x_turned = np.ascontiguousarray(x_padded.transpose(2, 1, 3, 0)).transpose(3, 1, 0, 2)  # axis 0 innermost in memory
-        x_patches = _windows(x_turned, (8, 1, 3, 3, 8, N), ((2, 1), (1, 1), (2, 1), (3, 1), (3, 1), (0, 1))).reshape(8, 9, 8*N)
-        conv1_a = (conv1_W.reshape(8, 9) @ x_patches).reshape(8, 8, 8, N).transpose(3, 1, 0, 2)
-        # (1) conv1.a[n,o,u,v] += conv1.b[o]
-        conv1_a += conv1_b[:, None, None]
-        # (3) pool1.y_max[n,c,u,v] = max over p,q of conv1.a[n,c,p+2*u,q+2*v]
-        pool1_y_max = np.copy(conv1_a[:, :, :7:2, :7:2])
-        for p in range(2):
-            for q in range(2):
-                np.maximum(pool1_y_max, conv1_a[:, :, p:p + 7:2, q:q + 7:2], out=pool1_y_max)
-        pool1_y = np.zeros((6, 8, 6, N), DTYPE).transpose(3, 1, 0, 2)  # axis 2 has 1 more before and 1 more after; axis 3 has 1 more before and 1 more after
-        # (2) pool1.y[n,c,u,v] = relu(pool1.y_max[n,c,u,v])
-        np.maximum(pool1_y_max, 0, out=pool1_y[:, :, 1:5, 1:5])
-        # (4) conv2.a[n,o,u,v] += sum_c,p,q conv2.W[o,c,p,q]*pool1.y[n,c,p+u-1,q+v-1]
-        pool1_y_patches = _windows(pool1_y, (4, 8, 3, 3, 4, N), ((2, 1), (1, 1), (2, 1), (3, 1), (3, 1), (0, 1))).reshape(4, 72, 4*N)
-        conv2_a = (conv2_W.reshape(16, 72) @ pool1_y_patches).reshape(4, 16, 4, N).transpose(3, 1, 0, 2)
-        # (4) conv2.a[n,o,u,v] += conv2.b[o]
-        conv2_a += conv2_b[:, None, None]
-        # (6) pool2.y_max[n,c,u,v] = max over p,q of conv2.a[n,c,p+2*u,q+2*v]
-        pool2_y_max = np.copy(conv2_a[:, :, :3:2, :3:2])
-        for p in range(2):
-            for q in range(2):
-                np.maximum(pool2_y_max, conv2_a[:, :, p:p + 3:2, q:q + 3:2], out=pool2_y_max)
-        # (5) pool2.y[n,c,u,v] = relu(pool2.y_max[n,c,u,v])
-        pool2_y = np.maximum(pool2_y_max, 0)
-        flat_y = np.empty((N, 64), DTYPE)
-        # (7) flat.y[n,4*c+2*u+v] += pool2.y[n,c,u,v]
-        flat_y.reshape(N, 16, 2, 2)[...] = pool2_y
-        # (8) fc1.a[n,i] += sum_k fc1.W[i,k]*flat.y[n,k]
-        fc1_a = fc1_W.dot(flat_y.T).T
-        # (8) fc1.a[n,i] += fc1.b[i]
-        fc1_a += fc1_b
-        # (9) fc1.y[n,i] = relu(fc1.a[n,i])
-        fc1_y = np.maximum(fc1_a, 0, out=fc1_a)
-        # (10) out.y[n,i] += sum_k fc1.y[n,k]*out.W[i,k]
-        out_y = out_W.dot(fc1_y.T).T
-        # (10) out.y[n,i] += out.b[i]
-        out_y += out_b
-        # (15) loss.s_max[n] = max over k of out.y[n,k]
-        loss_s_max = out_y.max(axis=1)
-        # (11) loss.e[n,k] = exp(-loss.s_max[n] + out.y[n,k])
-        loss_e = out_y - loss_s_max[:, None]
-        np.exp(loss_e, out=loss_e)
-        # (12) loss.s[n] = sum_k loss.e[n,k]
-        loss_s = loss_e.sum(axis=1)
-        # (13) loss.l[n] += log(loss.s[n]) + loss.s_max[n] - out.y[n,y[n]]
-        loss_l = np.add(loss_s_max - out_y[np.arange(N), y], np.log(loss_s), out=loss_s_max)
-        # (14) loss = sum_n loss.l[n]/N
-        loss = loss_l.sum()/N
-        # (22, 21, 20) d_loss.s[n] = 1/(N*loss.s[n])
-        d_loss_s = (1/N)/loss_s
-        # (25, 24) d_out.y[n,k] += d_loss.s[n]*loss.e[n,k]
-        d_out_y = np.multiply(d_loss_s[:, None], loss_e, out=loss_e)
-        # (23, 21, 20) d_out.y[n,y[n]] += -1/N
-        d_out_y[np.arange(N), y] -= 1/N
-        # (26) d_out.b[i] = sum_n d_out.y[n,i]
-        ones = np.ones(N, DTYPE)
-        d_out_b = ones.dot(d_out_y)
-        # (27) d_fc1.y[n,k] = sum_i d_out.y[n,i]*out.W[i,k]
-        d_fc1_y = out_W.T.dot(d_out_y.T).T
-        # (28) d_out.W[i,k] = sum_n d_out.y[n,i]*fc1.y[n,k]
-        d_out_W = d_out_y.T.dot(fc1_y)
-        # (29) d_fc1.a[n,i] = [fc1.y[n,i] > 0]*d_fc1.y[n,i]
-        d_fc1_a = np.multiply(d_fc1_y, (fc1_y > 0), out=d_fc1_y)
-        # (30) d_fc1.b[i] = sum_n d_fc1.a[n,i]
-        d_fc1_b = ones.dot(d_fc1_a)
-        # (31) d_fc1.W[i,k] = sum_n d_fc1.a[n,i]*flat.y[n,k]
-        d_fc1_W = d_fc1_a.T.dot(flat_y)
-        # (32) d_flat.y[n,k] = sum_i d_fc1.a[n,i]*fc1.W[i,k]
-        d_flat_y = d_fc1_a.dot(fc1_W)
-        # (35, 34, 33) d_conv2.a[n,c,2*u+pool2.y_max_p[n,c,u,v],2*v+pool2.y_max_q[n,c,u,v]] += [pool2.y[n,c,u,v] > 0]*d_flat.y[n,4*c+2*u+v]
-        d_conv2_a = conv2_a  # nobody reads it after this: written over, entry by entry
-        d_conv2_a_left = np.empty_like(pool2_y_max)
-        d_conv2_a_left[...] = d_flat_y.reshape(N, 16, 2, 2)*(pool2_y > 0)
-        for p in range(2):
-            for q in range(2):
-                np.multiply(d_conv2_a_left, conv2_a[:, :, p:p + 3:2, q:q + 3:2] == pool2_y_max, out=d_conv2_a[:, :, p:p + 3:2, q:q + 3:2])
-                d_conv2_a_left -= d_conv2_a[:, :, p:p + 3:2, q:q + 3:2]
-        # (36) d_conv2.b[o] = sum_n,u,v d_conv2.a[n,o,u,v]
-        d_conv2_b = d_conv2_a.sum(axis=(0, 2, 3))
-        # (37) d_conv2.W[o,c,p,q] = sum_n,u,v d_conv2.a[n,o,u,v]*pool1.y[n,c,p+u-1,q+v-1]
-        d_conv2_W = (pool1_y_patches @ d_conv2_a.transpose(2, 1, 3, 0).reshape(4, 16, 4*N).swapaxes(-1, -2)).sum(axis=0).T.reshape(16, 8, 3, 3)
-        d_pool1_y = np.zeros((4, 8, 4, N), DTYPE).transpose(3, 1, 0, 2)
-        # (38) d_pool1.y[n,c,p+u-1,q+v-1] += sum_o conv2.W[o,c,p,q]*d_conv2.a[n,o,u,v]
-        d_pool1_y_parts = (conv2_W.reshape(16, 72).T @ d_conv2_a.transpose(2, 1, 3, 0).reshape(4, 16, 4*N)).reshape(4, 8, 3, 3, 4, N).transpose(5, 1, 2, 3, 0, 4)
-        for p in range(3):
-            for q in range(3):
-                d_pool1_y[:, :, p + max(0, 1 - p) - 1:p + min(4, 5 - p) - 1, q + max(0, 1 - q) - 1:q + min(4, 5 - q) - 1] += d_pool1_y_parts[:, :, p, q, max(0, 1 - p):min(4, 5 - p), max(0, 1 - q):min(4, 5 - q)]
-        # (40, 39) d_conv1.a[n,c,2*u+pool1.y_max_p[n,c,u,v],2*v+pool1.y_max_q[n,c,u,v]] += [pool1.y[n,c,u,v] > 0]*d_pool1.y[n,c,u,v]
-        d_conv1_a = conv1_a  # nobody reads it after this: written over, entry by entry
-        d_conv1_a_left = d_pool1_y*(pool1_y[:, :, 1:5, 1:5] > 0)
-        for p in range(2):
-            for q in range(2):
-                np.multiply(d_conv1_a_left, conv1_a[:, :, p:p + 7:2, q:q + 7:2] == pool1_y_max, out=d_conv1_a[:, :, p:p + 7:2, q:q + 7:2])
-                d_conv1_a_left -= d_conv1_a[:, :, p:p + 7:2, q:q + 7:2]
-        # (41) d_conv1.b[o] = sum_n,u,v d_conv1.a[n,o,u,v]
-        d_conv1_b = d_conv1_a.sum(axis=(0, 2, 3))
-        # (42) d_conv1.W[o,c,p,q] = sum_n,u,v d_conv1.a[n,o,u,v]*x[n,c,p+u-1,q+v-1]
-        d_conv1_W = (x_patches @ d_conv1_a.transpose(2, 1, 3, 0).reshape(8, 8, 8*N).swapaxes(-1, -2)).sum(axis=0).T.reshape(8, 1, 3, 3)
+    x_padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    # (1) conv1.a[n,o,u,v] += sum_c,p,q conv1.W[o,c,p,q]*x[n,c,p+u-1,q+v-1]
+    x_turned = np.ascontiguousarray(x_padded.transpose(2, 1, 3, 0)).transpose(3, 1, 0, 2)  # axis 0 innermost in memory
+    x_patches = _windows(x_turned, (8, 1, 3, 3, 8, N), ((2, 1), (1, 1), (2, 1), (3, 1), (3, 1), (0, 1))).reshape(8, 9, 8*N)
+    conv1_a = (conv1_W.reshape(8, 9) @ x_patches).reshape(8, 8, 8, N).transpose(3, 1, 0, 2)
+    # (1) conv1.a[n,o,u,v] += conv1.b[o]
+    conv1_a += conv1_b[:, None, None]
+    # (3) pool1.y_max[n,c,u,v] = max over p,q of conv1.a[n,c,p+2*u,q+2*v]
+    pool1_y_max = np.copy(conv1_a[:, :, :7:2, :7:2])
+    for p in range(2):
+        for q in range(2):
+            np.maximum(pool1_y_max, conv1_a[:, :, p:p + 7:2, q:q + 7:2], out=pool1_y_max)
+    pool1_y = np.zeros((6, 8, 6, N), DTYPE).transpose(3, 1, 0, 2)  # axis 2 has 1 more before and 1 more after; axis 3 has 1 more before and 1 more after
+    # (2) pool1.y[n,c,u,v] = relu(pool1.y_max[n,c,u,v])
+    np.maximum(pool1_y_max, 0, out=pool1_y[:, :, 1:5, 1:5])
+    # (4) conv2.a[n,o,u,v] += sum_c,p,q conv2.W[o,c,p,q]*pool1.y[n,c,p+u-1,q+v-1]
+    pool1_y_patches = _windows(pool1_y, (4, 8, 3, 3, 4, N), ((2, 1), (1, 1), (2, 1), (3, 1), (3, 1), (0, 1))).reshape(4, 72, 4*N)
+    conv2_a = (conv2_W.reshape(16, 72) @ pool1_y_patches).reshape(4, 16, 4, N).transpose(3, 1, 0, 2)
+    # (4) conv2.a[n,o,u,v] += conv2.b[o]
+    conv2_a += conv2_b[:, None, None]
+    # (6) pool2.y_max[n,c,u,v] = max over p,q of conv2.a[n,c,p+2*u,q+2*v]
+    pool2_y_max = np.copy(conv2_a[:, :, :3:2, :3:2])
+    for p in range(2):
+        for q in range(2):
+            np.maximum(pool2_y_max, conv2_a[:, :, p:p + 3:2, q:q + 3:2], out=pool2_y_max)
+    # (5) pool2.y[n,c,u,v] = relu(pool2.y_max[n,c,u,v])
+    pool2_y = np.maximum(pool2_y_max, 0)
+    flat_y = np.empty((N, 64), DTYPE)
+    # (7) flat.y[n,4*c+2*u+v] += pool2.y[n,c,u,v]
+    flat_y.reshape(N, 16, 2, 2)[...] = pool2_y
+    # (8) fc1.a[n,i] += sum_k fc1.W[i,k]*flat.y[n,k]
+    fc1_a = fc1_W.dot(flat_y.T).T
+    # (8) fc1.a[n,i] += fc1.b[i]
+    fc1_a += fc1_b
+    # (9) fc1.y[n,i] = relu(fc1.a[n,i])
+    fc1_y = np.maximum(fc1_a, 0, out=fc1_a)
+    # (10) out.y[n,i] += sum_k fc1.y[n,k]*out.W[i,k]
+    out_y = out_W.dot(fc1_y.T).T
+    # (10) out.y[n,i] += out.b[i]
+    out_y += out_b
+    # (15) loss.s_max[n] = max over k of out.y[n,k]
+    loss_s_max = out_y.max(axis=1)
+    # (11) loss.e[n,k] = exp(-loss.s_max[n] + out.y[n,k])
+    loss_e = out_y - loss_s_max[:, None]
+    np.exp(loss_e, out=loss_e)
+    # (12) loss.s[n] = sum_k loss.e[n,k]
+    loss_s = loss_e.sum(axis=1)
+    # (13) loss.l[n] += log(loss.s[n]) + loss.s_max[n] - out.y[n,y[n]]
+    at_y = np.arange(N), y
+    loss_l = np.add(loss_s_max - out_y[at_y], np.log(loss_s), out=loss_s_max)
+    # (14) loss = sum_n loss.l[n]/N
+    loss = loss_l.sum()/N
+    # (22, 21, 20) d_loss.s[n] = 1/(N*loss.s[n])
+    d_loss_s = (1/N)/loss_s
+    # (25, 24) d_out.y[n,k] += d_loss.s[n]*loss.e[n,k]
+    d_out_y = np.multiply(d_loss_s[:, None], loss_e, out=loss_e)
+    # (23, 21, 20) d_out.y[n,y[n]] += -1/N
+    d_out_y[at_y] -= 1/N
+    # (26) d_out.b[i] = sum_n d_out.y[n,i]
+    ones = np.ones(N, DTYPE)
+    d_out_b = ones.dot(d_out_y)
+    # (27) d_fc1.y[n,k] = sum_i d_out.y[n,i]*out.W[i,k]
+    d_fc1_y = out_W.T.dot(d_out_y.T).T
+    # (28) d_out.W[i,k] = sum_n d_out.y[n,i]*fc1.y[n,k]
+    d_out_W = d_out_y.T.dot(fc1_y)
+    # (29) d_fc1.a[n,i] = [fc1.y[n,i] > 0]*d_fc1.y[n,i]
+    d_fc1_a = np.multiply(d_fc1_y, (fc1_y > 0), out=d_fc1_y)
+    # (30) d_fc1.b[i] = sum_n d_fc1.a[n,i]
+    d_fc1_b = ones.dot(d_fc1_a)
+    # (31) d_fc1.W[i,k] = sum_n d_fc1.a[n,i]*flat.y[n,k]
+    d_fc1_W = d_fc1_a.T.dot(flat_y)
+    # (32) d_flat.y[n,k] = sum_i d_fc1.a[n,i]*fc1.W[i,k]
+    d_flat_y = d_fc1_a.dot(fc1_W)
+    # (35, 34, 33) d_conv2.a[n,c,2*u+pool2.y_max_p[n,c,u,v],2*v+pool2.y_max_q[n,c,u,v]] += [pool2.y[n,c,u,v] > 0]*d_flat.y[n,4*c+2*u+v]
+    d_conv2_a = conv2_a  # nobody reads it after this: written over, entry by entry
+    d_conv2_a_left = np.empty_like(pool2_y_max)
+    d_conv2_a_left[...] = d_flat_y.reshape(N, 16, 2, 2)*(pool2_y > 0)
+    for p in range(2):
+        for q in range(2):
+            np.multiply(d_conv2_a_left, conv2_a[:, :, p:p + 3:2, q:q + 3:2] == pool2_y_max, out=d_conv2_a[:, :, p:p + 3:2, q:q + 3:2])
+            d_conv2_a_left -= d_conv2_a[:, :, p:p + 3:2, q:q + 3:2]
+    # (36) d_conv2.b[o] = sum_n,u,v d_conv2.a[n,o,u,v]
+    d_conv2_b = d_conv2_a.sum(axis=(0, 2, 3))
+    # (37) d_conv2.W[o,c,p,q] = sum_n,u,v d_conv2.a[n,o,u,v]*pool1.y[n,c,p+u-1,q+v-1]
+    d_conv2_W = (pool1_y_patches @ d_conv2_a.transpose(2, 1, 3, 0).reshape(4, 16, 4*N).swapaxes(-1, -2)).sum(axis=0).T.reshape(16, 8, 3, 3)
+    d_pool1_y = np.zeros((4, 8, 4, N), DTYPE).transpose(3, 1, 0, 2)
+    # (38) d_pool1.y[n,c,p+u-1,q+v-1] += sum_o conv2.W[o,c,p,q]*d_conv2.a[n,o,u,v]
+    d_pool1_y_parts = (conv2_W.reshape(16, 72).T @ d_conv2_a.transpose(2, 1, 3, 0).reshape(4, 16, 4*N)).reshape(4, 8, 3, 3, 4, N).transpose(5, 1, 2, 3, 0, 4)
+    for p in range(3):
+        for q in range(3):
+            d_pool1_y[:, :, p + max(0, 1 - p) - 1:p + min(4, 5 - p) - 1, q + max(0, 1 - q) - 1:q + min(4, 5 - q) - 1] += d_pool1_y_parts[:, :, p, q, max(0, 1 - p):min(4, 5 - p), max(0, 1 - q):min(4, 5 - q)]
+    # (40, 39) d_conv1.a[n,c,2*u+pool1.y_max_p[n,c,u,v],2*v+pool1.y_max_q[n,c,u,v]] += [pool1.y[n,c,u,v] > 0]*d_pool1.y[n,c,u,v]
+    d_conv1_a = conv1_a  # nobody reads it after this: written over, entry by entry
+    d_conv1_a_left = d_pool1_y*(pool1_y[:, :, 1:5, 1:5] > 0)
+    for p in range(2):
+        for q in range(2):
+            np.multiply(d_conv1_a_left, conv1_a[:, :, p:p + 7:2, q:q + 7:2] == pool1_y_max, out=d_conv1_a[:, :, p:p + 7:2, q:q + 7:2])
+            d_conv1_a_left -= d_conv1_a[:, :, p:p + 7:2, q:q + 7:2]
+    # (41) d_conv1.b[o] = sum_n,u,v d_conv1.a[n,o,u,v]
+    d_conv1_b = d_conv1_a.sum(axis=(0, 2, 3))
+    # (42) d_conv1.W[o,c,p,q] = sum_n,u,v d_conv1.a[n,o,u,v]*x[n,c,p+u-1,q+v-1]
+    d_conv1_W = (x_patches @ d_conv1_a.transpose(2, 1, 3, 0).reshape(8, 8, 8*N).swapaxes(-1, -2)).sum(axis=0).T.reshape(8, 1, 3, 3)
     grads = {
         "conv1.W": d_conv1_W,
         "conv1.b": d_conv1_b,
@@ -164,6 +165,7 @@ def value_and_grad(params, batch, aux=False):
     return float(loss), grads
 
 
+@np.errstate(all="ignore")
 def loss(params, batch):
     """The loss alone."""
     N, = _check(params, batch)
@@ -177,61 +179,62 @@ def loss(params, batch):
     out_b = params["out.b"]
     x = batch["x"]
     y = batch["y"].astype(np.intp, copy=False)
-    with np.errstate(all="ignore"):
-        x_padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
-        # (1) conv1.a[n,o,u,v] += sum_c,p,q conv1.W[o,c,p,q]*x[n,c,p+u-1,q+v-1]
-        x_turned = np.ascontiguousarray(x_padded.transpose(2, 1, 3, 0)).transpose(3, 1, 0, 2)  # axis 0 innermost in memory
-        x_patches = _windows(x_turned, (8, 1, 3, 3, 8, N), ((2, 1), (1, 1), (2, 1), (3, 1), (3, 1), (0, 1))).reshape(8, 9, 8*N)
-        conv1_a = (conv1_W.reshape(8, 9) @ x_patches).reshape(8, 8, 8, N).transpose(3, 1, 0, 2)
-        # (1) conv1.a[n,o,u,v] += conv1.b[o]
-        conv1_a += conv1_b[:, None, None]
-        # (3) pool1.y_max[n,c,u,v] = max over p,q of conv1.a[n,c,p+2*u,q+2*v]
-        pool1_y_max = np.copy(conv1_a[:, :, :7:2, :7:2])
-        for p in range(2):
-            for q in range(2):
-                np.maximum(pool1_y_max, conv1_a[:, :, p:p + 7:2, q:q + 7:2], out=pool1_y_max)
-        pool1_y = np.zeros((6, 8, 6, N), DTYPE).transpose(3, 1, 0, 2)  # axis 2 has 1 more before and 1 more after; axis 3 has 1 more before and 1 more after
-        # (2) pool1.y[n,c,u,v] = relu(pool1.y_max[n,c,u,v])
-        np.maximum(pool1_y_max, 0, out=pool1_y[:, :, 1:5, 1:5])
-        # (4) conv2.a[n,o,u,v] += sum_c,p,q conv2.W[o,c,p,q]*pool1.y[n,c,p+u-1,q+v-1]
-        pool1_y_patches = _windows(pool1_y, (4, 8, 3, 3, 4, N), ((2, 1), (1, 1), (2, 1), (3, 1), (3, 1), (0, 1))).reshape(4, 72, 4*N)
-        conv2_a = (conv2_W.reshape(16, 72) @ pool1_y_patches).reshape(4, 16, 4, N).transpose(3, 1, 0, 2)
-        # (4) conv2.a[n,o,u,v] += conv2.b[o]
-        conv2_a += conv2_b[:, None, None]
-        # (6) pool2.y_max[n,c,u,v] = max over p,q of conv2.a[n,c,p+2*u,q+2*v]
-        pool2_y_max = np.copy(conv2_a[:, :, :3:2, :3:2])
-        for p in range(2):
-            for q in range(2):
-                np.maximum(pool2_y_max, conv2_a[:, :, p:p + 3:2, q:q + 3:2], out=pool2_y_max)
-        # (5) pool2.y[n,c,u,v] = relu(pool2.y_max[n,c,u,v])
-        pool2_y = np.maximum(pool2_y_max, 0, out=pool2_y_max)
-        flat_y = np.empty((N, 64), DTYPE)
-        # (7) flat.y[n,4*c+2*u+v] += pool2.y[n,c,u,v]
-        flat_y.reshape(N, 16, 2, 2)[...] = pool2_y
-        # (8) fc1.a[n,i] += sum_k fc1.W[i,k]*flat.y[n,k]
-        fc1_a = fc1_W.dot(flat_y.T).T
-        # (8) fc1.a[n,i] += fc1.b[i]
-        fc1_a += fc1_b
-        # (9) fc1.y[n,i] = relu(fc1.a[n,i])
-        fc1_y = np.maximum(fc1_a, 0, out=fc1_a)
-        # (10) out.y[n,i] += sum_k fc1.y[n,k]*out.W[i,k]
-        out_y = out_W.dot(fc1_y.T).T
-        # (10) out.y[n,i] += out.b[i]
-        out_y += out_b
-        # (15) loss.s_max[n] = max over k of out.y[n,k]
-        loss_s_max = out_y.max(axis=1)
-        # (11) loss.e[n,k] = exp(-loss.s_max[n] + out.y[n,k])
-        loss_e = out_y - loss_s_max[:, None]
-        np.exp(loss_e, out=loss_e)
-        # (12) loss.s[n] = sum_k loss.e[n,k]
-        loss_s = loss_e.sum(axis=1)
-        # (13) loss.l[n] += log(loss.s[n]) + loss.s_max[n] - out.y[n,y[n]]
-        loss_l = np.add(loss_s_max - out_y[np.arange(N), y], np.log(loss_s), out=loss_s)
-        # (14) loss = sum_n loss.l[n]/N
-        loss = loss_l.sum()/N
+    x_padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    # (1) conv1.a[n,o,u,v] += sum_c,p,q conv1.W[o,c,p,q]*x[n,c,p+u-1,q+v-1]
+    x_turned = np.ascontiguousarray(x_padded.transpose(2, 1, 3, 0)).transpose(3, 1, 0, 2)  # axis 0 innermost in memory
+    x_patches = _windows(x_turned, (8, 1, 3, 3, 8, N), ((2, 1), (1, 1), (2, 1), (3, 1), (3, 1), (0, 1))).reshape(8, 9, 8*N)
+    conv1_a = (conv1_W.reshape(8, 9) @ x_patches).reshape(8, 8, 8, N).transpose(3, 1, 0, 2)
+    # (1) conv1.a[n,o,u,v] += conv1.b[o]
+    conv1_a += conv1_b[:, None, None]
+    # (3) pool1.y_max[n,c,u,v] = max over p,q of conv1.a[n,c,p+2*u,q+2*v]
+    pool1_y_max = np.copy(conv1_a[:, :, :7:2, :7:2])
+    for p in range(2):
+        for q in range(2):
+            np.maximum(pool1_y_max, conv1_a[:, :, p:p + 7:2, q:q + 7:2], out=pool1_y_max)
+    pool1_y = np.zeros((6, 8, 6, N), DTYPE).transpose(3, 1, 0, 2)  # axis 2 has 1 more before and 1 more after; axis 3 has 1 more before and 1 more after
+    # (2) pool1.y[n,c,u,v] = relu(pool1.y_max[n,c,u,v])
+    np.maximum(pool1_y_max, 0, out=pool1_y[:, :, 1:5, 1:5])
+    # (4) conv2.a[n,o,u,v] += sum_c,p,q conv2.W[o,c,p,q]*pool1.y[n,c,p+u-1,q+v-1]
+    pool1_y_patches = _windows(pool1_y, (4, 8, 3, 3, 4, N), ((2, 1), (1, 1), (2, 1), (3, 1), (3, 1), (0, 1))).reshape(4, 72, 4*N)
+    conv2_a = (conv2_W.reshape(16, 72) @ pool1_y_patches).reshape(4, 16, 4, N).transpose(3, 1, 0, 2)
+    # (4) conv2.a[n,o,u,v] += conv2.b[o]
+    conv2_a += conv2_b[:, None, None]
+    # (6) pool2.y_max[n,c,u,v] = max over p,q of conv2.a[n,c,p+2*u,q+2*v]
+    pool2_y_max = np.copy(conv2_a[:, :, :3:2, :3:2])
+    for p in range(2):
+        for q in range(2):
+            np.maximum(pool2_y_max, conv2_a[:, :, p:p + 3:2, q:q + 3:2], out=pool2_y_max)
+    # (5) pool2.y[n,c,u,v] = relu(pool2.y_max[n,c,u,v])
+    pool2_y = np.maximum(pool2_y_max, 0, out=pool2_y_max)
+    flat_y = np.empty((N, 64), DTYPE)
+    # (7) flat.y[n,4*c+2*u+v] += pool2.y[n,c,u,v]
+    flat_y.reshape(N, 16, 2, 2)[...] = pool2_y
+    # (8) fc1.a[n,i] += sum_k fc1.W[i,k]*flat.y[n,k]
+    fc1_a = fc1_W.dot(flat_y.T).T
+    # (8) fc1.a[n,i] += fc1.b[i]
+    fc1_a += fc1_b
+    # (9) fc1.y[n,i] = relu(fc1.a[n,i])
+    fc1_y = np.maximum(fc1_a, 0, out=fc1_a)
+    # (10) out.y[n,i] += sum_k fc1.y[n,k]*out.W[i,k]
+    out_y = out_W.dot(fc1_y.T).T
+    # (10) out.y[n,i] += out.b[i]
+    out_y += out_b
+    # (15) loss.s_max[n] = max over k of out.y[n,k]
+    loss_s_max = out_y.max(axis=1)
+    # (11) loss.e[n,k] = exp(-loss.s_max[n] + out.y[n,k])
+    loss_e = out_y - loss_s_max[:, None]
+    np.exp(loss_e, out=loss_e)
+    # (12) loss.s[n] = sum_k loss.e[n,k]
+    loss_s = loss_e.sum(axis=1)
+    # (13) loss.l[n] += log(loss.s[n]) + loss.s_max[n] - out.y[n,y[n]]
+    at_y = np.arange(N), y
+    loss_l = np.add(loss_s_max - out_y[at_y], np.log(loss_s), out=loss_s)
+    # (14) loss = sum_n loss.l[n]/N
+    loss = loss_l.sum()/N
     return float(loss)
 
 
+@np.errstate(all="ignore")
 def predict(params, batch):
     """The outputs alone, by name (no targets needed)."""
     N, = _check(params, batch, ("x",))
@@ -244,47 +247,46 @@ def predict(params, batch):
     out_W = params["out.W"]
     out_b = params["out.b"]
     x = batch["x"]
-    with np.errstate(all="ignore"):
-        x_padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
-        # (1) conv1.a[n,o,u,v] += sum_c,p,q conv1.W[o,c,p,q]*x[n,c,p+u-1,q+v-1]
-        x_turned = np.ascontiguousarray(x_padded.transpose(2, 1, 3, 0)).transpose(3, 1, 0, 2)  # axis 0 innermost in memory
-        x_patches = _windows(x_turned, (8, 1, 3, 3, 8, N), ((2, 1), (1, 1), (2, 1), (3, 1), (3, 1), (0, 1))).reshape(8, 9, 8*N)
-        conv1_a = (conv1_W.reshape(8, 9) @ x_patches).reshape(8, 8, 8, N).transpose(3, 1, 0, 2)
-        # (1) conv1.a[n,o,u,v] += conv1.b[o]
-        conv1_a += conv1_b[:, None, None]
-        # (3) pool1.y_max[n,c,u,v] = max over p,q of conv1.a[n,c,p+2*u,q+2*v]
-        pool1_y_max = np.copy(conv1_a[:, :, :7:2, :7:2])
-        for p in range(2):
-            for q in range(2):
-                np.maximum(pool1_y_max, conv1_a[:, :, p:p + 7:2, q:q + 7:2], out=pool1_y_max)
-        pool1_y = np.zeros((6, 8, 6, N), DTYPE).transpose(3, 1, 0, 2)  # axis 2 has 1 more before and 1 more after; axis 3 has 1 more before and 1 more after
-        # (2) pool1.y[n,c,u,v] = relu(pool1.y_max[n,c,u,v])
-        np.maximum(pool1_y_max, 0, out=pool1_y[:, :, 1:5, 1:5])
-        # (4) conv2.a[n,o,u,v] += sum_c,p,q conv2.W[o,c,p,q]*pool1.y[n,c,p+u-1,q+v-1]
-        pool1_y_patches = _windows(pool1_y, (4, 8, 3, 3, 4, N), ((2, 1), (1, 1), (2, 1), (3, 1), (3, 1), (0, 1))).reshape(4, 72, 4*N)
-        conv2_a = (conv2_W.reshape(16, 72) @ pool1_y_patches).reshape(4, 16, 4, N).transpose(3, 1, 0, 2)
-        # (4) conv2.a[n,o,u,v] += conv2.b[o]
-        conv2_a += conv2_b[:, None, None]
-        # (6) pool2.y_max[n,c,u,v] = max over p,q of conv2.a[n,c,p+2*u,q+2*v]
-        pool2_y_max = np.copy(conv2_a[:, :, :3:2, :3:2])
-        for p in range(2):
-            for q in range(2):
-                np.maximum(pool2_y_max, conv2_a[:, :, p:p + 3:2, q:q + 3:2], out=pool2_y_max)
-        # (5) pool2.y[n,c,u,v] = relu(pool2.y_max[n,c,u,v])
-        pool2_y = np.maximum(pool2_y_max, 0, out=pool2_y_max)
-        flat_y = np.empty((N, 64), DTYPE)
-        # (7) flat.y[n,4*c+2*u+v] += pool2.y[n,c,u,v]
-        flat_y.reshape(N, 16, 2, 2)[...] = pool2_y
-        # (8) fc1.a[n,i] += sum_k fc1.W[i,k]*flat.y[n,k]
-        fc1_a = fc1_W.dot(flat_y.T).T
-        # (8) fc1.a[n,i] += fc1.b[i]
-        fc1_a += fc1_b
-        # (9) fc1.y[n,i] = relu(fc1.a[n,i])
-        fc1_y = np.maximum(fc1_a, 0, out=fc1_a)
-        # (10) out.y[n,i] += sum_k fc1.y[n,k]*out.W[i,k]
-        out_y = out_W.dot(fc1_y.T).T
-        # (10) out.y[n,i] += out.b[i]
-        out_y += out_b
+    x_padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    # (1) conv1.a[n,o,u,v] += sum_c,p,q conv1.W[o,c,p,q]*x[n,c,p+u-1,q+v-1]
+    x_turned = np.ascontiguousarray(x_padded.transpose(2, 1, 3, 0)).transpose(3, 1, 0, 2)  # axis 0 innermost in memory
+    x_patches = _windows(x_turned, (8, 1, 3, 3, 8, N), ((2, 1), (1, 1), (2, 1), (3, 1), (3, 1), (0, 1))).reshape(8, 9, 8*N)
+    conv1_a = (conv1_W.reshape(8, 9) @ x_patches).reshape(8, 8, 8, N).transpose(3, 1, 0, 2)
+    # (1) conv1.a[n,o,u,v] += conv1.b[o]
+    conv1_a += conv1_b[:, None, None]
+    # (3) pool1.y_max[n,c,u,v] = max over p,q of conv1.a[n,c,p+2*u,q+2*v]
+    pool1_y_max = np.copy(conv1_a[:, :, :7:2, :7:2])
+    for p in range(2):
+        for q in range(2):
+            np.maximum(pool1_y_max, conv1_a[:, :, p:p + 7:2, q:q + 7:2], out=pool1_y_max)
+    pool1_y = np.zeros((6, 8, 6, N), DTYPE).transpose(3, 1, 0, 2)  # axis 2 has 1 more before and 1 more after; axis 3 has 1 more before and 1 more after
+    # (2) pool1.y[n,c,u,v] = relu(pool1.y_max[n,c,u,v])
+    np.maximum(pool1_y_max, 0, out=pool1_y[:, :, 1:5, 1:5])
+    # (4) conv2.a[n,o,u,v] += sum_c,p,q conv2.W[o,c,p,q]*pool1.y[n,c,p+u-1,q+v-1]
+    pool1_y_patches = _windows(pool1_y, (4, 8, 3, 3, 4, N), ((2, 1), (1, 1), (2, 1), (3, 1), (3, 1), (0, 1))).reshape(4, 72, 4*N)
+    conv2_a = (conv2_W.reshape(16, 72) @ pool1_y_patches).reshape(4, 16, 4, N).transpose(3, 1, 0, 2)
+    # (4) conv2.a[n,o,u,v] += conv2.b[o]
+    conv2_a += conv2_b[:, None, None]
+    # (6) pool2.y_max[n,c,u,v] = max over p,q of conv2.a[n,c,p+2*u,q+2*v]
+    pool2_y_max = np.copy(conv2_a[:, :, :3:2, :3:2])
+    for p in range(2):
+        for q in range(2):
+            np.maximum(pool2_y_max, conv2_a[:, :, p:p + 3:2, q:q + 3:2], out=pool2_y_max)
+    # (5) pool2.y[n,c,u,v] = relu(pool2.y_max[n,c,u,v])
+    pool2_y = np.maximum(pool2_y_max, 0, out=pool2_y_max)
+    flat_y = np.empty((N, 64), DTYPE)
+    # (7) flat.y[n,4*c+2*u+v] += pool2.y[n,c,u,v]
+    flat_y.reshape(N, 16, 2, 2)[...] = pool2_y
+    # (8) fc1.a[n,i] += sum_k fc1.W[i,k]*flat.y[n,k]
+    fc1_a = fc1_W.dot(flat_y.T).T
+    # (8) fc1.a[n,i] += fc1.b[i]
+    fc1_a += fc1_b
+    # (9) fc1.y[n,i] = relu(fc1.a[n,i])
+    fc1_y = np.maximum(fc1_a, 0, out=fc1_a)
+    # (10) out.y[n,i] += sum_k fc1.y[n,k]*out.W[i,k]
+    out_y = out_W.dot(fc1_y.T).T
+    # (10) out.y[n,i] += out.b[i]
+    out_y += out_b
     return {"out.y": out_y}
 
 

@@ -36,6 +36,7 @@ OUTPUTS = {
 np.empty(2**24, np.uint8)
 
 
+@np.errstate(all="ignore")
 def value_and_grad(params, batch, aux=False):
     """The loss and its gradients, a dict like params: (loss, grads), with aux (loss, grads, aux)."""
     T, N = _check(params, batch)
@@ -47,122 +48,122 @@ def value_and_grad(params, batch, aux=False):
     out_b = params["out.b"]
     x = batch["x"].astype(np.intp, copy=False)
     y = batch["y"].astype(np.intp, copy=False)
-    with np.errstate(all="ignore"):
-        # (1) embed.y[t,n,k] = embed.E[x[t,n],k]
-        embed_y = embed_E[x]
-        # (2) lstm.a[t,n,r] += sum_d embed.y[t,n,d]*lstm.W[r,d]
-        lstm_a = embed_y.reshape(-1, E).dot(lstm_W.T).reshape(T, N, 4*H)
-        # (2) lstm.a[t,n,r] += lstm.b[r]
-        lstm_a += lstm_b
-        lstm_i_f = np.zeros((T + 1, N, 2*H), DTYPE)  # lstm.i, lstm.f side by side; axis 0 has 1 more after
-        lstm_g = np.empty((T, N, H), DTYPE)
-        lstm_o = np.empty((T, N, H), DTYPE)
-        lstm_c = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
-        lstm_tanh_c = np.empty((T, N, H), DTYPE)
-        lstm_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
-        lstm_U_T = np.ascontiguousarray(lstm_U.T)
-        product = np.empty((N, 4*H), DTYPE)
-        lstm_h_tm1 = lstm_h[0]
-        lstm_c_tm1 = lstm_c[0]
-        for (
-            lstm_a_t, lstm_a_t_0, lstm_i_f_t, lstm_a_t_2H, lstm_g_t, lstm_a_t_3H, lstm_o_t, lstm_i_f_t_H, lstm_c_t,
-            lstm_i_f_t_0, lstm_tanh_c_t, lstm_h_t,
-        ) in zip(
-            lstm_a, lstm_a[:, :, :2*H], lstm_i_f[:T], lstm_a[:, :, 2*H:3*H], lstm_g, lstm_a[:, :, 3*H:], lstm_o,
-            lstm_i_f[:T, :, H:], lstm_c[1:], lstm_i_f[:T, :, :H], lstm_tanh_c, lstm_h[1:],
-        ):
-            # (2) lstm.a[t,n,r] += sum_j lstm.U[r,j]*lstm.h[t-1,n,j]
-            lstm_h_tm1.dot(lstm_U_T, product)
-            lstm_a_t += product
-            # (3, 4) lstm.i_f[t,n,k] = sigmoid(lstm.a[t,n,k])
-            _sigmoid(lstm_a_t_0, lstm_i_f_t)
-            # (5) lstm.g[t,n,k] = tanh(lstm.a[t,n,k+2*H])
-            np.tanh(lstm_a_t_2H, lstm_g_t)
-            # (6) lstm.o[t,n,k] = sigmoid(lstm.a[t,n,k+3*H])
-            _sigmoid(lstm_a_t_3H, lstm_o_t)
-            # (7) lstm.c[t,n,k] += lstm.c[t-1,n,k]*lstm.i_f[t,n,k+H] + lstm.g[t,n,k]*lstm.i_f[t,n,k]
-            np.multiply(lstm_c_tm1, lstm_i_f_t_H, lstm_c_t)
-            lstm_c_t += lstm_g_t*lstm_i_f_t_0
-            # (40) lstm.tanh_c[t,n,k] = tanh(lstm.c[t,n,k])
-            np.tanh(lstm_c_t, lstm_tanh_c_t)
-            # (8) lstm.h[t,n,k] = lstm.o[t,n,k]*lstm.tanh_c[t,n,k]
-            np.multiply(lstm_o_t, lstm_tanh_c_t, lstm_h_t)
-            lstm_h_tm1 = lstm_h_t
-            lstm_c_tm1 = lstm_c_t
-        # (9) out.y[t,n,i] += sum_k lstm.h[t,n,k]*out.W[i,k]
-        out_y = lstm_h[1:].reshape(-1, H).dot(out_W.T).reshape(T, N, V)
-        # (9) out.y[t,n,i] += out.b[i]
-        out_y += out_b
-        # (14) loss.s_max[t,n] = max over k of out.y[t,n,k]
-        loss_s_max = out_y.max(axis=2)
-        # (10) loss.e[t,n,k] = exp(-loss.s_max[t,n] + out.y[t,n,k])
-        loss_e = out_y - loss_s_max[:, :, None]
-        np.exp(loss_e, out=loss_e)
-        # (11) loss.s[t,n] = sum_k loss.e[t,n,k]
-        loss_s = loss_e.sum(axis=2)
-        # (12) loss.l[t,n] += log(loss.s[t,n]) + loss.s_max[t,n] - out.y[t,n,y[t,n]]
-        loss_l = np.add(loss_s_max - out_y[np.arange(T)[:, None], np.arange(N), y], np.log(loss_s), out=loss_s_max)
-        # (13) loss = sum_t,n loss.l[t,n]/(N*T)
-        loss = loss_l.sum()/(N*T)
-        # (17, 16, 15) d_loss.s[t,n] = 1/(N*T*loss.s[t,n])
-        d_loss_s = (1/(N*T))/loss_s
-        # (20, 19) d_out.y[t,n,k] += d_loss.s[t,n]*loss.e[t,n,k]
-        d_out_y = np.multiply(d_loss_s[:, :, None], loss_e, out=loss_e)
-        # (18, 16, 15) d_out.y[t,n,y[t,n]] += -1/(N*T)
-        d_out_y[np.arange(T)[:, None], np.arange(N), y] -= 1/(N*T)
-        # (21) d_out.b[i] = sum_t,n d_out.y[t,n,i]
-        ones = np.ones(N*T, DTYPE)
-        d_out_b = ones.dot(d_out_y.reshape(N*T, V))
-        # (22) d_lstm.h[t,n,k] += sum_i d_out.y[t,n,i]*out.W[i,k]
-        d_lstm_h = d_out_y.reshape(-1, V).dot(out_W).reshape(T, N, H)
-        # (23) d_out.W[i,k] = sum_t,n d_out.y[t,n,i]*lstm.h[t,n,k]
-        d_out_W = d_out_y.reshape(-1, V).T.dot(lstm_h[1:].reshape(-1, H))
-        # (24) d_lstm.c_slope[t,n,k] = (1 - lstm.tanh_c[t,n,k]**2)*lstm.o[t,n,k]
-        d_lstm_c_slope = (1 - lstm_tanh_c**2)*lstm_o
-        # (30, 25) d_lstm.a_slope[t,n,k] = (1 - lstm.o[t,n,k])*lstm.o[t,n,k]*lstm.tanh_c[t,n,k]
-        d_lstm_a_slope = np.multiply((1 - lstm_o)*lstm_o, lstm_tanh_c, out=lstm_o)
-        # (31, 26) d_lstm.a_slope_2[t,n,k] = (1 - lstm.g[t,n,k]**2)*lstm.i_f[t,n,k]
-        d_lstm_a_slope_2 = (1 - lstm_g**2)*lstm_i_f[:T, :, :H]
-        # (32, 29) d_lstm.a_slope_3[t,n,k] = (1 - lstm.i_f[t,n,k+H])*lstm.c[t-1,n,k]*lstm.i_f[t,n,k+H]
-        d_lstm_a_slope_3 = (1 - lstm_i_f[:T, :, H:])*lstm_c[:T]*lstm_i_f[:T, :, H:]
-        # (33, 27) d_lstm.a_slope_4[t,n,k] = (1 - lstm.i_f[t,n,k])*lstm.g[t,n,k]*lstm.i_f[t,n,k]
-        d_lstm_a_slope_4 = np.multiply((1 - lstm_i_f[:T, :, :H])*lstm_g, lstm_i_f[:T, :, :H], out=lstm_g)
-        d_lstm_c = np.zeros((N, H), DTYPE)  # the last step alone
-        d_lstm_a = np.zeros((T + 1, N, 4*H), DTYPE)  # axis 0 has 1 more after
-        product_2 = np.empty((N, H), DTYPE)
-        for (
-            lstm_i_f_tp1_H, d_lstm_a_tp1, d_lstm_h_t, d_lstm_c_slope_t, d_lstm_a_slope_t, d_lstm_a_t_3H,
-            d_lstm_a_slope_2_t, d_lstm_a_t_2H, d_lstm_a_slope_3_t, d_lstm_a_t_H, d_lstm_a_slope_4_t, d_lstm_a_t_0,
-        ) in zip(
-            lstm_i_f[:0:-1, :, H:], d_lstm_a[:0:-1], d_lstm_h[::-1], d_lstm_c_slope[::-1], d_lstm_a_slope[::-1],
-            d_lstm_a[T - 1::-1, :, 3*H:], d_lstm_a_slope_2[::-1], d_lstm_a[T - 1::-1, :, 2*H:3*H], d_lstm_a_slope_3[::-1],
-            d_lstm_a[T - 1::-1, :, H:2*H], d_lstm_a_slope_4[::-1], d_lstm_a[T - 1::-1, :, :H],
-        ):
-            # (28) d_lstm.c[t,n,k] += d_lstm.c[t+1,n,k]*lstm.i_f[t+1,n,k+H]
-            np.multiply(d_lstm_c, lstm_i_f_tp1_H, d_lstm_c)
-            # (36) d_lstm.h[t,n,j] += sum_r d_lstm.a[t+1,n,r]*lstm.U[r,j]
-            d_lstm_a_tp1.dot(lstm_U, product_2)
-            d_lstm_h_t += product_2
-            # (24) d_lstm.c[t,n,k] += d_lstm.c_slope[t,n,k]*d_lstm.h[t,n,k]
-            d_lstm_c += d_lstm_c_slope_t*d_lstm_h_t
-            # (30, 25) d_lstm.a[t,n,k+3*H] += d_lstm.a_slope[t,n,k]*d_lstm.h[t,n,k]
-            np.multiply(d_lstm_a_slope_t, d_lstm_h_t, d_lstm_a_t_3H)
-            # (31, 26) d_lstm.a[t,n,k+2*H] += d_lstm.a_slope_2[t,n,k]*d_lstm.c[t,n,k]
-            np.multiply(d_lstm_c, d_lstm_a_slope_2_t, d_lstm_a_t_2H)
-            # (32, 29) d_lstm.a[t,n,k+H] += d_lstm.a_slope_3[t,n,k]*d_lstm.c[t,n,k]
-            np.multiply(d_lstm_c, d_lstm_a_slope_3_t, d_lstm_a_t_H)
-            # (33, 27) d_lstm.a[t,n,k] += d_lstm.a_slope_4[t,n,k]*d_lstm.c[t,n,k]
-            np.multiply(d_lstm_c, d_lstm_a_slope_4_t, d_lstm_a_t_0)
-        # (34) d_lstm.b[r] = sum_t,n d_lstm.a[t,n,r]
-        d_lstm_b = ones.dot(d_lstm_a[:T].reshape(N*T, 4*H))
-        # (35) d_lstm.U[r,j] = sum_t,n d_lstm.a[t,n,r]*lstm.h[t-1,n,j]
-        d_lstm_U = d_lstm_a[:T].reshape(-1, 4*H).T.dot(lstm_h[:T].reshape(-1, H))
-        # (37) d_embed.y[t,n,d] = sum_r d_lstm.a[t,n,r]*lstm.W[r,d]
-        d_embed_y = d_lstm_a[:T].reshape(-1, 4*H).dot(lstm_W).reshape(T, N, E)
-        # (38) d_lstm.W[r,d] = sum_t,n d_lstm.a[t,n,r]*embed.y[t,n,d]
-        d_lstm_W = d_lstm_a[:T].reshape(-1, 4*H).T.dot(embed_y.reshape(-1, E))
-        # (39) d_embed.E[x[t,n],k] += d_embed.y[t,n,k]
-        d_embed_E = _sum_rows(x, d_embed_y, V)
+    # (1) embed.y[t,n,k] = embed.E[x[t,n],k]
+    embed_y = embed_E[x]
+    # (2) lstm.a[t,n,r] += sum_d embed.y[t,n,d]*lstm.W[r,d]
+    lstm_a = embed_y.reshape(-1, E).dot(lstm_W.T).reshape(T, N, 4*H)
+    # (2) lstm.a[t,n,r] += lstm.b[r]
+    lstm_a += lstm_b
+    lstm_i_f = np.zeros((T + 1, N, 2*H), DTYPE)  # lstm.i, lstm.f side by side; axis 0 has 1 more after
+    lstm_g = np.empty((T, N, H), DTYPE)
+    lstm_o = np.empty((T, N, H), DTYPE)
+    lstm_c = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+    lstm_tanh_c = np.empty((T, N, H), DTYPE)
+    lstm_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+    lstm_U_T = np.ascontiguousarray(lstm_U.T)
+    product = np.empty((N, 4*H), DTYPE)
+    lstm_h_tm1 = lstm_h[0]
+    lstm_c_tm1 = lstm_c[0]
+    for (
+        lstm_a_t, lstm_a_t_0, lstm_i_f_t, lstm_a_t_2H, lstm_g_t, lstm_a_t_3H, lstm_o_t, lstm_i_f_t_H, lstm_c_t,
+        lstm_i_f_t_0, lstm_tanh_c_t, lstm_h_t,
+    ) in zip(
+        lstm_a, lstm_a[:, :, :2*H], lstm_i_f[:T], lstm_a[:, :, 2*H:3*H], lstm_g, lstm_a[:, :, 3*H:], lstm_o,
+        lstm_i_f[:T, :, H:], lstm_c[1:], lstm_i_f[:T, :, :H], lstm_tanh_c, lstm_h[1:],
+    ):
+        # (2) lstm.a[t,n,r] += sum_j lstm.U[r,j]*lstm.h[t-1,n,j]
+        lstm_h_tm1.dot(lstm_U_T, product)
+        lstm_a_t += product
+        # (3, 4) lstm.i_f[t,n,k] = sigmoid(lstm.a[t,n,k])
+        _sigmoid(lstm_a_t_0, lstm_i_f_t)
+        # (5) lstm.g[t,n,k] = tanh(lstm.a[t,n,k+2*H])
+        np.tanh(lstm_a_t_2H, lstm_g_t)
+        # (6) lstm.o[t,n,k] = sigmoid(lstm.a[t,n,k+3*H])
+        _sigmoid(lstm_a_t_3H, lstm_o_t)
+        # (7) lstm.c[t,n,k] += lstm.c[t-1,n,k]*lstm.i_f[t,n,k+H] + lstm.g[t,n,k]*lstm.i_f[t,n,k]
+        np.multiply(lstm_c_tm1, lstm_i_f_t_H, lstm_c_t)
+        lstm_c_t += lstm_g_t*lstm_i_f_t_0
+        # (40) lstm.tanh_c[t,n,k] = tanh(lstm.c[t,n,k])
+        np.tanh(lstm_c_t, lstm_tanh_c_t)
+        # (8) lstm.h[t,n,k] = lstm.o[t,n,k]*lstm.tanh_c[t,n,k]
+        np.multiply(lstm_o_t, lstm_tanh_c_t, lstm_h_t)
+        lstm_h_tm1 = lstm_h_t
+        lstm_c_tm1 = lstm_c_t
+    # (9) out.y[t,n,i] += sum_k lstm.h[t,n,k]*out.W[i,k]
+    out_y = lstm_h[1:].reshape(-1, H).dot(out_W.T).reshape(T, N, V)
+    # (9) out.y[t,n,i] += out.b[i]
+    out_y += out_b
+    # (14) loss.s_max[t,n] = max over k of out.y[t,n,k]
+    loss_s_max = out_y.max(axis=2)
+    # (10) loss.e[t,n,k] = exp(-loss.s_max[t,n] + out.y[t,n,k])
+    loss_e = out_y - loss_s_max[:, :, None]
+    np.exp(loss_e, out=loss_e)
+    # (11) loss.s[t,n] = sum_k loss.e[t,n,k]
+    loss_s = loss_e.sum(axis=2)
+    # (12) loss.l[t,n] += log(loss.s[t,n]) + loss.s_max[t,n] - out.y[t,n,y[t,n]]
+    at_y = np.arange(T)[:, None], np.arange(N), y
+    loss_l = np.add(loss_s_max - out_y[at_y], np.log(loss_s), out=loss_s_max)
+    # (13) loss = sum_t,n loss.l[t,n]/(N*T)
+    loss = loss_l.sum()/(N*T)
+    # (17, 16, 15) d_loss.s[t,n] = 1/(N*T*loss.s[t,n])
+    d_loss_s = (1/(N*T))/loss_s
+    # (20, 19) d_out.y[t,n,k] += d_loss.s[t,n]*loss.e[t,n,k]
+    d_out_y = np.multiply(d_loss_s[:, :, None], loss_e, out=loss_e)
+    # (18, 16, 15) d_out.y[t,n,y[t,n]] += -1/(N*T)
+    d_out_y[at_y] -= 1/(N*T)
+    # (21) d_out.b[i] = sum_t,n d_out.y[t,n,i]
+    ones = np.ones(N*T, DTYPE)
+    d_out_b = ones.dot(d_out_y.reshape(N*T, V))
+    # (22) d_lstm.h[t,n,k] += sum_i d_out.y[t,n,i]*out.W[i,k]
+    d_lstm_h = d_out_y.reshape(-1, V).dot(out_W).reshape(T, N, H)
+    # (23) d_out.W[i,k] = sum_t,n d_out.y[t,n,i]*lstm.h[t,n,k]
+    d_out_W = d_out_y.reshape(-1, V).T.dot(lstm_h[1:].reshape(-1, H))
+    # (24) d_lstm.c_slope[t,n,k] = (1 - lstm.tanh_c[t,n,k]**2)*lstm.o[t,n,k]
+    d_lstm_c_slope = (1 - lstm_tanh_c**2)*lstm_o
+    # (30, 25) d_lstm.a_slope[t,n,k] = (1 - lstm.o[t,n,k])*lstm.o[t,n,k]*lstm.tanh_c[t,n,k]
+    d_lstm_a_slope = np.multiply((1 - lstm_o)*lstm_o, lstm_tanh_c, out=lstm_o)
+    # (31, 26) d_lstm.a_slope_2[t,n,k] = (1 - lstm.g[t,n,k]**2)*lstm.i_f[t,n,k]
+    d_lstm_a_slope_2 = (1 - lstm_g**2)*lstm_i_f[:T, :, :H]
+    # (32, 29) d_lstm.a_slope_3[t,n,k] = (1 - lstm.i_f[t,n,k+H])*lstm.c[t-1,n,k]*lstm.i_f[t,n,k+H]
+    d_lstm_a_slope_3 = (1 - lstm_i_f[:T, :, H:])*lstm_c[:T]*lstm_i_f[:T, :, H:]
+    # (33, 27) d_lstm.a_slope_4[t,n,k] = (1 - lstm.i_f[t,n,k])*lstm.g[t,n,k]*lstm.i_f[t,n,k]
+    d_lstm_a_slope_4 = np.multiply((1 - lstm_i_f[:T, :, :H])*lstm_g, lstm_i_f[:T, :, :H], out=lstm_g)
+    d_lstm_c = np.zeros((N, H), DTYPE)  # the last step alone
+    d_lstm_a = np.zeros((T + 1, N, 4*H), DTYPE)  # axis 0 has 1 more after
+    product_2 = np.empty((N, H), DTYPE)
+    for (
+        lstm_i_f_tp1_H, d_lstm_a_tp1, d_lstm_h_t, d_lstm_c_slope_t, d_lstm_a_slope_t, d_lstm_a_t_3H,
+        d_lstm_a_slope_2_t, d_lstm_a_t_2H, d_lstm_a_slope_3_t, d_lstm_a_t_H, d_lstm_a_slope_4_t, d_lstm_a_t_0,
+    ) in zip(
+        lstm_i_f[:0:-1, :, H:], d_lstm_a[:0:-1], d_lstm_h[::-1], d_lstm_c_slope[::-1], d_lstm_a_slope[::-1],
+        d_lstm_a[T - 1::-1, :, 3*H:], d_lstm_a_slope_2[::-1], d_lstm_a[T - 1::-1, :, 2*H:3*H], d_lstm_a_slope_3[::-1],
+        d_lstm_a[T - 1::-1, :, H:2*H], d_lstm_a_slope_4[::-1], d_lstm_a[T - 1::-1, :, :H],
+    ):
+        # (28) d_lstm.c[t,n,k] += d_lstm.c[t+1,n,k]*lstm.i_f[t+1,n,k+H]
+        np.multiply(d_lstm_c, lstm_i_f_tp1_H, d_lstm_c)
+        # (36) d_lstm.h[t,n,j] += sum_r d_lstm.a[t+1,n,r]*lstm.U[r,j]
+        d_lstm_a_tp1.dot(lstm_U, product_2)
+        d_lstm_h_t += product_2
+        # (24) d_lstm.c[t,n,k] += d_lstm.c_slope[t,n,k]*d_lstm.h[t,n,k]
+        d_lstm_c += d_lstm_c_slope_t*d_lstm_h_t
+        # (30, 25) d_lstm.a[t,n,k+3*H] += d_lstm.a_slope[t,n,k]*d_lstm.h[t,n,k]
+        np.multiply(d_lstm_a_slope_t, d_lstm_h_t, d_lstm_a_t_3H)
+        # (31, 26) d_lstm.a[t,n,k+2*H] += d_lstm.a_slope_2[t,n,k]*d_lstm.c[t,n,k]
+        np.multiply(d_lstm_c, d_lstm_a_slope_2_t, d_lstm_a_t_2H)
+        # (32, 29) d_lstm.a[t,n,k+H] += d_lstm.a_slope_3[t,n,k]*d_lstm.c[t,n,k]
+        np.multiply(d_lstm_c, d_lstm_a_slope_3_t, d_lstm_a_t_H)
+        # (33, 27) d_lstm.a[t,n,k] += d_lstm.a_slope_4[t,n,k]*d_lstm.c[t,n,k]
+        np.multiply(d_lstm_c, d_lstm_a_slope_4_t, d_lstm_a_t_0)
+    # (34) d_lstm.b[r] = sum_t,n d_lstm.a[t,n,r]
+    d_lstm_b = ones.dot(d_lstm_a[:T].reshape(N*T, 4*H))
+    # (35) d_lstm.U[r,j] = sum_t,n d_lstm.a[t,n,r]*lstm.h[t-1,n,j]
+    d_lstm_U = d_lstm_a[:T].reshape(-1, 4*H).T.dot(lstm_h[:T].reshape(-1, H))
+    # (37) d_embed.y[t,n,d] = sum_r d_lstm.a[t,n,r]*lstm.W[r,d]
+    d_embed_y = d_lstm_a[:T].reshape(-1, 4*H).dot(lstm_W).reshape(T, N, E)
+    # (38) d_lstm.W[r,d] = sum_t,n d_lstm.a[t,n,r]*embed.y[t,n,d]
+    d_lstm_W = d_lstm_a[:T].reshape(-1, 4*H).T.dot(embed_y.reshape(-1, E))
+    # (39) d_embed.E[x[t,n],k] += d_embed.y[t,n,k]
+    d_embed_E = _sum_rows(x, d_embed_y, V)
     grads = {
         "embed.E": d_embed_E,
         "lstm.W": d_lstm_W,
@@ -176,6 +177,7 @@ def value_and_grad(params, batch, aux=False):
     return float(loss), grads
 
 
+@np.errstate(all="ignore")
 def loss(params, batch):
     """The loss alone."""
     T, N = _check(params, batch)
@@ -187,58 +189,59 @@ def loss(params, batch):
     out_b = params["out.b"]
     x = batch["x"].astype(np.intp, copy=False)
     y = batch["y"].astype(np.intp, copy=False)
-    with np.errstate(all="ignore"):
-        # (1) embed.y[t,n,k] = embed.E[x[t,n],k]
-        embed_y = embed_E[x]
-        # (2) lstm.a[t,n,r] += sum_d embed.y[t,n,d]*lstm.W[r,d]
-        lstm_a = embed_y.reshape(-1, E).dot(lstm_W.T).reshape(T, N, 4*H)
-        # (2) lstm.a[t,n,r] += lstm.b[r]
-        lstm_a += lstm_b
-        lstm_i_f = np.empty((N, 2*H), DTYPE)  # lstm.i, lstm.f side by side; the last step alone
-        lstm_g = np.empty((N, H), DTYPE)  # the last step alone
-        lstm_o = np.empty((N, H), DTYPE)  # the last step alone
-        lstm_c = np.zeros((N, H), DTYPE)  # the last step alone
-        lstm_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
-        lstm_U_T = np.ascontiguousarray(lstm_U.T)
-        product = np.empty((N, 4*H), DTYPE)
-        lstm_h_tm1 = lstm_h[0]
-        for (
-            lstm_a_t, lstm_a_t_0, lstm_a_t_2H, lstm_a_t_3H, lstm_h_t,
-        ) in zip(
-            lstm_a, lstm_a[:, :, :2*H], lstm_a[:, :, 2*H:3*H], lstm_a[:, :, 3*H:], lstm_h[1:],
-        ):
-            # (2) lstm.a[t,n,r] += sum_j lstm.U[r,j]*lstm.h[t-1,n,j]
-            lstm_h_tm1.dot(lstm_U_T, product)
-            lstm_a_t += product
-            # (3, 4) lstm.i_f[t,n,k] = sigmoid(lstm.a[t,n,k])
-            _sigmoid(lstm_a_t_0, lstm_i_f)
-            # (5) lstm.g[t,n,k] = tanh(lstm.a[t,n,k+2*H])
-            np.tanh(lstm_a_t_2H, lstm_g)
-            # (6) lstm.o[t,n,k] = sigmoid(lstm.a[t,n,k+3*H])
-            _sigmoid(lstm_a_t_3H, lstm_o)
-            # (7) lstm.c[t,n,k] += lstm.c[t-1,n,k]*lstm.i_f[t,n,k+H] + lstm.g[t,n,k]*lstm.i_f[t,n,k]
-            np.add(lstm_c*lstm_i_f[:, H:], lstm_g*lstm_i_f[:, :H], lstm_c)
-            # (8) lstm.h[t,n,k] = tanh(lstm.c[t,n,k])*lstm.o[t,n,k]
-            np.multiply(lstm_o, np.tanh(lstm_c), lstm_h_t)
-            lstm_h_tm1 = lstm_h_t
-        # (9) out.y[t,n,i] += sum_k lstm.h[t,n,k]*out.W[i,k]
-        out_y = lstm_h[1:].reshape(-1, H).dot(out_W.T).reshape(T, N, V)
-        # (9) out.y[t,n,i] += out.b[i]
-        out_y += out_b
-        # (14) loss.s_max[t,n] = max over k of out.y[t,n,k]
-        loss_s_max = out_y.max(axis=2)
-        # (10) loss.e[t,n,k] = exp(-loss.s_max[t,n] + out.y[t,n,k])
-        loss_e = out_y - loss_s_max[:, :, None]
-        np.exp(loss_e, out=loss_e)
-        # (11) loss.s[t,n] = sum_k loss.e[t,n,k]
-        loss_s = loss_e.sum(axis=2)
-        # (12) loss.l[t,n] += log(loss.s[t,n]) + loss.s_max[t,n] - out.y[t,n,y[t,n]]
-        loss_l = np.add(loss_s_max - out_y[np.arange(T)[:, None], np.arange(N), y], np.log(loss_s), out=loss_s)
-        # (13) loss = sum_t,n loss.l[t,n]/(N*T)
-        loss = loss_l.sum()/(N*T)
+    # (1) embed.y[t,n,k] = embed.E[x[t,n],k]
+    embed_y = embed_E[x]
+    # (2) lstm.a[t,n,r] += sum_d embed.y[t,n,d]*lstm.W[r,d]
+    lstm_a = embed_y.reshape(-1, E).dot(lstm_W.T).reshape(T, N, 4*H)
+    # (2) lstm.a[t,n,r] += lstm.b[r]
+    lstm_a += lstm_b
+    lstm_i_f = np.empty((N, 2*H), DTYPE)  # lstm.i, lstm.f side by side; the last step alone
+    lstm_g = np.empty((N, H), DTYPE)  # the last step alone
+    lstm_o = np.empty((N, H), DTYPE)  # the last step alone
+    lstm_c = np.zeros((N, H), DTYPE)  # the last step alone
+    lstm_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+    lstm_U_T = np.ascontiguousarray(lstm_U.T)
+    product = np.empty((N, 4*H), DTYPE)
+    lstm_h_tm1 = lstm_h[0]
+    for (
+        lstm_a_t, lstm_a_t_0, lstm_a_t_2H, lstm_a_t_3H, lstm_h_t,
+    ) in zip(
+        lstm_a, lstm_a[:, :, :2*H], lstm_a[:, :, 2*H:3*H], lstm_a[:, :, 3*H:], lstm_h[1:],
+    ):
+        # (2) lstm.a[t,n,r] += sum_j lstm.U[r,j]*lstm.h[t-1,n,j]
+        lstm_h_tm1.dot(lstm_U_T, product)
+        lstm_a_t += product
+        # (3, 4) lstm.i_f[t,n,k] = sigmoid(lstm.a[t,n,k])
+        _sigmoid(lstm_a_t_0, lstm_i_f)
+        # (5) lstm.g[t,n,k] = tanh(lstm.a[t,n,k+2*H])
+        np.tanh(lstm_a_t_2H, lstm_g)
+        # (6) lstm.o[t,n,k] = sigmoid(lstm.a[t,n,k+3*H])
+        _sigmoid(lstm_a_t_3H, lstm_o)
+        # (7) lstm.c[t,n,k] += lstm.c[t-1,n,k]*lstm.i_f[t,n,k+H] + lstm.g[t,n,k]*lstm.i_f[t,n,k]
+        np.add(lstm_c*lstm_i_f[:, H:], lstm_g*lstm_i_f[:, :H], lstm_c)
+        # (8) lstm.h[t,n,k] = tanh(lstm.c[t,n,k])*lstm.o[t,n,k]
+        np.multiply(lstm_o, np.tanh(lstm_c), lstm_h_t)
+        lstm_h_tm1 = lstm_h_t
+    # (9) out.y[t,n,i] += sum_k lstm.h[t,n,k]*out.W[i,k]
+    out_y = lstm_h[1:].reshape(-1, H).dot(out_W.T).reshape(T, N, V)
+    # (9) out.y[t,n,i] += out.b[i]
+    out_y += out_b
+    # (14) loss.s_max[t,n] = max over k of out.y[t,n,k]
+    loss_s_max = out_y.max(axis=2)
+    # (10) loss.e[t,n,k] = exp(-loss.s_max[t,n] + out.y[t,n,k])
+    loss_e = out_y - loss_s_max[:, :, None]
+    np.exp(loss_e, out=loss_e)
+    # (11) loss.s[t,n] = sum_k loss.e[t,n,k]
+    loss_s = loss_e.sum(axis=2)
+    # (12) loss.l[t,n] += log(loss.s[t,n]) + loss.s_max[t,n] - out.y[t,n,y[t,n]]
+    at_y = np.arange(T)[:, None], np.arange(N), y
+    loss_l = np.add(loss_s_max - out_y[at_y], np.log(loss_s), out=loss_s)
+    # (13) loss = sum_t,n loss.l[t,n]/(N*T)
+    loss = loss_l.sum()/(N*T)
     return float(loss)
 
 
+@np.errstate(all="ignore")
 def predict(params, batch):
     """The outputs alone, by name (no targets needed)."""
     T, N = _check(params, batch, ("x",))
@@ -249,44 +252,43 @@ def predict(params, batch):
     out_W = params["out.W"]
     out_b = params["out.b"]
     x = batch["x"].astype(np.intp, copy=False)
-    with np.errstate(all="ignore"):
-        # (1) embed.y[t,n,k] = embed.E[x[t,n],k]
-        embed_y = embed_E[x]
-        # (2) lstm.a[t,n,r] += sum_d embed.y[t,n,d]*lstm.W[r,d]
-        lstm_a = embed_y.reshape(-1, E).dot(lstm_W.T).reshape(T, N, 4*H)
-        # (2) lstm.a[t,n,r] += lstm.b[r]
-        lstm_a += lstm_b
-        lstm_i_f = np.empty((N, 2*H), DTYPE)  # lstm.i, lstm.f side by side; the last step alone
-        lstm_g = np.empty((N, H), DTYPE)  # the last step alone
-        lstm_o = np.empty((N, H), DTYPE)  # the last step alone
-        lstm_c = np.zeros((N, H), DTYPE)  # the last step alone
-        lstm_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
-        lstm_U_T = np.ascontiguousarray(lstm_U.T)
-        product = np.empty((N, 4*H), DTYPE)
-        lstm_h_tm1 = lstm_h[0]
-        for (
-            lstm_a_t, lstm_a_t_0, lstm_a_t_2H, lstm_a_t_3H, lstm_h_t,
-        ) in zip(
-            lstm_a, lstm_a[:, :, :2*H], lstm_a[:, :, 2*H:3*H], lstm_a[:, :, 3*H:], lstm_h[1:],
-        ):
-            # (2) lstm.a[t,n,r] += sum_j lstm.U[r,j]*lstm.h[t-1,n,j]
-            lstm_h_tm1.dot(lstm_U_T, product)
-            lstm_a_t += product
-            # (3, 4) lstm.i_f[t,n,k] = sigmoid(lstm.a[t,n,k])
-            _sigmoid(lstm_a_t_0, lstm_i_f)
-            # (5) lstm.g[t,n,k] = tanh(lstm.a[t,n,k+2*H])
-            np.tanh(lstm_a_t_2H, lstm_g)
-            # (6) lstm.o[t,n,k] = sigmoid(lstm.a[t,n,k+3*H])
-            _sigmoid(lstm_a_t_3H, lstm_o)
-            # (7) lstm.c[t,n,k] += lstm.c[t-1,n,k]*lstm.i_f[t,n,k+H] + lstm.g[t,n,k]*lstm.i_f[t,n,k]
-            np.add(lstm_c*lstm_i_f[:, H:], lstm_g*lstm_i_f[:, :H], lstm_c)
-            # (8) lstm.h[t,n,k] = tanh(lstm.c[t,n,k])*lstm.o[t,n,k]
-            np.multiply(lstm_o, np.tanh(lstm_c), lstm_h_t)
-            lstm_h_tm1 = lstm_h_t
-        # (9) out.y[t,n,i] += sum_k lstm.h[t,n,k]*out.W[i,k]
-        out_y = lstm_h[1:].reshape(-1, H).dot(out_W.T).reshape(T, N, V)
-        # (9) out.y[t,n,i] += out.b[i]
-        out_y += out_b
+    # (1) embed.y[t,n,k] = embed.E[x[t,n],k]
+    embed_y = embed_E[x]
+    # (2) lstm.a[t,n,r] += sum_d embed.y[t,n,d]*lstm.W[r,d]
+    lstm_a = embed_y.reshape(-1, E).dot(lstm_W.T).reshape(T, N, 4*H)
+    # (2) lstm.a[t,n,r] += lstm.b[r]
+    lstm_a += lstm_b
+    lstm_i_f = np.empty((N, 2*H), DTYPE)  # lstm.i, lstm.f side by side; the last step alone
+    lstm_g = np.empty((N, H), DTYPE)  # the last step alone
+    lstm_o = np.empty((N, H), DTYPE)  # the last step alone
+    lstm_c = np.zeros((N, H), DTYPE)  # the last step alone
+    lstm_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+    lstm_U_T = np.ascontiguousarray(lstm_U.T)
+    product = np.empty((N, 4*H), DTYPE)
+    lstm_h_tm1 = lstm_h[0]
+    for (
+        lstm_a_t, lstm_a_t_0, lstm_a_t_2H, lstm_a_t_3H, lstm_h_t,
+    ) in zip(
+        lstm_a, lstm_a[:, :, :2*H], lstm_a[:, :, 2*H:3*H], lstm_a[:, :, 3*H:], lstm_h[1:],
+    ):
+        # (2) lstm.a[t,n,r] += sum_j lstm.U[r,j]*lstm.h[t-1,n,j]
+        lstm_h_tm1.dot(lstm_U_T, product)
+        lstm_a_t += product
+        # (3, 4) lstm.i_f[t,n,k] = sigmoid(lstm.a[t,n,k])
+        _sigmoid(lstm_a_t_0, lstm_i_f)
+        # (5) lstm.g[t,n,k] = tanh(lstm.a[t,n,k+2*H])
+        np.tanh(lstm_a_t_2H, lstm_g)
+        # (6) lstm.o[t,n,k] = sigmoid(lstm.a[t,n,k+3*H])
+        _sigmoid(lstm_a_t_3H, lstm_o)
+        # (7) lstm.c[t,n,k] += lstm.c[t-1,n,k]*lstm.i_f[t,n,k+H] + lstm.g[t,n,k]*lstm.i_f[t,n,k]
+        np.add(lstm_c*lstm_i_f[:, H:], lstm_g*lstm_i_f[:, :H], lstm_c)
+        # (8) lstm.h[t,n,k] = tanh(lstm.c[t,n,k])*lstm.o[t,n,k]
+        np.multiply(lstm_o, np.tanh(lstm_c), lstm_h_t)
+        lstm_h_tm1 = lstm_h_t
+    # (9) out.y[t,n,i] += sum_k lstm.h[t,n,k]*out.W[i,k]
+    out_y = lstm_h[1:].reshape(-1, H).dot(out_W.T).reshape(T, N, V)
+    # (9) out.y[t,n,i] += out.b[i]
+    out_y += out_b
     return {"out.y": out_y}
 
 

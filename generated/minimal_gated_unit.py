@@ -35,6 +35,7 @@ OUTPUTS = {
 np.empty(2**24, np.uint8)
 
 
+@np.errstate(all="ignore")
 def value_and_grad(params, batch, aux=False):
     """The loss and its gradients, a dict like params: (loss, grads), with aux (loss, grads, aux)."""
     T, N = _check(params, batch)
@@ -46,102 +47,101 @@ def value_and_grad(params, batch, aux=False):
     cell_bh = params["cell.bh"]
     x = batch["x"]
     y = batch["y"]
-    with np.errstate(all="ignore"):
-        # (1) cell.af[t,n,i] += sum_k cell.Wf[i,k]*x[t,n,k]
-        cell_af = x.reshape(-1, D).dot(cell_Wf.T).reshape(T, N, H)
-        # (1) cell.af[t,n,i] += cell.bf[i]
-        cell_af += cell_bf
-        # (4) cell.ag[t,n,i] += sum_k cell.Wh[i,k]*x[t,n,k]
-        cell_ag = x.reshape(-1, D).dot(cell_Wh.T).reshape(T, N, H)
-        # (4) cell.ag[t,n,i] += cell.bh[i]
-        cell_ag += cell_bh
-        cell_f = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more after
-        cell_r = np.empty((T, N, H), DTYPE)
-        cell_g = np.empty((T, N, H), DTYPE)
-        cell_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
-        cell_Uf_T = np.ascontiguousarray(cell_Uf.T)
-        cell_Uh_T = np.ascontiguousarray(cell_Uh.T)
-        product = np.empty((N, H), DTYPE)
-        cell_h_tm1 = cell_h[0]
-        for (
-            cell_af_t, cell_f_t, cell_r_t, cell_ag_t, cell_g_t, cell_h_t,
-        ) in zip(
-            cell_af, cell_f[:T], cell_r, cell_ag, cell_g, cell_h[1:],
-        ):
-            # (1) cell.af[t,n,i] += sum_j cell.Uf[i,j]*cell.h[t-1,n,j]
-            cell_h_tm1.dot(cell_Uf_T, product)
-            cell_af_t += product
-            # (2) cell.f[t,n,i] = sigmoid(cell.af[t,n,i])
-            _sigmoid(cell_af_t, cell_f_t)
-            # (3) cell.r[t,n,j] = cell.f[t,n,j]*cell.h[t-1,n,j]
-            np.multiply(cell_f_t, cell_h_tm1, cell_r_t)
-            # (4) cell.ag[t,n,i] += sum_j cell.Uh[i,j]*cell.r[t,n,j]
-            cell_r_t.dot(cell_Uh_T, product)
-            cell_ag_t += product
-            # (5) cell.g[t,n,i] = tanh(cell.ag[t,n,i])
-            np.tanh(cell_ag_t, cell_g_t)
-            # (6) cell.h[t,n,i] = (cell.g[t,n,i] - cell.h[t-1,n,i])*cell.f[t,n,i] + cell.h[t-1,n,i]
-            np.subtract(cell_g_t, cell_h_tm1, cell_h_t)
-            cell_h_t *= cell_f_t
-            cell_h_t += cell_h_tm1
-            cell_h_tm1 = cell_h_t
-        # (7) loss.r[t,n,i] += cell.h[t,n,i] - y[t,n,i]
-        loss_r = cell_h[1:] - y
-        # (8) loss = sum_t,n,i loss.r[t,n,i]**2/(H*N*T)
-        loss = np.vdot(loss_r, loss_r)/(H*N*T)
-        # (11, 10, 9) d_cell.h[t,n,i] += 2*loss.r[t,n,i]/(H*N*T)
-        d_cell_h = (2/(H*N*T))*loss_r
-        # (12) d_cell.f_slope[t,n,i] = cell.g[t,n,i] - cell.h[t-1,n,i]
-        d_cell_f_slope = cell_g - cell_h[:T]
-        # (15, 13) d_cell.ag_slope[t,n,i] = (1 - cell.g[t,n,i]**2)*cell.f[t,n,i]
-        d_cell_ag_slope = np.multiply(1 - cell_g**2, cell_f[:T], out=cell_g)
-        # (22) d_cell.af_slope[t,n,i] = (1 - cell.f[t,n,i])*cell.f[t,n,i]
-        d_cell_af_slope = (1 - cell_f[:T])*cell_f[:T]
-        d_cell_f = np.empty((N, H), DTYPE)  # the last step alone
-        d_cell_ag = np.empty((T, N, H), DTYPE)
-        d_cell_r = np.zeros((N, H), DTYPE)  # the last step alone
-        d_cell_af = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more after
-        product_2 = np.empty((N, H), DTYPE)
-        d_cell_af_tp1 = d_cell_af[T]
-        for (
-            t, d_cell_h_t, cell_f_tp1, d_cell_f_slope_t, d_cell_ag_slope_t, d_cell_ag_t, cell_h_tm1, d_cell_af_slope_t,
-            d_cell_af_t,
-        ) in zip(
-            range(T - 1, -1, -1), d_cell_h[::-1], cell_f[:0:-1], d_cell_f_slope[::-1], d_cell_ag_slope[::-1],
-            d_cell_ag[::-1], cell_h[T - 1::-1], d_cell_af_slope[::-1], d_cell_af[T - 1::-1],
-        ):
-            # (14) d_cell.h[t,n,i] += (1 - cell.f[t+1,n,i])*d_cell.h[t+1,n,i]
-            if t < T - 1:
-                d_cell_h_t += (1 - cell_f_tp1)*d_cell_h[t + 1]
-            # (21) d_cell.h[t,n,j] += cell.f[t+1,n,j]*d_cell.r[t+1,n,j]
-            d_cell_h_t += d_cell_r*cell_f_tp1
-            # (25) d_cell.h[t,n,j] += sum_i cell.Uf[i,j]*d_cell.af[t+1,n,i]
-            d_cell_af_tp1.dot(cell_Uf, product_2)
-            d_cell_h_t += product_2
-            # (12) d_cell.f[t,n,i] += d_cell.f_slope[t,n,i]*d_cell.h[t,n,i]
-            np.multiply(d_cell_f_slope_t, d_cell_h_t, d_cell_f)
-            # (15, 13) d_cell.ag[t,n,i] = d_cell.ag_slope[t,n,i]*d_cell.h[t,n,i]
-            np.multiply(d_cell_ag_slope_t, d_cell_h_t, d_cell_ag_t)
-            # (18) d_cell.r[t,n,j] = sum_i cell.Uh[i,j]*d_cell.ag[t,n,i]
-            d_cell_ag_t.dot(cell_Uh, d_cell_r)
-            # (20) d_cell.f[t,n,j] += cell.h[t-1,n,j]*d_cell.r[t,n,j]
-            d_cell_f += d_cell_r*cell_h_tm1
-            # (22) d_cell.af[t,n,i] = d_cell.af_slope[t,n,i]*d_cell.f[t,n,i]
-            np.multiply(d_cell_f, d_cell_af_slope_t, d_cell_af_t)
-            d_cell_af_tp1 = d_cell_af_t
-        # (16) d_cell.bh[i] = sum_t,n d_cell.ag[t,n,i]
-        ones = np.ones(N*T, DTYPE)
-        d_cell_bh = ones.dot(d_cell_ag.reshape(N*T, H))
-        # (17) d_cell.Uh[i,j] = sum_t,n cell.r[t,n,j]*d_cell.ag[t,n,i]
-        d_cell_Uh = d_cell_ag.reshape(-1, H).T.dot(cell_r.reshape(-1, H))
-        # (19) d_cell.Wh[i,k] = sum_t,n d_cell.ag[t,n,i]*x[t,n,k]
-        d_cell_Wh = d_cell_ag.reshape(-1, H).T.dot(x.reshape(-1, D))
-        # (23) d_cell.bf[i] = sum_t,n d_cell.af[t,n,i]
-        d_cell_bf = ones.dot(d_cell_af[:T].reshape(N*T, H))
-        # (24) d_cell.Uf[i,j] = sum_t,n cell.h[t-1,n,j]*d_cell.af[t,n,i]
-        d_cell_Uf = d_cell_af[:T].reshape(-1, H).T.dot(cell_h[:T].reshape(-1, H))
-        # (26) d_cell.Wf[i,k] = sum_t,n d_cell.af[t,n,i]*x[t,n,k]
-        d_cell_Wf = d_cell_af[:T].reshape(-1, H).T.dot(x.reshape(-1, D))
+    # (1) cell.af[t,n,i] += sum_k cell.Wf[i,k]*x[t,n,k]
+    cell_af = x.reshape(-1, D).dot(cell_Wf.T).reshape(T, N, H)
+    # (1) cell.af[t,n,i] += cell.bf[i]
+    cell_af += cell_bf
+    # (4) cell.ag[t,n,i] += sum_k cell.Wh[i,k]*x[t,n,k]
+    cell_ag = x.reshape(-1, D).dot(cell_Wh.T).reshape(T, N, H)
+    # (4) cell.ag[t,n,i] += cell.bh[i]
+    cell_ag += cell_bh
+    cell_f = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more after
+    cell_r = np.empty((T, N, H), DTYPE)
+    cell_g = np.empty((T, N, H), DTYPE)
+    cell_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+    cell_Uf_T = np.ascontiguousarray(cell_Uf.T)
+    cell_Uh_T = np.ascontiguousarray(cell_Uh.T)
+    product = np.empty((N, H), DTYPE)
+    cell_h_tm1 = cell_h[0]
+    for (
+        cell_af_t, cell_f_t, cell_r_t, cell_ag_t, cell_g_t, cell_h_t,
+    ) in zip(
+        cell_af, cell_f[:T], cell_r, cell_ag, cell_g, cell_h[1:],
+    ):
+        # (1) cell.af[t,n,i] += sum_j cell.Uf[i,j]*cell.h[t-1,n,j]
+        cell_h_tm1.dot(cell_Uf_T, product)
+        cell_af_t += product
+        # (2) cell.f[t,n,i] = sigmoid(cell.af[t,n,i])
+        _sigmoid(cell_af_t, cell_f_t)
+        # (3) cell.r[t,n,j] = cell.f[t,n,j]*cell.h[t-1,n,j]
+        np.multiply(cell_f_t, cell_h_tm1, cell_r_t)
+        # (4) cell.ag[t,n,i] += sum_j cell.Uh[i,j]*cell.r[t,n,j]
+        cell_r_t.dot(cell_Uh_T, product)
+        cell_ag_t += product
+        # (5) cell.g[t,n,i] = tanh(cell.ag[t,n,i])
+        np.tanh(cell_ag_t, cell_g_t)
+        # (6) cell.h[t,n,i] = (cell.g[t,n,i] - cell.h[t-1,n,i])*cell.f[t,n,i] + cell.h[t-1,n,i]
+        np.subtract(cell_g_t, cell_h_tm1, cell_h_t)
+        cell_h_t *= cell_f_t
+        cell_h_t += cell_h_tm1
+        cell_h_tm1 = cell_h_t
+    # (7) loss.r[t,n,i] += cell.h[t,n,i] - y[t,n,i]
+    loss_r = cell_h[1:] - y
+    # (8) loss = sum_t,n,i loss.r[t,n,i]**2/(H*N*T)
+    loss = np.vdot(loss_r, loss_r)/(H*N*T)
+    # (11, 10, 9) d_cell.h[t,n,i] += 2*loss.r[t,n,i]/(H*N*T)
+    d_cell_h = (2/(H*N*T))*loss_r
+    # (12) d_cell.f_slope[t,n,i] = cell.g[t,n,i] - cell.h[t-1,n,i]
+    d_cell_f_slope = cell_g - cell_h[:T]
+    # (15, 13) d_cell.ag_slope[t,n,i] = (1 - cell.g[t,n,i]**2)*cell.f[t,n,i]
+    d_cell_ag_slope = np.multiply(1 - cell_g**2, cell_f[:T], out=cell_g)
+    # (22) d_cell.af_slope[t,n,i] = (1 - cell.f[t,n,i])*cell.f[t,n,i]
+    d_cell_af_slope = (1 - cell_f[:T])*cell_f[:T]
+    d_cell_f = np.empty((N, H), DTYPE)  # the last step alone
+    d_cell_ag = np.empty((T, N, H), DTYPE)
+    d_cell_r = np.zeros((N, H), DTYPE)  # the last step alone
+    d_cell_af = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more after
+    product_2 = np.empty((N, H), DTYPE)
+    d_cell_af_tp1 = d_cell_af[T]
+    for (
+        t, d_cell_h_t, cell_f_tp1, d_cell_f_slope_t, d_cell_ag_slope_t, d_cell_ag_t, cell_h_tm1, d_cell_af_slope_t,
+        d_cell_af_t,
+    ) in zip(
+        range(T - 1, -1, -1), d_cell_h[::-1], cell_f[:0:-1], d_cell_f_slope[::-1], d_cell_ag_slope[::-1],
+        d_cell_ag[::-1], cell_h[T - 1::-1], d_cell_af_slope[::-1], d_cell_af[T - 1::-1],
+    ):
+        # (14) d_cell.h[t,n,i] += (1 - cell.f[t+1,n,i])*d_cell.h[t+1,n,i]
+        if t < T - 1:
+            d_cell_h_t += (1 - cell_f_tp1)*d_cell_h[t + 1]
+        # (21) d_cell.h[t,n,j] += cell.f[t+1,n,j]*d_cell.r[t+1,n,j]
+        d_cell_h_t += d_cell_r*cell_f_tp1
+        # (25) d_cell.h[t,n,j] += sum_i cell.Uf[i,j]*d_cell.af[t+1,n,i]
+        d_cell_af_tp1.dot(cell_Uf, product_2)
+        d_cell_h_t += product_2
+        # (12) d_cell.f[t,n,i] += d_cell.f_slope[t,n,i]*d_cell.h[t,n,i]
+        np.multiply(d_cell_f_slope_t, d_cell_h_t, d_cell_f)
+        # (15, 13) d_cell.ag[t,n,i] = d_cell.ag_slope[t,n,i]*d_cell.h[t,n,i]
+        np.multiply(d_cell_ag_slope_t, d_cell_h_t, d_cell_ag_t)
+        # (18) d_cell.r[t,n,j] = sum_i cell.Uh[i,j]*d_cell.ag[t,n,i]
+        d_cell_ag_t.dot(cell_Uh, d_cell_r)
+        # (20) d_cell.f[t,n,j] += cell.h[t-1,n,j]*d_cell.r[t,n,j]
+        d_cell_f += d_cell_r*cell_h_tm1
+        # (22) d_cell.af[t,n,i] = d_cell.af_slope[t,n,i]*d_cell.f[t,n,i]
+        np.multiply(d_cell_f, d_cell_af_slope_t, d_cell_af_t)
+        d_cell_af_tp1 = d_cell_af_t
+    # (16) d_cell.bh[i] = sum_t,n d_cell.ag[t,n,i]
+    ones = np.ones(N*T, DTYPE)
+    d_cell_bh = ones.dot(d_cell_ag.reshape(N*T, H))
+    # (17) d_cell.Uh[i,j] = sum_t,n cell.r[t,n,j]*d_cell.ag[t,n,i]
+    d_cell_Uh = d_cell_ag.reshape(-1, H).T.dot(cell_r.reshape(-1, H))
+    # (19) d_cell.Wh[i,k] = sum_t,n d_cell.ag[t,n,i]*x[t,n,k]
+    d_cell_Wh = d_cell_ag.reshape(-1, H).T.dot(x.reshape(-1, D))
+    # (23) d_cell.bf[i] = sum_t,n d_cell.af[t,n,i]
+    d_cell_bf = ones.dot(d_cell_af[:T].reshape(N*T, H))
+    # (24) d_cell.Uf[i,j] = sum_t,n cell.h[t-1,n,j]*d_cell.af[t,n,i]
+    d_cell_Uf = d_cell_af[:T].reshape(-1, H).T.dot(cell_h[:T].reshape(-1, H))
+    # (26) d_cell.Wf[i,k] = sum_t,n d_cell.af[t,n,i]*x[t,n,k]
+    d_cell_Wf = d_cell_af[:T].reshape(-1, H).T.dot(x.reshape(-1, D))
     grads = {
         "cell.Wf": d_cell_Wf,
         "cell.Uf": d_cell_Uf,
@@ -155,6 +155,7 @@ def value_and_grad(params, batch, aux=False):
     return float(loss), grads
 
 
+@np.errstate(all="ignore")
 def loss(params, batch):
     """The loss alone."""
     T, N = _check(params, batch)
@@ -166,48 +167,48 @@ def loss(params, batch):
     cell_bh = params["cell.bh"]
     x = batch["x"]
     y = batch["y"]
-    with np.errstate(all="ignore"):
-        # (1) cell.af[t,n,i] += sum_k cell.Wf[i,k]*x[t,n,k]
-        cell_af = x.reshape(-1, D).dot(cell_Wf.T).reshape(T, N, H)
-        # (1) cell.af[t,n,i] += cell.bf[i]
-        cell_af += cell_bf
-        # (4) cell.ag[t,n,i] += sum_k cell.Wh[i,k]*x[t,n,k]
-        cell_ag = x.reshape(-1, D).dot(cell_Wh.T).reshape(T, N, H)
-        # (4) cell.ag[t,n,i] += cell.bh[i]
-        cell_ag += cell_bh
-        cell_f = np.empty((N, H), DTYPE)  # the last step alone
-        cell_r = np.empty((N, H), DTYPE)  # the last step alone
-        cell_g = np.empty((N, H), DTYPE)  # the last step alone
-        cell_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
-        cell_Uf_T = np.ascontiguousarray(cell_Uf.T)
-        cell_Uh_T = np.ascontiguousarray(cell_Uh.T)
-        product = np.empty((N, H), DTYPE)
-        cell_h_tm1 = cell_h[0]
-        for cell_af_t, cell_ag_t, cell_h_t in zip(cell_af, cell_ag, cell_h[1:]):
-            # (1) cell.af[t,n,i] += sum_j cell.Uf[i,j]*cell.h[t-1,n,j]
-            cell_h_tm1.dot(cell_Uf_T, product)
-            cell_af_t += product
-            # (2) cell.f[t,n,i] = sigmoid(cell.af[t,n,i])
-            _sigmoid(cell_af_t, cell_f)
-            # (3) cell.r[t,n,j] = cell.f[t,n,j]*cell.h[t-1,n,j]
-            np.multiply(cell_f, cell_h_tm1, cell_r)
-            # (4) cell.ag[t,n,i] += sum_j cell.Uh[i,j]*cell.r[t,n,j]
-            cell_r.dot(cell_Uh_T, product)
-            cell_ag_t += product
-            # (5) cell.g[t,n,i] = tanh(cell.ag[t,n,i])
-            np.tanh(cell_ag_t, cell_g)
-            # (6) cell.h[t,n,i] = (cell.g[t,n,i] - cell.h[t-1,n,i])*cell.f[t,n,i] + cell.h[t-1,n,i]
-            np.subtract(cell_g, cell_h_tm1, cell_h_t)
-            cell_h_t *= cell_f
-            cell_h_t += cell_h_tm1
-            cell_h_tm1 = cell_h_t
-        # (7) loss.r[t,n,i] += cell.h[t,n,i] - y[t,n,i]
-        loss_r = cell_h[1:] - y
-        # (8) loss = sum_t,n,i loss.r[t,n,i]**2/(H*N*T)
-        loss = np.vdot(loss_r, loss_r)/(H*N*T)
+    # (1) cell.af[t,n,i] += sum_k cell.Wf[i,k]*x[t,n,k]
+    cell_af = x.reshape(-1, D).dot(cell_Wf.T).reshape(T, N, H)
+    # (1) cell.af[t,n,i] += cell.bf[i]
+    cell_af += cell_bf
+    # (4) cell.ag[t,n,i] += sum_k cell.Wh[i,k]*x[t,n,k]
+    cell_ag = x.reshape(-1, D).dot(cell_Wh.T).reshape(T, N, H)
+    # (4) cell.ag[t,n,i] += cell.bh[i]
+    cell_ag += cell_bh
+    cell_f = np.empty((N, H), DTYPE)  # the last step alone
+    cell_r = np.empty((N, H), DTYPE)  # the last step alone
+    cell_g = np.empty((N, H), DTYPE)  # the last step alone
+    cell_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+    cell_Uf_T = np.ascontiguousarray(cell_Uf.T)
+    cell_Uh_T = np.ascontiguousarray(cell_Uh.T)
+    product = np.empty((N, H), DTYPE)
+    cell_h_tm1 = cell_h[0]
+    for cell_af_t, cell_ag_t, cell_h_t in zip(cell_af, cell_ag, cell_h[1:]):
+        # (1) cell.af[t,n,i] += sum_j cell.Uf[i,j]*cell.h[t-1,n,j]
+        cell_h_tm1.dot(cell_Uf_T, product)
+        cell_af_t += product
+        # (2) cell.f[t,n,i] = sigmoid(cell.af[t,n,i])
+        _sigmoid(cell_af_t, cell_f)
+        # (3) cell.r[t,n,j] = cell.f[t,n,j]*cell.h[t-1,n,j]
+        np.multiply(cell_f, cell_h_tm1, cell_r)
+        # (4) cell.ag[t,n,i] += sum_j cell.Uh[i,j]*cell.r[t,n,j]
+        cell_r.dot(cell_Uh_T, product)
+        cell_ag_t += product
+        # (5) cell.g[t,n,i] = tanh(cell.ag[t,n,i])
+        np.tanh(cell_ag_t, cell_g)
+        # (6) cell.h[t,n,i] = (cell.g[t,n,i] - cell.h[t-1,n,i])*cell.f[t,n,i] + cell.h[t-1,n,i]
+        np.subtract(cell_g, cell_h_tm1, cell_h_t)
+        cell_h_t *= cell_f
+        cell_h_t += cell_h_tm1
+        cell_h_tm1 = cell_h_t
+    # (7) loss.r[t,n,i] += cell.h[t,n,i] - y[t,n,i]
+    loss_r = cell_h[1:] - y
+    # (8) loss = sum_t,n,i loss.r[t,n,i]**2/(H*N*T)
+    loss = np.vdot(loss_r, loss_r)/(H*N*T)
     return float(loss)
 
 
+@np.errstate(all="ignore")
 def predict(params, batch):
     """The outputs alone, by name (no targets needed)."""
     T, N = _check(params, batch, ("x",))
@@ -218,41 +219,40 @@ def predict(params, batch):
     cell_Uh = params["cell.Uh"]
     cell_bh = params["cell.bh"]
     x = batch["x"]
-    with np.errstate(all="ignore"):
-        # (1) cell.af[t,n,i] += sum_k cell.Wf[i,k]*x[t,n,k]
-        cell_af = x.reshape(-1, D).dot(cell_Wf.T).reshape(T, N, H)
-        # (1) cell.af[t,n,i] += cell.bf[i]
-        cell_af += cell_bf
-        # (4) cell.ag[t,n,i] += sum_k cell.Wh[i,k]*x[t,n,k]
-        cell_ag = x.reshape(-1, D).dot(cell_Wh.T).reshape(T, N, H)
-        # (4) cell.ag[t,n,i] += cell.bh[i]
-        cell_ag += cell_bh
-        cell_f = np.empty((N, H), DTYPE)  # the last step alone
-        cell_r = np.empty((N, H), DTYPE)  # the last step alone
-        cell_g = np.empty((N, H), DTYPE)  # the last step alone
-        cell_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
-        cell_Uf_T = np.ascontiguousarray(cell_Uf.T)
-        cell_Uh_T = np.ascontiguousarray(cell_Uh.T)
-        product = np.empty((N, H), DTYPE)
-        cell_h_tm1 = cell_h[0]
-        for cell_af_t, cell_ag_t, cell_h_t in zip(cell_af, cell_ag, cell_h[1:]):
-            # (1) cell.af[t,n,i] += sum_j cell.Uf[i,j]*cell.h[t-1,n,j]
-            cell_h_tm1.dot(cell_Uf_T, product)
-            cell_af_t += product
-            # (2) cell.f[t,n,i] = sigmoid(cell.af[t,n,i])
-            _sigmoid(cell_af_t, cell_f)
-            # (3) cell.r[t,n,j] = cell.f[t,n,j]*cell.h[t-1,n,j]
-            np.multiply(cell_f, cell_h_tm1, cell_r)
-            # (4) cell.ag[t,n,i] += sum_j cell.Uh[i,j]*cell.r[t,n,j]
-            cell_r.dot(cell_Uh_T, product)
-            cell_ag_t += product
-            # (5) cell.g[t,n,i] = tanh(cell.ag[t,n,i])
-            np.tanh(cell_ag_t, cell_g)
-            # (6) cell.h[t,n,i] = (cell.g[t,n,i] - cell.h[t-1,n,i])*cell.f[t,n,i] + cell.h[t-1,n,i]
-            np.subtract(cell_g, cell_h_tm1, cell_h_t)
-            cell_h_t *= cell_f
-            cell_h_t += cell_h_tm1
-            cell_h_tm1 = cell_h_t
+    # (1) cell.af[t,n,i] += sum_k cell.Wf[i,k]*x[t,n,k]
+    cell_af = x.reshape(-1, D).dot(cell_Wf.T).reshape(T, N, H)
+    # (1) cell.af[t,n,i] += cell.bf[i]
+    cell_af += cell_bf
+    # (4) cell.ag[t,n,i] += sum_k cell.Wh[i,k]*x[t,n,k]
+    cell_ag = x.reshape(-1, D).dot(cell_Wh.T).reshape(T, N, H)
+    # (4) cell.ag[t,n,i] += cell.bh[i]
+    cell_ag += cell_bh
+    cell_f = np.empty((N, H), DTYPE)  # the last step alone
+    cell_r = np.empty((N, H), DTYPE)  # the last step alone
+    cell_g = np.empty((N, H), DTYPE)  # the last step alone
+    cell_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+    cell_Uf_T = np.ascontiguousarray(cell_Uf.T)
+    cell_Uh_T = np.ascontiguousarray(cell_Uh.T)
+    product = np.empty((N, H), DTYPE)
+    cell_h_tm1 = cell_h[0]
+    for cell_af_t, cell_ag_t, cell_h_t in zip(cell_af, cell_ag, cell_h[1:]):
+        # (1) cell.af[t,n,i] += sum_j cell.Uf[i,j]*cell.h[t-1,n,j]
+        cell_h_tm1.dot(cell_Uf_T, product)
+        cell_af_t += product
+        # (2) cell.f[t,n,i] = sigmoid(cell.af[t,n,i])
+        _sigmoid(cell_af_t, cell_f)
+        # (3) cell.r[t,n,j] = cell.f[t,n,j]*cell.h[t-1,n,j]
+        np.multiply(cell_f, cell_h_tm1, cell_r)
+        # (4) cell.ag[t,n,i] += sum_j cell.Uh[i,j]*cell.r[t,n,j]
+        cell_r.dot(cell_Uh_T, product)
+        cell_ag_t += product
+        # (5) cell.g[t,n,i] = tanh(cell.ag[t,n,i])
+        np.tanh(cell_ag_t, cell_g)
+        # (6) cell.h[t,n,i] = (cell.g[t,n,i] - cell.h[t-1,n,i])*cell.f[t,n,i] + cell.h[t-1,n,i]
+        np.subtract(cell_g, cell_h_tm1, cell_h_t)
+        cell_h_t *= cell_f
+        cell_h_t += cell_h_tm1
+        cell_h_tm1 = cell_h_t
     return {"cell.h": cell_h[1:]}
 
 

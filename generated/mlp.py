@@ -32,6 +32,7 @@ OUTPUTS = {
 np.empty(2**24, np.uint8)
 
 
+@np.errstate(all="ignore")
 def value_and_grad(params, batch, aux=False):
     """The loss and its gradients, a dict like params: (loss, grads), with aux (loss, grads, aux)."""
     N, = _check(params, batch)
@@ -43,61 +44,61 @@ def value_and_grad(params, batch, aux=False):
     out_b = params["out.b"]
     x = batch["x"]
     y = batch["y"].astype(np.intp, copy=False)
-    with np.errstate(all="ignore"):
-        # (1) fc1.a[n,i] += sum_k fc1.W[i,k]*x[n,k]
-        fc1_a = fc1_W.dot(x.T).T
-        # (1) fc1.a[n,i] += fc1.b[i]
-        fc1_a += fc1_b
-        # (2) fc1.y[n,i] = relu(fc1.a[n,i])
-        fc1_y = np.maximum(fc1_a, 0, out=fc1_a)
-        # (3) fc2.a[n,i] += sum_k fc1.y[n,k]*fc2.W[i,k]
-        fc2_a = fc2_W.dot(fc1_y.T).T
-        # (3) fc2.a[n,i] += fc2.b[i]
-        fc2_a += fc2_b
-        # (4) fc2.y[n,i] = relu(fc2.a[n,i])
-        fc2_y = np.maximum(fc2_a, 0, out=fc2_a)
-        # (5) out.y[n,i] += sum_k fc2.y[n,k]*out.W[i,k]
-        out_y = out_W.dot(fc2_y.T).T
-        # (5) out.y[n,i] += out.b[i]
-        out_y += out_b
-        # (10) loss.s_max[n] = max over k of out.y[n,k]
-        loss_s_max = out_y.max(axis=1)
-        # (6) loss.e[n,k] = exp(-loss.s_max[n] + out.y[n,k])
-        loss_e = out_y - loss_s_max[:, None]
-        np.exp(loss_e, out=loss_e)
-        # (7) loss.s[n] = sum_k loss.e[n,k]
-        loss_s = loss_e.sum(axis=1)
-        # (8) loss.l[n] += log(loss.s[n]) + loss.s_max[n] - out.y[n,y[n]]
-        loss_l = np.add(loss_s_max - out_y[np.arange(N), y], np.log(loss_s), out=loss_s_max)
-        # (9) loss = sum_n loss.l[n]/N
-        loss = loss_l.sum()/N
-        # (13, 12, 11) d_loss.s[n] = 1/(N*loss.s[n])
-        d_loss_s = (1/N)/loss_s
-        # (16, 15) d_out.y[n,k] += d_loss.s[n]*loss.e[n,k]
-        d_out_y = np.multiply(d_loss_s[:, None], loss_e, out=loss_e)
-        # (14, 12, 11) d_out.y[n,y[n]] += -1/N
-        d_out_y[np.arange(N), y] -= 1/N
-        # (17) d_out.b[i] = sum_n d_out.y[n,i]
-        ones = np.ones(N, DTYPE)
-        d_out_b = ones.dot(d_out_y)
-        # (18) d_fc2.y[n,k] = sum_i d_out.y[n,i]*out.W[i,k]
-        d_fc2_y = out_W.T.dot(d_out_y.T).T
-        # (19) d_out.W[i,k] = sum_n d_out.y[n,i]*fc2.y[n,k]
-        d_out_W = d_out_y.T.dot(fc2_y)
-        # (20) d_fc2.a[n,i] = [fc2.y[n,i] > 0]*d_fc2.y[n,i]
-        d_fc2_a = np.multiply(d_fc2_y, (fc2_y > 0), out=d_fc2_y)
-        # (21) d_fc2.b[i] = sum_n d_fc2.a[n,i]
-        d_fc2_b = ones.dot(d_fc2_a)
-        # (22) d_fc1.y[n,k] = sum_i d_fc2.a[n,i]*fc2.W[i,k]
-        d_fc1_y = fc2_W.T.dot(d_fc2_a.T).T
-        # (23) d_fc2.W[i,k] = sum_n d_fc2.a[n,i]*fc1.y[n,k]
-        d_fc2_W = d_fc2_a.T.dot(fc1_y)
-        # (24) d_fc1.a[n,i] = [fc1.y[n,i] > 0]*d_fc1.y[n,i]
-        d_fc1_a = np.multiply(d_fc1_y, (fc1_y > 0), out=d_fc1_y)
-        # (25) d_fc1.b[i] = sum_n d_fc1.a[n,i]
-        d_fc1_b = ones.dot(d_fc1_a)
-        # (26) d_fc1.W[i,k] = sum_n d_fc1.a[n,i]*x[n,k]
-        d_fc1_W = d_fc1_a.T.dot(x)
+    # (1) fc1.a[n,i] += sum_k fc1.W[i,k]*x[n,k]
+    fc1_a = fc1_W.dot(x.T).T
+    # (1) fc1.a[n,i] += fc1.b[i]
+    fc1_a += fc1_b
+    # (2) fc1.y[n,i] = relu(fc1.a[n,i])
+    fc1_y = np.maximum(fc1_a, 0, out=fc1_a)
+    # (3) fc2.a[n,i] += sum_k fc1.y[n,k]*fc2.W[i,k]
+    fc2_a = fc2_W.dot(fc1_y.T).T
+    # (3) fc2.a[n,i] += fc2.b[i]
+    fc2_a += fc2_b
+    # (4) fc2.y[n,i] = relu(fc2.a[n,i])
+    fc2_y = np.maximum(fc2_a, 0, out=fc2_a)
+    # (5) out.y[n,i] += sum_k fc2.y[n,k]*out.W[i,k]
+    out_y = out_W.dot(fc2_y.T).T
+    # (5) out.y[n,i] += out.b[i]
+    out_y += out_b
+    # (10) loss.s_max[n] = max over k of out.y[n,k]
+    loss_s_max = out_y.max(axis=1)
+    # (6) loss.e[n,k] = exp(-loss.s_max[n] + out.y[n,k])
+    loss_e = out_y - loss_s_max[:, None]
+    np.exp(loss_e, out=loss_e)
+    # (7) loss.s[n] = sum_k loss.e[n,k]
+    loss_s = loss_e.sum(axis=1)
+    # (8) loss.l[n] += log(loss.s[n]) + loss.s_max[n] - out.y[n,y[n]]
+    at_y = np.arange(N), y
+    loss_l = np.add(loss_s_max - out_y[at_y], np.log(loss_s), out=loss_s_max)
+    # (9) loss = sum_n loss.l[n]/N
+    loss = loss_l.sum()/N
+    # (13, 12, 11) d_loss.s[n] = 1/(N*loss.s[n])
+    d_loss_s = (1/N)/loss_s
+    # (16, 15) d_out.y[n,k] += d_loss.s[n]*loss.e[n,k]
+    d_out_y = np.multiply(d_loss_s[:, None], loss_e, out=loss_e)
+    # (14, 12, 11) d_out.y[n,y[n]] += -1/N
+    d_out_y[at_y] -= 1/N
+    # (17) d_out.b[i] = sum_n d_out.y[n,i]
+    ones = np.ones(N, DTYPE)
+    d_out_b = ones.dot(d_out_y)
+    # (18) d_fc2.y[n,k] = sum_i d_out.y[n,i]*out.W[i,k]
+    d_fc2_y = out_W.T.dot(d_out_y.T).T
+    # (19) d_out.W[i,k] = sum_n d_out.y[n,i]*fc2.y[n,k]
+    d_out_W = d_out_y.T.dot(fc2_y)
+    # (20) d_fc2.a[n,i] = [fc2.y[n,i] > 0]*d_fc2.y[n,i]
+    d_fc2_a = np.multiply(d_fc2_y, (fc2_y > 0), out=d_fc2_y)
+    # (21) d_fc2.b[i] = sum_n d_fc2.a[n,i]
+    d_fc2_b = ones.dot(d_fc2_a)
+    # (22) d_fc1.y[n,k] = sum_i d_fc2.a[n,i]*fc2.W[i,k]
+    d_fc1_y = fc2_W.T.dot(d_fc2_a.T).T
+    # (23) d_fc2.W[i,k] = sum_n d_fc2.a[n,i]*fc1.y[n,k]
+    d_fc2_W = d_fc2_a.T.dot(fc1_y)
+    # (24) d_fc1.a[n,i] = [fc1.y[n,i] > 0]*d_fc1.y[n,i]
+    d_fc1_a = np.multiply(d_fc1_y, (fc1_y > 0), out=d_fc1_y)
+    # (25) d_fc1.b[i] = sum_n d_fc1.a[n,i]
+    d_fc1_b = ones.dot(d_fc1_a)
+    # (26) d_fc1.W[i,k] = sum_n d_fc1.a[n,i]*x[n,k]
+    d_fc1_W = d_fc1_a.T.dot(x)
     grads = {
         "fc1.W": d_fc1_W,
         "fc1.b": d_fc1_b,
@@ -111,6 +112,7 @@ def value_and_grad(params, batch, aux=False):
     return float(loss), grads
 
 
+@np.errstate(all="ignore")
 def loss(params, batch):
     """The loss alone."""
     N, = _check(params, batch)
@@ -122,37 +124,38 @@ def loss(params, batch):
     out_b = params["out.b"]
     x = batch["x"]
     y = batch["y"].astype(np.intp, copy=False)
-    with np.errstate(all="ignore"):
-        # (1) fc1.a[n,i] += sum_k fc1.W[i,k]*x[n,k]
-        fc1_a = fc1_W.dot(x.T).T
-        # (1) fc1.a[n,i] += fc1.b[i]
-        fc1_a += fc1_b
-        # (2) fc1.y[n,i] = relu(fc1.a[n,i])
-        fc1_y = np.maximum(fc1_a, 0, out=fc1_a)
-        # (3) fc2.a[n,i] += sum_k fc1.y[n,k]*fc2.W[i,k]
-        fc2_a = fc2_W.dot(fc1_y.T).T
-        # (3) fc2.a[n,i] += fc2.b[i]
-        fc2_a += fc2_b
-        # (4) fc2.y[n,i] = relu(fc2.a[n,i])
-        fc2_y = np.maximum(fc2_a, 0, out=fc2_a)
-        # (5) out.y[n,i] += sum_k fc2.y[n,k]*out.W[i,k]
-        out_y = out_W.dot(fc2_y.T).T
-        # (5) out.y[n,i] += out.b[i]
-        out_y += out_b
-        # (10) loss.s_max[n] = max over k of out.y[n,k]
-        loss_s_max = out_y.max(axis=1)
-        # (6) loss.e[n,k] = exp(-loss.s_max[n] + out.y[n,k])
-        loss_e = out_y - loss_s_max[:, None]
-        np.exp(loss_e, out=loss_e)
-        # (7) loss.s[n] = sum_k loss.e[n,k]
-        loss_s = loss_e.sum(axis=1)
-        # (8) loss.l[n] += log(loss.s[n]) + loss.s_max[n] - out.y[n,y[n]]
-        loss_l = np.add(loss_s_max - out_y[np.arange(N), y], np.log(loss_s), out=loss_s)
-        # (9) loss = sum_n loss.l[n]/N
-        loss = loss_l.sum()/N
+    # (1) fc1.a[n,i] += sum_k fc1.W[i,k]*x[n,k]
+    fc1_a = fc1_W.dot(x.T).T
+    # (1) fc1.a[n,i] += fc1.b[i]
+    fc1_a += fc1_b
+    # (2) fc1.y[n,i] = relu(fc1.a[n,i])
+    fc1_y = np.maximum(fc1_a, 0, out=fc1_a)
+    # (3) fc2.a[n,i] += sum_k fc1.y[n,k]*fc2.W[i,k]
+    fc2_a = fc2_W.dot(fc1_y.T).T
+    # (3) fc2.a[n,i] += fc2.b[i]
+    fc2_a += fc2_b
+    # (4) fc2.y[n,i] = relu(fc2.a[n,i])
+    fc2_y = np.maximum(fc2_a, 0, out=fc2_a)
+    # (5) out.y[n,i] += sum_k fc2.y[n,k]*out.W[i,k]
+    out_y = out_W.dot(fc2_y.T).T
+    # (5) out.y[n,i] += out.b[i]
+    out_y += out_b
+    # (10) loss.s_max[n] = max over k of out.y[n,k]
+    loss_s_max = out_y.max(axis=1)
+    # (6) loss.e[n,k] = exp(-loss.s_max[n] + out.y[n,k])
+    loss_e = out_y - loss_s_max[:, None]
+    np.exp(loss_e, out=loss_e)
+    # (7) loss.s[n] = sum_k loss.e[n,k]
+    loss_s = loss_e.sum(axis=1)
+    # (8) loss.l[n] += log(loss.s[n]) + loss.s_max[n] - out.y[n,y[n]]
+    at_y = np.arange(N), y
+    loss_l = np.add(loss_s_max - out_y[at_y], np.log(loss_s), out=loss_s)
+    # (9) loss = sum_n loss.l[n]/N
+    loss = loss_l.sum()/N
     return float(loss)
 
 
+@np.errstate(all="ignore")
 def predict(params, batch):
     """The outputs alone, by name (no targets needed)."""
     N, = _check(params, batch, ("x",))
@@ -163,23 +166,22 @@ def predict(params, batch):
     out_W = params["out.W"]
     out_b = params["out.b"]
     x = batch["x"]
-    with np.errstate(all="ignore"):
-        # (1) fc1.a[n,i] += sum_k fc1.W[i,k]*x[n,k]
-        fc1_a = fc1_W.dot(x.T).T
-        # (1) fc1.a[n,i] += fc1.b[i]
-        fc1_a += fc1_b
-        # (2) fc1.y[n,i] = relu(fc1.a[n,i])
-        fc1_y = np.maximum(fc1_a, 0, out=fc1_a)
-        # (3) fc2.a[n,i] += sum_k fc1.y[n,k]*fc2.W[i,k]
-        fc2_a = fc2_W.dot(fc1_y.T).T
-        # (3) fc2.a[n,i] += fc2.b[i]
-        fc2_a += fc2_b
-        # (4) fc2.y[n,i] = relu(fc2.a[n,i])
-        fc2_y = np.maximum(fc2_a, 0, out=fc2_a)
-        # (5) out.y[n,i] += sum_k fc2.y[n,k]*out.W[i,k]
-        out_y = out_W.dot(fc2_y.T).T
-        # (5) out.y[n,i] += out.b[i]
-        out_y += out_b
+    # (1) fc1.a[n,i] += sum_k fc1.W[i,k]*x[n,k]
+    fc1_a = fc1_W.dot(x.T).T
+    # (1) fc1.a[n,i] += fc1.b[i]
+    fc1_a += fc1_b
+    # (2) fc1.y[n,i] = relu(fc1.a[n,i])
+    fc1_y = np.maximum(fc1_a, 0, out=fc1_a)
+    # (3) fc2.a[n,i] += sum_k fc1.y[n,k]*fc2.W[i,k]
+    fc2_a = fc2_W.dot(fc1_y.T).T
+    # (3) fc2.a[n,i] += fc2.b[i]
+    fc2_a += fc2_b
+    # (4) fc2.y[n,i] = relu(fc2.a[n,i])
+    fc2_y = np.maximum(fc2_a, 0, out=fc2_a)
+    # (5) out.y[n,i] += sum_k fc2.y[n,k]*out.W[i,k]
+    out_y = out_W.dot(fc2_y.T).T
+    # (5) out.y[n,i] += out.b[i]
+    out_y += out_b
     return {"out.y": out_y}
 
 

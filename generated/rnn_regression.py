@@ -36,6 +36,7 @@ OUTPUTS = {
 np.empty(2**24, np.uint8)
 
 
+@np.errstate(all="ignore")
 def value_and_grad(params, batch, aux=False):
     """The loss and its gradients, a dict like params: (loss, grads), with aux (loss, grads, aux)."""
     T, N = _check(params, batch)
@@ -47,61 +48,60 @@ def value_and_grad(params, batch, aux=False):
     out_b = params["out.b"]
     x = batch["x"]
     y = batch["y"]
-    with np.errstate(all="ignore"):
-        rnn_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
-        # (1) rnn.h[-1,n,i] = rnn.h0[i]
-        rnn_h[0] = rnn_h0
-        # (2) rnn.a[t,n,i] += sum_k rnn.W[i,k]*x[t,n,k]
-        rnn_a = x.reshape(-1, D).dot(rnn_W.T).reshape(T, N, H)
-        # (2) rnn.a[t,n,i] += rnn.b[i]
-        rnn_a += rnn_b
-        rnn_U_T = np.ascontiguousarray(rnn_U.T)
-        product = np.empty((N, H), DTYPE)
-        rnn_h_tm1 = rnn_h[0]
-        for rnn_a_t, rnn_h_t in zip(rnn_a, rnn_h[1:]):
-            # (2) rnn.a[t,n,i] += sum_j rnn.U[i,j]*rnn.h[t-1,n,j]
-            rnn_h_tm1.dot(rnn_U_T, product)
-            rnn_a_t += product
-            # (3) rnn.h[t,n,i] += tanh(rnn.a[t,n,i])
-            np.tanh(rnn_a_t, rnn_h_t)
-            rnn_h_tm1 = rnn_h_t
-        # (4) out.y[t,n,i] += sum_k out.W[i,k]*rnn.h[t,n,k]
-        out_y = rnn_h[1:].reshape(-1, H).dot(out_W.T).reshape(T, N, K)
-        # (4) out.y[t,n,i] += out.b[i]
-        out_y += out_b
-        # (5) loss.r[t,n,i] += out.y[t,n,i] - y[t,n,i]
-        loss_r = out_y - y
-        # (6) loss = sum_t,n,i loss.r[t,n,i]**2/(K*N*T)
-        loss = np.vdot(loss_r, loss_r)/(K*N*T)
-        # (9, 8, 7) d_out.y[t,n,i] = 2*loss.r[t,n,i]/(K*N*T)
-        d_out_y = (2/(K*N*T))*loss_r
-        # (10) d_out.b[i] = sum_t,n d_out.y[t,n,i]
-        ones = np.ones(N*T, DTYPE)
-        d_out_b = ones.dot(d_out_y.reshape(N*T, K))
-        # (11) d_out.W[i,k] = sum_t,n d_out.y[t,n,i]*rnn.h[t,n,k]
-        d_out_W = d_out_y.reshape(-1, K).T.dot(rnn_h[1:].reshape(-1, H))
-        d_rnn_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
-        # (12) d_rnn.h[t,n,k] += sum_i d_out.y[t,n,i]*out.W[i,k]
-        d_rnn_h[1:] = d_out_y.reshape(-1, K).dot(out_W).reshape(T, N, H)
-        d_rnn_a = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more after
-        product_2 = np.empty((N, H), DTYPE)
-        for t, d_rnn_a_tp1, d_rnn_h_t, rnn_h_t in zip(range(T - 1, -2, -1), d_rnn_a[::-1], d_rnn_h[::-1], rnn_h[::-1]):
-            # (16) d_rnn.h[t,n,j] += sum_i d_rnn.a[t+1,n,i]*rnn.U[i,j]
-            d_rnn_a_tp1.dot(rnn_U, product_2)
-            d_rnn_h_t += product_2
-            # (13) d_rnn.a[t,n,i] = (1 - rnn.h[t,n,i]**2)*d_rnn.h[t,n,i]
-            if t >= 0:
-                np.subtract(1, rnn_h_t**2, d_rnn_a[t])
-                d_rnn_a[t] *= d_rnn_h_t
-        # (14) d_rnn.b[i] = sum_t,n d_rnn.a[t,n,i]
-        d_rnn_b = ones.dot(d_rnn_a[:T].reshape(N*T, H))
-        # (15) d_rnn.U[i,j] = sum_t,n d_rnn.a[t,n,i]*rnn.h[t-1,n,j]
-        d_rnn_U = d_rnn_a[:T].reshape(-1, H).T.dot(rnn_h[:T].reshape(-1, H))
-        # (17) d_rnn.W[i,k] = sum_t,n d_rnn.a[t,n,i]*x[t,n,k]
-        d_rnn_W = d_rnn_a[:T].reshape(-1, H).T.dot(x.reshape(-1, D))
-        # (18) d_rnn.h0[i] = sum_n d_rnn.h[-1,n,i]
-        ones_2 = np.ones(N, DTYPE)
-        d_rnn_h0 = ones_2.dot(d_rnn_h[0])
+    rnn_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+    # (1) rnn.h[-1,n,i] = rnn.h0[i]
+    rnn_h[0] = rnn_h0
+    # (2) rnn.a[t,n,i] += sum_k rnn.W[i,k]*x[t,n,k]
+    rnn_a = x.reshape(-1, D).dot(rnn_W.T).reshape(T, N, H)
+    # (2) rnn.a[t,n,i] += rnn.b[i]
+    rnn_a += rnn_b
+    rnn_U_T = np.ascontiguousarray(rnn_U.T)
+    product = np.empty((N, H), DTYPE)
+    rnn_h_tm1 = rnn_h[0]
+    for rnn_a_t, rnn_h_t in zip(rnn_a, rnn_h[1:]):
+        # (2) rnn.a[t,n,i] += sum_j rnn.U[i,j]*rnn.h[t-1,n,j]
+        rnn_h_tm1.dot(rnn_U_T, product)
+        rnn_a_t += product
+        # (3) rnn.h[t,n,i] += tanh(rnn.a[t,n,i])
+        np.tanh(rnn_a_t, rnn_h_t)
+        rnn_h_tm1 = rnn_h_t
+    # (4) out.y[t,n,i] += sum_k out.W[i,k]*rnn.h[t,n,k]
+    out_y = rnn_h[1:].reshape(-1, H).dot(out_W.T).reshape(T, N, K)
+    # (4) out.y[t,n,i] += out.b[i]
+    out_y += out_b
+    # (5) loss.r[t,n,i] += out.y[t,n,i] - y[t,n,i]
+    loss_r = out_y - y
+    # (6) loss = sum_t,n,i loss.r[t,n,i]**2/(K*N*T)
+    loss = np.vdot(loss_r, loss_r)/(K*N*T)
+    # (9, 8, 7) d_out.y[t,n,i] = 2*loss.r[t,n,i]/(K*N*T)
+    d_out_y = (2/(K*N*T))*loss_r
+    # (10) d_out.b[i] = sum_t,n d_out.y[t,n,i]
+    ones = np.ones(N*T, DTYPE)
+    d_out_b = ones.dot(d_out_y.reshape(N*T, K))
+    # (11) d_out.W[i,k] = sum_t,n d_out.y[t,n,i]*rnn.h[t,n,k]
+    d_out_W = d_out_y.reshape(-1, K).T.dot(rnn_h[1:].reshape(-1, H))
+    d_rnn_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+    # (12) d_rnn.h[t,n,k] += sum_i d_out.y[t,n,i]*out.W[i,k]
+    d_rnn_h[1:] = d_out_y.reshape(-1, K).dot(out_W).reshape(T, N, H)
+    d_rnn_a = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more after
+    product_2 = np.empty((N, H), DTYPE)
+    for t, d_rnn_a_tp1, d_rnn_h_t, rnn_h_t in zip(range(T - 1, -2, -1), d_rnn_a[::-1], d_rnn_h[::-1], rnn_h[::-1]):
+        # (16) d_rnn.h[t,n,j] += sum_i d_rnn.a[t+1,n,i]*rnn.U[i,j]
+        d_rnn_a_tp1.dot(rnn_U, product_2)
+        d_rnn_h_t += product_2
+        # (13) d_rnn.a[t,n,i] = (1 - rnn.h[t,n,i]**2)*d_rnn.h[t,n,i]
+        if t >= 0:
+            np.subtract(1, rnn_h_t**2, d_rnn_a[t])
+            d_rnn_a[t] *= d_rnn_h_t
+    # (14) d_rnn.b[i] = sum_t,n d_rnn.a[t,n,i]
+    d_rnn_b = ones.dot(d_rnn_a[:T].reshape(N*T, H))
+    # (15) d_rnn.U[i,j] = sum_t,n d_rnn.a[t,n,i]*rnn.h[t-1,n,j]
+    d_rnn_U = d_rnn_a[:T].reshape(-1, H).T.dot(rnn_h[:T].reshape(-1, H))
+    # (17) d_rnn.W[i,k] = sum_t,n d_rnn.a[t,n,i]*x[t,n,k]
+    d_rnn_W = d_rnn_a[:T].reshape(-1, H).T.dot(x.reshape(-1, D))
+    # (18) d_rnn.h0[i] = sum_n d_rnn.h[-1,n,i]
+    ones_2 = np.ones(N, DTYPE)
+    d_rnn_h0 = ones_2.dot(d_rnn_h[0])
     grads = {
         "rnn.W": d_rnn_W,
         "rnn.U": d_rnn_U,
@@ -115,6 +115,7 @@ def value_and_grad(params, batch, aux=False):
     return float(loss), grads
 
 
+@np.errstate(all="ignore")
 def loss(params, batch):
     """The loss alone."""
     T, N = _check(params, batch)
@@ -126,35 +127,35 @@ def loss(params, batch):
     out_b = params["out.b"]
     x = batch["x"]
     y = batch["y"]
-    with np.errstate(all="ignore"):
-        rnn_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
-        # (1) rnn.h[-1,n,i] = rnn.h0[i]
-        rnn_h[0] = rnn_h0
-        # (2) rnn.a[t,n,i] += sum_k rnn.W[i,k]*x[t,n,k]
-        rnn_a = x.reshape(-1, D).dot(rnn_W.T).reshape(T, N, H)
-        # (2) rnn.a[t,n,i] += rnn.b[i]
-        rnn_a += rnn_b
-        rnn_U_T = np.ascontiguousarray(rnn_U.T)
-        product = np.empty((N, H), DTYPE)
-        rnn_h_tm1 = rnn_h[0]
-        for rnn_a_t, rnn_h_t in zip(rnn_a, rnn_h[1:]):
-            # (2) rnn.a[t,n,i] += sum_j rnn.U[i,j]*rnn.h[t-1,n,j]
-            rnn_h_tm1.dot(rnn_U_T, product)
-            rnn_a_t += product
-            # (3) rnn.h[t,n,i] += tanh(rnn.a[t,n,i])
-            np.tanh(rnn_a_t, rnn_h_t)
-            rnn_h_tm1 = rnn_h_t
-        # (4) out.y[t,n,i] += sum_k out.W[i,k]*rnn.h[t,n,k]
-        out_y = rnn_h[1:].reshape(-1, H).dot(out_W.T).reshape(T, N, K)
-        # (4) out.y[t,n,i] += out.b[i]
-        out_y += out_b
-        # (5) loss.r[t,n,i] += out.y[t,n,i] - y[t,n,i]
-        loss_r = np.subtract(out_y, y, out=out_y)
-        # (6) loss = sum_t,n,i loss.r[t,n,i]**2/(K*N*T)
-        loss = np.vdot(loss_r, loss_r)/(K*N*T)
+    rnn_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+    # (1) rnn.h[-1,n,i] = rnn.h0[i]
+    rnn_h[0] = rnn_h0
+    # (2) rnn.a[t,n,i] += sum_k rnn.W[i,k]*x[t,n,k]
+    rnn_a = x.reshape(-1, D).dot(rnn_W.T).reshape(T, N, H)
+    # (2) rnn.a[t,n,i] += rnn.b[i]
+    rnn_a += rnn_b
+    rnn_U_T = np.ascontiguousarray(rnn_U.T)
+    product = np.empty((N, H), DTYPE)
+    rnn_h_tm1 = rnn_h[0]
+    for rnn_a_t, rnn_h_t in zip(rnn_a, rnn_h[1:]):
+        # (2) rnn.a[t,n,i] += sum_j rnn.U[i,j]*rnn.h[t-1,n,j]
+        rnn_h_tm1.dot(rnn_U_T, product)
+        rnn_a_t += product
+        # (3) rnn.h[t,n,i] += tanh(rnn.a[t,n,i])
+        np.tanh(rnn_a_t, rnn_h_t)
+        rnn_h_tm1 = rnn_h_t
+    # (4) out.y[t,n,i] += sum_k out.W[i,k]*rnn.h[t,n,k]
+    out_y = rnn_h[1:].reshape(-1, H).dot(out_W.T).reshape(T, N, K)
+    # (4) out.y[t,n,i] += out.b[i]
+    out_y += out_b
+    # (5) loss.r[t,n,i] += out.y[t,n,i] - y[t,n,i]
+    loss_r = np.subtract(out_y, y, out=out_y)
+    # (6) loss = sum_t,n,i loss.r[t,n,i]**2/(K*N*T)
+    loss = np.vdot(loss_r, loss_r)/(K*N*T)
     return float(loss)
 
 
+@np.errstate(all="ignore")
 def predict(params, batch):
     """The outputs alone, by name (no targets needed)."""
     T, N = _check(params, batch, ("x",))
@@ -165,28 +166,27 @@ def predict(params, batch):
     out_W = params["out.W"]
     out_b = params["out.b"]
     x = batch["x"]
-    with np.errstate(all="ignore"):
-        rnn_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
-        # (1) rnn.h[-1,n,i] = rnn.h0[i]
-        rnn_h[0] = rnn_h0
-        # (2) rnn.a[t,n,i] += sum_k rnn.W[i,k]*x[t,n,k]
-        rnn_a = x.reshape(-1, D).dot(rnn_W.T).reshape(T, N, H)
-        # (2) rnn.a[t,n,i] += rnn.b[i]
-        rnn_a += rnn_b
-        rnn_U_T = np.ascontiguousarray(rnn_U.T)
-        product = np.empty((N, H), DTYPE)
-        rnn_h_tm1 = rnn_h[0]
-        for rnn_a_t, rnn_h_t in zip(rnn_a, rnn_h[1:]):
-            # (2) rnn.a[t,n,i] += sum_j rnn.U[i,j]*rnn.h[t-1,n,j]
-            rnn_h_tm1.dot(rnn_U_T, product)
-            rnn_a_t += product
-            # (3) rnn.h[t,n,i] += tanh(rnn.a[t,n,i])
-            np.tanh(rnn_a_t, rnn_h_t)
-            rnn_h_tm1 = rnn_h_t
-        # (4) out.y[t,n,i] += sum_k out.W[i,k]*rnn.h[t,n,k]
-        out_y = rnn_h[1:].reshape(-1, H).dot(out_W.T).reshape(T, N, K)
-        # (4) out.y[t,n,i] += out.b[i]
-        out_y += out_b
+    rnn_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+    # (1) rnn.h[-1,n,i] = rnn.h0[i]
+    rnn_h[0] = rnn_h0
+    # (2) rnn.a[t,n,i] += sum_k rnn.W[i,k]*x[t,n,k]
+    rnn_a = x.reshape(-1, D).dot(rnn_W.T).reshape(T, N, H)
+    # (2) rnn.a[t,n,i] += rnn.b[i]
+    rnn_a += rnn_b
+    rnn_U_T = np.ascontiguousarray(rnn_U.T)
+    product = np.empty((N, H), DTYPE)
+    rnn_h_tm1 = rnn_h[0]
+    for rnn_a_t, rnn_h_t in zip(rnn_a, rnn_h[1:]):
+        # (2) rnn.a[t,n,i] += sum_j rnn.U[i,j]*rnn.h[t-1,n,j]
+        rnn_h_tm1.dot(rnn_U_T, product)
+        rnn_a_t += product
+        # (3) rnn.h[t,n,i] += tanh(rnn.a[t,n,i])
+        np.tanh(rnn_a_t, rnn_h_t)
+        rnn_h_tm1 = rnn_h_t
+    # (4) out.y[t,n,i] += sum_k out.W[i,k]*rnn.h[t,n,k]
+    out_y = rnn_h[1:].reshape(-1, H).dot(out_W.T).reshape(T, N, K)
+    # (4) out.y[t,n,i] += out.b[i]
+    out_y += out_b
     return {"out.y": out_y}
 
 

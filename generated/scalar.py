@@ -27,60 +27,60 @@ OUTPUTS = {
 np.empty(2**24, np.uint8)
 
 
+@np.errstate(all="ignore")
 def value_and_grad(params, batch, aux=False):
     """The loss and its gradients, a dict like params: (loss, grads), with aux (loss, grads, aux)."""
     _check(params, batch)
     x = params["x"][()]
     y = params["y"][()]
     z = params["z"][()]
-    with np.errstate(all="ignore"):
-        # (1) q += x + y
-        q = x + y
-        # (2) f = q*z
-        f = q*z
-        # (3) loss = f
-        loss = f
-        # (6, 5, 4) d_q = z
-        d_q = z
-        # (7, 5, 4) d_z = q
-        d_z = q
-        # (8) d_y = d_q
-        d_y = d_q
-        # (9) d_x = d_q
-        d_x = d_q
+    # (1) q += x + y
+    q = x + y
+    # (2) f = q*z
+    f = q*z
+    # (3) loss = f
+    loss = f
+    # (6, 5, 4) d_q = z
+    d_q = z
+    # (7, 5, 4) d_z = q
+    d_z = q
+    # (8) d_y = d_q
+    d_y = d_q
+    # (9) d_x = d_q
+    d_x = d_q
     grads = {"x": np.asarray(d_x, DTYPE), "y": np.asarray(d_y, DTYPE), "z": np.asarray(d_z, DTYPE)}
     if aux:
         return float(loss), grads, {"f": np.asarray(f, DTYPE)}
     return float(loss), grads
 
 
+@np.errstate(all="ignore")
 def loss(params, batch):
     """The loss alone."""
     _check(params, batch)
     x = params["x"][()]
     y = params["y"][()]
     z = params["z"][()]
-    with np.errstate(all="ignore"):
-        # (1) q += x + y
-        q = x + y
-        # (2) f = q*z
-        f = q*z
-        # (3) loss = f
-        loss = f
+    # (1) q += x + y
+    q = x + y
+    # (2) f = q*z
+    f = q*z
+    # (3) loss = f
+    loss = f
     return float(loss)
 
 
+@np.errstate(all="ignore")
 def predict(params, batch):
     """The outputs alone, by name (no targets needed)."""
     _check(params, batch, ())
     x = params["x"][()]
     y = params["y"][()]
     z = params["z"][()]
-    with np.errstate(all="ignore"):
-        # (1) q += x + y
-        q = x + y
-        # (2) f = q*z
-        f = q*z
+    # (1) q += x + y
+    q = x + y
+    # (2) f = q*z
+    f = q*z
     return {"f": np.asarray(f, DTYPE)}
 
 

@@ -179,7 +179,7 @@ def test_a_second_rendering_is_the_same() -> None:
 
 def body_of(text: str, names: dict[str, str]) -> str:
     """The functions that compute, under other names; the header names the spec's digest, ``init`` the initialisers."""
-    body = text.split("\n\n\ndef value_and_grad", 1)[1].split("\n\n\ndef init", 1)[0]
+    body = text.split("\ndef value_and_grad", 1)[1].split("\n\n\ndef init", 1)[0]
 
     def renamed(match: re.Match[str]) -> str:
         return match[1] + "_".join(names.get(part, part) for part in match[2].split("_"))

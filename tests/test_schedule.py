@@ -303,7 +303,7 @@ def test_a_view_of_the_step_before_is_handed_on() -> None:
     text = next(iter(render(rnn()).values()))
     assert "h_tm1 = h[0]\n" in text
     assert "zip(a, h[1:])" in text
-    assert "            h_tm1 = h_t\n" in text
+    assert "        h_tm1 = h_t\n" in text
     model = load("h[t] = tanh(x[t] + 0.5*h[t-1])\n" + SQUARES, inputs={"x": ["T"]})
     assert "h_tm1" not in next(iter(render(model).values())), "a number of a vector is no view: it does not change with its array"
 
@@ -325,7 +325,7 @@ def test_what_a_step_computes_goes_into_its_place_at_once() -> None:
         inputs={"x": ["T", "N"]},
     )
     text = next(iter(render(model).values()))
-    body = text[text.index("            # (1)"):text.index("        # (2)")].splitlines()
+    body = text[text.index("        # (1)"):text.index("\n    # (2)")].splitlines()
     assert [line.strip() for line in body[1:]] == [
         "np.add(h_tm1, 1, h_t)",
         "h_t *= h_tm1 - 0.5",

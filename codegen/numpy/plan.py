@@ -15,6 +15,7 @@ from codegen.lower import Storage, given, lower, plan_storage
 from codegen.numpy.blocks import plan_blocks
 from codegen.numpy.buffers import Plan, compared, plan_buffers
 from codegen.numpy.names import Identifiers, speakable
+from codegen.numpy.places import share_places
 from codegen.pack import pack
 from codegen.part import part
 from codegen.schedule import Loop, Node, schedule
@@ -54,7 +55,9 @@ def lay_out(program: Program, returned: Collection[str], itemsize: int = 4, step
     blocked = block(nodes, program, storages, returned, steps, itemsize, verdicts, hidden, names.taken)
     if any(isinstance(node, Block) for node in blocked.nodes):
         plan = plan_blocks(blocked, plan, returned)
-    storages = _named(blocked, names)
+        storages = _named(blocked, names)
+    else:
+        storages, plan = share_places(nodes, program, storages, plan, {*returned, *hidden})
     return Layout(blocked.nodes, blocked.program, storages, plan, blocked.verdicts)
 
 

@@ -138,8 +138,8 @@ class Scatters(Extremes):
         if masks:
             text = f"np.where({' & '.join(masks)}, {text}, 0)"
         bare = {s for s in target.indices if s in viewer.vector}
-        place = f"{storage.code}[{', '.join(parts)}]"
         if set(labels) <= bare:
+            place = f"{storage.code}[{viewer.chosen(target, parts, masks)}]"
             negative = negated(equation.body) if not (masks or equation.guards or equation.reduced) else None
             if negative is not None:
                 self.emit(f"{place} -= {aligned(self._elementwise(negative, viewer, labels), labels).text}")
@@ -148,7 +148,8 @@ class Scatters(Extremes):
             return
         if self._row_sums(equation, viewer, value, mode):
             return
-        self.emit(f"np.add.at({storage.code}, ({', '.join(parts)},), {text})")
+        at = viewer.chosen(target, parts, masks)
+        self.emit(f"np.add.at({storage.code}, {at if at.isidentifier() else f'({at},)'}, {text})")
 
     def _row_sums(self, equation: Equation, viewer: Viewer, value: Operand, mode: Mode) -> bool:
         """``d_E[tok[t,n], k] += d_x[t,n,k]``: the sum of the rows of each token, in one call."""

@@ -144,6 +144,8 @@ class Writer(Scatters):
 
     def _halo_note(self, storage: Storage) -> str:
         notes = [storage.tensor.note] if storage.tensor.note and not storage.tensor.is_index else []
+        notes += [f"{name} stands in it first" for name, other in self.storages.items()
+                  if other is storage and name != storage.tensor.name]
         for axis, (before, after) in enumerate(zip(storage.before, storage.after, strict=True)):
             sides = [f"{integer_text(n)} more {side}" for n, side in ((before, "before"), (after, "after")) if n != 0]
             if sides:

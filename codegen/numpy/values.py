@@ -67,6 +67,7 @@ class Values:
         viewer = Viewer(self.program, self.storages, {i.symbol: i for i in equation.indices}, self.loops, self.written,
                         self.steps)
         viewer.first, viewer.memory = frozenset(i.symbol for i in equation.free), self.memory
+        viewer.stock = None if self.loops else self.stock
         return viewer
 
     def _relation(self, guard: Expr, viewer: Viewer, order: Sequence[IndexName]) -> str:

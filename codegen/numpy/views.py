@@ -16,6 +16,7 @@ from sympy import Expr, Indexed
 from codegen.lower import Storage
 from codegen.numpy.printer import Call, integer_text
 from codegen.numpy.steps import Access, Steps
+from codegen.numpy.stock import Stock
 from codegen.numpy.windows import Window
 from symbolic.analysis import affine, index_reads, is_equal, is_nonnegative, lies_in, subscript_range
 from symbolic.errors import ScheduleError
@@ -301,6 +302,8 @@ class Viewer:
     first: frozenset[IndexName] = frozenset()
     memory: Mapping[str, tuple[int, ...]] = MappingProxyType({})
     """The axes of tensors as they lie in memory, outermost first, where that is known not to be their order."""
+    stock: Stock | None = None
+    """Where arrays that several lines use get their names; none inside loops."""
 
     # ---- fancy indexing --------------------------------------------------------------------------------------------
 
@@ -310,10 +313,18 @@ class Viewer:
         if single is not None:
             return single
         parts, order, masks = self.subscript_arrays(entry)
-        text = f"{storage.code}[{', '.join(parts)}]"
+        text = f"{storage.code}[{self.chosen(entry, parts, masks)}]"
         if masks and not writing:
             return Operand(f"np.where({' & '.join(masks)}, {text}, {outside(storage.tensor)})", order, True, True)
         return Operand(text, order, True, not writing)
+
+    def chosen(self, entry: Indexed, parts: Sequence[str], masks: Sequence[str]) -> str:
+        """The subscript of advanced indexing; the tuple of its arrays has a name, for the adjoint writes where this reads."""
+        text = ", ".join(parts)
+        if self.stock is None or masks or len(parts) < 2:
+            return text
+        inner = index_reads(entry.indices)
+        return self.stock.named(f"at_{self.storages[tensor_of(inner[0])].code}" if inner else "at", text)
 
     def _single_fancy(self, entry: Indexed, storage: Storage) -> Operand | None:
         """``E[tok]`` and ``W[:, tok]``: one axis through an index tensor proved in range, slices on the others."""
