@@ -223,6 +223,32 @@ CASES = [
         {"x": X, "U": U},
         id="a product of a loop whose rows grow",
     ),
+    pytest.param(
+        "y[i] = U[i,i+k-1]\nloss = sum(y[i]**2, over=i)",
+        {"parameters": {"U": ["H", "H"]}, "sizes": {"H": 2}, "ranges": {"k": 3}},
+        {},
+        {"U": U},
+        id="an offset of a window that is an axis too",
+    ),
+    pytest.param(
+        "h[t,n,i] = x[t,n,i]**2\ny[u,n,i] = (2*u-1)*h[u+k,n,i]\nloss = sum(y[u,n,i]**2, over=(u,n,i))",
+        {
+            "inputs": {"x": ["T", "N", "H"], "z": ["T"]},
+            "shapes": {"h": ["T", "N", "H"], "y": ["T-1", "N", "H"]},
+            "ranges": {"k": 2},
+        },
+        SIZES,
+        {"x": X, "z": X[:, 0, 0]},
+        id="a window of a product that has the index as a factor",
+    ),
+    pytest.param(
+        "h[t,n,i] = h[t+1,n,i] + cos(a[t,n,i])\na[t,n,i] = x[t,n,i] + U[i,j]*h[t+1,n,j]\ny[t,n,i] = h[t+k-1,n,i]\n"
+        "loss = sum(y[t,n,i]**2, over=(t,n,i))",
+        {**RECURRENT, "shapes": {"h": ["T", "N", "H"], "a": ["T", "N", "H"]}, "ranges": {"k": 2, "t": "T"}},
+        SIZES,
+        {"x": X, "U": U},
+        id="a window that may write to the zeros round a tensor",
+    ),
 ]
 
 

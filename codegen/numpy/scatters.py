@@ -13,7 +13,7 @@ from codegen.numpy.printer import integer_text
 from codegen.numpy.rows import row_axis
 from codegen.numpy.views import Operand, Viewer, aligned
 from codegen.schedule import Statement
-from symbolic.analysis import affine, index_reads, is_nonnegative
+from symbolic.analysis import affine, index_reads, lies_in, subscript_range
 from symbolic.program import (
     Equation,
     IndexName,
@@ -53,7 +53,8 @@ class Scatters(Extremes):
                 self._scatter(equation, viewer, mode)
                 return
         free = tuple(i.symbol for i in equation.free)
-        bare = tuple(s for s in equation.target.indices if s in viewer.vector)
+        # An offset may stand bare on another axis (U[i,i+k]), and one index on two: each has one axis in the values.
+        bare = tuple(dict.fromkeys(s for s in equation.target.indices if s in viewer.vector and s not in offsets))
         order = (*bare, *offsets, *(s for s in self._target_order(equation, viewer) if s not in (*offsets, *bare)))
         value = self._contraction(equation, viewer, order) if equation.reduced else (
             self._masked(equation, viewer, self._elementwise(equation.body, viewer, order), order)
@@ -85,7 +86,7 @@ class Scatters(Extremes):
         while slots and slots[-1] == ":":
             slots.pop()
         picks = ", ".join(slots)
-        piece = Operand(f"{value.wrapped()}[{picks}]" if picks else value.text,
+        piece = Operand(f"{value.wrapped()}[{picks}]" if picks else value.wrapped(),
                         tuple(s for s in value.labels if s not in offsets), True)
         self.emit(f"{place(target, adding=True)} += {aligned(piece, target.labels).text}")
         self.depth = depth
@@ -107,17 +108,11 @@ class Scatters(Extremes):
         return list(order)
 
     def _may_leave(self, equation: Equation, viewer: Viewer) -> bool:
-        """Whether a window may write outside its target's storage."""
-        from symbolic.analysis import subscript_range
-
-        storage = self.storages[equation.name]
+        """Whether a window may write outside its target's bounds; what lies round them is zeros that others read (law 23)."""
+        tensor = self.program.tensor(equation.name)
         for axis, subscript in enumerate(equation.target.indices):
             found = subscript_range(subscript, viewer.ranges, self.program)
-            if found is None:
-                return True
-            first, last = found[0] + storage.before[axis], found[1] + storage.before[axis]
-            if not (is_nonnegative(first, self.program)
-                    and is_nonnegative(storage.extents[axis] - 1 - last, self.program)):
+            if found is None or not lies_in(found, tensor.bounds(axis), self.program):
                 return True
         return False
 
