@@ -34,11 +34,14 @@ from symbolic.program import (
 __all__ = ["check", "plain_cycle"]
 
 
-def check(program: Program) -> Program:
-    """The program itself, if it is legal. Raises ProgramError with the equation and the law that it breaks."""
+def check(program: Program, parsed: bool = False) -> Program:
+    """The program itself, if it is legal. Raises ProgramError with the equation and the law that it breaks.
+
+    ``parsed``: the parser has held bare subscripts to their axes, by the text, where ``k+0`` is a composite one.
+    """
     _check_tensors(program)
     for equation in program.equations:
-        _Checker(program, equation).run()
+        _Checker(program, equation).run(parsed)
     _check_reductions(program)
     _check_promises(program)
     _check_cycles(program)
@@ -46,7 +49,7 @@ def check(program: Program) -> Program:
 
 
 def _fail(program: Program, message: str) -> NoReturn:
-    raise ProgramError(f"{program.name}: {message}")
+    raise ProgramError(f"{program.name}: {message}", law=message)
 
 
 # ---- tensors -----------------------------------------------------------------------------------------------------------
@@ -104,9 +107,10 @@ class _Checker:
     def fail(self, message: str) -> NoReturn:
         origin = self.equation.origin.where
         place = f"{origin}: " if origin is not None else ""
-        _fail(self.program, f"{place}{message}\n    {self.equation}")
+        law = f"{message}\n    {self.equation}"
+        raise ProgramError(f"{self.program.name}: {place}{law}", law=law, where=origin)
 
-    def run(self) -> None:
+    def run(self, parsed: bool) -> None:
         self.domain()
         self.entry(self.equation.target)
         self.expression(self.equation.body)
@@ -117,7 +121,8 @@ class _Checker:
             self.expression(guard.rhs)
         self.kind()
         if self.equation.origin.rule == "spec":
-            self.bare_subscripts()
+            if not parsed:
+                self.bare_subscripts()
             self.borders()
             self.index_values()
 

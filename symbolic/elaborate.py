@@ -15,7 +15,7 @@ from symbolic.layers.base import scalar
 from symbolic.ledger import Ledger, Start, show_shape
 from symbolic.program import Kind, Program, Role, Tensor, size
 from symbolic.spec import Input, LayerEntry, LossEntry, Place, Spec, spell, tables
-from symbolic.wellformed import check_acyclic, check_names, used_sizes
+from symbolic.wellformed import check_laws, check_names, used_sizes
 
 __all__ = ["Elaborated", "elaborate"]
 
@@ -86,7 +86,7 @@ class _Elaborator:
             ledger.links,
         )
         check_names(ledger)
-        check_acyclic(ledger)
+        check_laws(program, ledger)
         return Elaborated(program, self.layers, prediction, self.initialisers())
 
     # ---- inputs and layers -----------------------------------------------------------------------------------------

@@ -72,7 +72,14 @@ class EquationError(SpecError):
 
 
 class ProgramError(ChainruleError):
-    """A Program that breaks a law of the IR (an illegal domain, an undefined tensor, an entry that needs itself)."""
+    """A Program that breaks a law of the IR (an illegal domain, an undefined tensor, an entry that needs itself).
+
+    ``law``: the message without the program's name; ``where``: the place in a user's text, where the equation has one.
+    """
+
+    def __init__(self, message: str, *, law: str = "", where: Location | None = None) -> None:
+        self.law, self.where = law or message, where
+        super().__init__(message)
 
 
 class ScheduleError(ChainruleError):

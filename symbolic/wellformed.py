@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from symbolic.errors import SpecError
+from symbolic.check import check, plain_cycle
+from symbolic.errors import ProgramError, SpecError
 from symbolic.ledger import Ledger
-from symbolic.program import Equation, IndexName, Role, Size, tensor_of
+from symbolic.program import Program, Role, Size
 from symbolic.spec import mangle, spell
 
-__all__ = ["check_acyclic", "check_names", "used_sizes"]
+__all__ = ["check_laws", "check_names", "used_sizes"]
 
 
 def used_sizes(ledger: Ledger, declared: Mapping[str, int | None]) -> dict[str, int | None]:
@@ -57,50 +58,21 @@ def check_names(ledger: Ledger) -> None:
             )
 
 
-def check_acyclic(ledger: Ledger) -> None:
-    """Refuse tensors that need themselves with no shift on any axis. Raises SpecError, naming the cycle.
+def check_laws(program: Program, ledger: Ledger) -> None:
+    """The laws of the IR hold for the program of a spec. Raises SpecError at the equation that breaks one.
 
-    Law: where every subscript is bare (or 0), every index starts at 0 and no guard holds instances off, entry
-    [0,...,0] reads entry [0,...,0]; a cycle of such reads has no value. Cycles with shifts are the scheduler's.
+    A cycle without a shift is told by its tensors; cycles with shifts are the scheduler's.
     """
-    plain: dict[str, dict[str, Equation]] = {}
-    for equation in ledger.equations:
-        if not equation.guards and all(i.lower == 0 for i in equation.indices) and _bare(equation.target.indices):
-            for entry in equation.reads:
-                if _bare(entry.indices):
-                    plain.setdefault(equation.name, {}).setdefault(tensor_of(entry), equation)
-    cycle = _cycle(plain)
-    if cycle:
-        first = plain[cycle[0]][cycle[1]]
+    found = plain_cycle(program.equations)
+    if found is not None:
+        names, first = found
         raise SpecError(
-            f"expected tensors that do not need themselves, found the cycle {' <- '.join(cycle)}; read an earlier "
+            f"expected tensors that do not need themselves, found the cycle {' <- '.join(names)}; read an earlier "
             "step (such as t-1) somewhere in it",
             where=first.origin.where,
-            path=spell(ledger.places.get(cycle[0], ())),
+            path=spell(ledger.places.get(names[0], ())),
         )
-
-
-def _bare(subscripts: Iterable[Any]) -> bool:
-    return all(isinstance(part, IndexName) or part == 0 for part in subscripts)
-
-
-def _cycle(graph: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A cycle of a graph, first node repeated at the end, or an empty list. Iterative: programs are long."""
-    state: dict[str, int] = {}
-    for root in graph:
-        if root in state:
-            continue
-        path, stack = [root], [iter(graph[root])]
-        state[root] = 1
-        while stack:
-            following = next(stack[-1], None)
-            if following is None:
-                state[path.pop()] = 2
-                stack.pop()
-            elif state.get(following) == 1:
-                return [*path[path.index(following) :], following]
-            elif following not in state and following in graph:
-                state[following] = 1
-                path.append(following)
-                stack.append(iter(graph[following]))
-    return []
+    try:
+        check(program, parsed=True)
+    except ProgramError as error:
+        raise SpecError(error.law, where=error.where) from None
