@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from symbolic.adjoint import gradient
 from symbolic.check import check
-from tests.rewriting import adjoints, assert_same, cell, changed, differentiated, gradients_of, lines, only, program, rnn
+from symbolic.interpreter import evaluate
+from symbolic.program import Program
+from symbolic.rewrite import apply
+from symbolic.tangent import tangent
+from tests.rewriting import (
+    adjoints,
+    assert_same,
+    cell,
+    changed,
+    differentiated,
+    gradients_of,
+    lines,
+    only,
+    program,
+    rnn,
+    values_for,
+)
 
 # ---- common ------------------------------------------------------------------------------------------------------------
 
@@ -155,3 +172,71 @@ def test_contractions_under_other_guards_are_not_shared() -> None:
 
 def test_contractions_that_differ_are_not_shared() -> None:
     assert not changed(rnn(), "contractions")
+
+
+EMPTY_ROWS = """
+d[n] = sum((s < len[n])*abs(g[n,s]), over=s)
+c[n] = (s < len[n])*g[n,s]*h[n,s]/d[n]
+b[n] = (s < len[n])*g[n,s]*h[n,s]
+loss = sum(c[n]**2 + b[n]**2, over=n)
+"""
+
+
+@pytest.mark.parametrize("staged", [False, True])
+def test_a_factor_of_a_sum_that_may_be_of_nothing_stays_in_it(staged: bool) -> None:
+    """Law 3: 1/d[n] belongs to no instance where len[n] is 0, and is infinite there."""
+    text = EMPTY_ROWS.replace("/d[n]", "*r[n]") + "r[n] = 1/d[n]\n" if staged else EMPTY_ROWS
+    p = program(
+        text,
+        {"g": "N,S", "h": "N,S"},
+        labels={"len": ("N", "S+1")},
+        sizes={"N": None, "S": None},
+        ranges={"n": "N"},
+    )
+    values = values_for(p, {"N": 3, "S": 4}, len=np.array([0, 2, 4]))
+    found = [gradients_of(q, values, {"N": 3, "S": 4}, "gh") for q in (gradient(p), differentiated(p)[1])]
+    for name in found[0]:
+        assert np.all(np.isfinite(found[0][name]))
+        np.testing.assert_allclose(found[1][name], found[0][name], rtol=1e-12)
+
+
+def attention(compare: str) -> Program:
+    text = f"""
+z[t,s] = q[t,d]*k[s,d]
+e[t,s] = (s {compare})*exp(z[t,s])
+w[t] = (s {compare})*e[t,s]
+o[t,d] = (s {compare})*e[t,s]*v[s,d]/w[t]
+loss = sum(o[t,d]**2, over=(t,d))
+"""
+    return program(
+        text,
+        {"q": "T,D", "k": "T,D", "v": "T,D"},
+        labels={"len": ("T", "T+1")},
+        states=dict.fromkeys("ze", "T,T"),
+        sizes={"T": None, "D": None},
+    )
+
+
+@pytest.mark.parametrize("compare", ["< t", "< len[t]"])
+@pytest.mark.parametrize("second", [False, True])
+def test_attention_with_an_empty_row_has_tangents_and_second_derivatives(compare: str, second: bool) -> None:
+    p, sizes = attention(compare), {"T": 3, "D": 2}
+    q = apply(p, "forward")[0]
+    q = tangent(gradient(q)) if second else tangent(q)
+    wanted = [q.tangents[q.gradients[t.name]] for t in p.parameters] if second else [q.tangents["loss"]]
+    values = values_for(p, sizes, len=np.array([0, 2, 3]))
+    values |= {q.tangents[t.name]: np.cos(values[t.name]) for t in p.parameters}
+    before, after = (evaluate(r, values, sizes, wanted) for r in (q, apply(q, "backward")[0]))
+    for name in wanted:
+        assert np.all(np.isfinite(before[name]))
+        np.testing.assert_allclose(after[name], before[name], rtol=1e-9, atol=1e-12)
+
+
+def test_a_sum_that_is_never_of_nothing_is_shared_whatever_stands_outside() -> None:
+    """The diagonal is in every row of s <= t, so that 1/w[t] belongs to some instance of each."""
+    found = lines(only(program(
+        "c[t] = (s <= t)*g[t,s]*h[s]/w[t]\nb[t] = (s <= t)*g[t,s]*h[s]\nloss = sum(c[t] + b[t], over=t)",
+        {"g": "T,T", "h": "T", "w": "T"},
+        sizes={"T": None},
+    ), "contractions"))
+    assert any("c[t] += h_g[t]/w[t]" in line for line in found)

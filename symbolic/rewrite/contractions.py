@@ -3,7 +3,9 @@
 Requires: nothing; best after ``gather``. Ensures: where two sums reduce the same product and differ only in factors
 that are free of the reduced indices, the sum is staged: ``d_r[t,j] += U[i,j]*d_a[t,i]*h[t-1,j]`` and ``d_h[t-1,j] +=
 U[i,j]*d_a[t,i]*r[t,j]`` of a GRU that resets before the product read one ``d_a_U[t,j]``. Law: a factor free of the
-reduced indices may stand outside the sum; the base and its readers as for common terms. Cost: linear.
+reduced indices may stand outside the sum, if it is a number or a parameter, or every entry sums at least one instance: a
+factor of no instance is not evaluated and may be infinite (law 3); the base and its readers as for common terms. Cost:
+linear.
 
 >>> from symbolic.program import *
 >>> H = size("H"); i, j = index("i"), index("j")
@@ -20,14 +22,27 @@ reduced indices may stand outside the sum; the base and its readers as for commo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import sympy as sp
-from sympy import Expr
+from sympy import Expr, Indexed
 
-from symbolic.program import Equation, Index, IndexName, Names, Program, Reduction, index, index_symbols, tensor_of
+from symbolic.analysis import at_most, index_reads, subscript_range
+from symbolic.program import (
+    Equation,
+    Index,
+    IndexName,
+    Names,
+    Program,
+    Reduction,
+    Role,
+    index,
+    index_symbols,
+    tensor_of,
+)
 from symbolic.rewrite.staging import Use, staged
-from symbolic.rewrite.terms import canonical, operands, position, renumbered
+from symbolic.rewrite.terms import canonical, operands, position, renumbered, substitute
 
 __all__ = ["share_contractions"]
 
@@ -38,7 +53,7 @@ def share_contractions(program: Program, keep: frozenset[str]) -> Program:
     """The program with sums of products that several equations hold staged in tensors."""
     table: dict[object, list[Use]] = {}
     for row, equation in enumerate(program.equations):
-        core = _core(equation)
+        core = _core(equation, program)
         if core is not None and (keyed := _use(row, core, equation)) is not None:
             key, use = keyed
             table.setdefault(key, []).append(use)
@@ -63,13 +78,47 @@ def share_contractions(program: Program, keep: frozenset[str]) -> Program:
     return program.with_equations((rows[row] for row in sorted(place, key=place.__getitem__)), tensors)
 
 
-def _core(equation: Equation) -> Expr | None:
-    """The factors that vary over the reduced indices, where they are a product of at least two."""
+def _core(equation: Equation, program: Program) -> Expr | None:
+    """The factors that vary over the reduced indices, where they are a product of at least two, and the others may stand
+    outside the sum."""
     if equation.reduction is not Reduction.SUM or not equation.reduced:
         return None
     reduced = {i.symbol for i in equation.reduced}
     factors = [f for f in sp.Mul.make_args(equation.body) if index_symbols(f) & reduced]
-    return sp.Mul(*factors) if len(factors) > 1 else None
+    if len(factors) < 2:
+        return None
+    outer = [f for f in sp.Mul.make_args(equation.body) if not index_symbols(f) & reduced]
+    finite = all(f.is_number or _is_parameter(f, program) for f in outer)
+    return sp.Mul(*factors) if finite or _sums_something(equation, program) else None
+
+
+def _is_parameter(factor: Expr, program: Program) -> bool:
+    return isinstance(factor, Indexed) and program.tensor(tensor_of(factor)).role is Role.PARAMETER
+
+
+def _sums_something(equation: Equation, program: Program) -> bool:
+    """Whether at least one instance is proved for each entry: the first or the last of the reduced indices is in all guards."""
+    if not all(at_most(i.lower + 1, i.upper, program) for i in equation.reduced):
+        return False
+    reduced = {i.symbol for i in equation.reduced}
+    ranges = {i.symbol: i for i in equation.indices}
+    guards = [g for g in equation.guards if index_symbols(g) & reduced]
+    return any(
+        all(_holds(substitute(guard, ends), ranges, program) for guard in guards)
+        for ends in ({i.symbol: i.lower for i in equation.reduced}, {i.symbol: i.last for i in equation.reduced})
+    )
+
+
+def _holds(guard: sp.Basic, ranges: Mapping[IndexName, Index], program: Program) -> bool:
+    """Whether a comparison is proved for all instances."""
+    if guard is sp.true:
+        return True
+    if not isinstance(guard, sp.Le | sp.Lt | sp.Ge | sp.Gt):
+        return False
+    if any(program.tensor(tensor_of(e)).ignore is not None for e in index_reads(guard.args)):
+        return False
+    found = subscript_range(guard.gts - guard.lts, ranges, program)
+    return found is not None and at_most(sp.Integer(isinstance(guard, sp.Lt | sp.Gt)), found[0], program)
 
 
 def _use(row: int, core: Expr, equation: Equation) -> tuple[object, Use] | None:
