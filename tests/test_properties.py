@@ -200,9 +200,12 @@ READERS = (
     st.lists(st.sampled_from(range(len(READERS))), min_size=1, max_size=3, unique=True),
     st.sampled_from(["", "(n <= t)*", "(n < ln2[t])*"]),
     st.booleans(),
+    st.booleans(),
     st.integers(0, 3),
 )
-def test_softmax_like_programs_keep_their_values(chosen: list[int], guard: str, inline: bool, seed: int) -> None:
+def test_softmax_like_programs_keep_their_values(
+    chosen: list[int], guard: str, inline: bool, added: bool, seed: int
+) -> None:
     """Whatever reads exponentials and their sums: where the rewrite fires, and where it must not, values stay."""
     text = [
         "z[t,n] = a[t]*b[t,n] + c[n]",
@@ -224,6 +227,8 @@ def test_softmax_like_programs_keep_their_values(chosen: list[int], guard: str, 
         states |= {f"q{k}": ",".join("T" if a == "t" else "N" for a in axes.split(","))}
         if "r" in reader.partition("\n")[2]:
             states |= {f"r{k}": "T"}
+    if added:  # a sum in the exponent
+        text = [line.replace("exp(z[t,n])", "exp(z[t,n] + a[t]*c[n])") for line in text]
     labels = {**LABELS, "ln2": ("T", "N+1")}
     p = program("\n".join([*text, *losses]), PARAMETERS, labels=labels, states=states, sizes=dict.fromkeys(SIZES), ranges=RANGES)
     values = values_for(p, SIZES, seed)

@@ -40,6 +40,9 @@ def forward(p: Program, disabled: tuple[str, ...] = ()) -> Program:
         ("log(1/(1 + exp(-z[n])))", "log_sigmoid(z[n])"),
         ("log(1 - sigmoid(z[n]))", "log_sigmoid(-z[n])"),
         ("tanh(log(1 - sigmoid(z[n])))", "tanh(log_sigmoid(-z[n]))"),
+        ("exp(z[n] + x[n])/(1 + exp(z[n] + x[n]))", "sigmoid(x[n] + z[n])"),
+        ("exp(z[n] + x[n])*sigmoid(-z[n] - x[n])", "sigmoid(x[n] + z[n])"),
+        ("x[n]*exp(z[n] - 1)/(1 + exp(z[n] - 1))", "sigmoid(z[n] - 1)*x[n]"),
         ("1 - sigmoid(z[n])*x[n]", None),
         ("log(2 + exp(z[n]))", None),
         ("1/(2 + exp(-z[n]))", None),
@@ -85,6 +88,26 @@ def test_binary_cross_entropy_is_finite_for_extreme_logits(z: float) -> None:
     found = gradients_of(differentiated(p)[1], values, {"N": 2}, ["z"])
     assert found["loss"] == 800
     np.testing.assert_allclose(found["z"], [1, 0] if z > 0 else [0, -1])
+
+
+@pytest.mark.parametrize("z", [800.0, -800.0])
+def test_binary_cross_entropy_of_a_quotient_of_exponentials_of_a_sum(z: float) -> None:
+    p = program(
+        """
+p[n] = exp(z[n] + b)/(1 + exp(z[n] + b))
+l[n] = -y[n]*log(p[n]) - (1 - y[n])*log(1 - p[n])
+loss = sum(l[n], over=n)
+""",
+        {"z": "N", "b": ""},
+        {"y": "N"},
+        sizes={"N": None},
+    )
+    values = {"z": np.array([z, z]), "b": np.array(0.0), "y": np.array([0.0, 1.0])}
+    found = gradients_of(differentiated(p)[1], values, {"N": 2}, ["z", "b"])
+    assert found["loss"] == 800
+    np.testing.assert_allclose(found["z"], [1, 0] if z > 0 else [0, -1])
+    assert found["b"] == np.sign(z)
+    assert_same(*differentiated(p), {"N": 3})
 
 
 def test_a_clipped_probability_keeps_its_clip() -> None:
@@ -173,6 +196,68 @@ def test_cross_entropy_is_stable_however_it_is_written(form: str) -> None:
     found = gradients_of(rewritten, values, {"N": 2, "K": 4}, ["z"])
     assert found["loss"] == pytest.approx((np.log(2) + np.log(4)) / 2, rel=1e-12)
     np.testing.assert_allclose(found["z"], [[0.25, 0, 0, -0.25], [0.125, 0.125, -0.375, 0.125]], atol=1e-12)
+
+
+@pytest.mark.parametrize("form", CROSS_ENTROPY)
+def test_cross_entropy_of_a_sum_is_stable_however_it_is_written(form: str) -> None:
+    """A sum in the exponent: SymPy does not cancel exp(a + b)/exp(a + b), and nothing may rely on that."""
+    text = CROSS_ENTROPY[form].replace("z[n,k]", "(z[n,k] + b[k])").replace("z[n,j]", "(z[n,j] + b[j])")
+    text = text.replace("z[n,y[n]]", "z[n,y[n]] - b[y[n]]") if form in ("log of a sum", "in one line") else text
+    p = program(
+        text + "\nloss = mean(l[n], over=n)",
+        {"z": "N,K", "b": "K"},
+        labels={"y": ("N", "K")},
+        sizes={"N": None, "K": None},
+        ranges={"k": "K"},
+    )
+    plain, rewritten = differentiated(p)
+    assert_same(plain, rewritten, {"N": 3, "K": 4})
+    assert all(line.count("exp(") <= 1 for line in lines(forward(p)))
+    values = {"z": np.array([[800.0, -800.0, 0.0, 300.0], [-800.0] * 4]), "y": np.array([3, 2])}
+    values["b"] = np.array([0.0, 0.0, 0.0, 500.0])
+    found = gradients_of(rewritten, values, {"N": 2, "K": 4}, ["z", "b"])
+    assert found["loss"] == pytest.approx((np.log(2) + 500) / 2, rel=1e-12)
+    np.testing.assert_allclose(found["z"], [[0.5 / 2, 0, 0, -0.5 / 2], [0, 0, -0.5, 0.5]], atol=1e-12)
+    np.testing.assert_allclose(found["b"], found["z"].sum(axis=0), atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [1.0, 800.0])
+def test_a_recurrence_in_the_log_domain_is_stable(size: float) -> None:
+    """The forward algorithm of a hidden Markov model, written as it is in a textbook."""
+    p = program(
+        """
+al[t,j] = p0[j] + E[j,o[t]] + log(sum(exp(al[t-1,i] + A[i,j]), over=i))
+loss = log(sum(exp(al[T-1,j]), over=j))
+""",
+        {"p0": "S", "E": "S,V", "A": "S,S"},
+        labels={"o": ("T", "V")},
+        states={"al": "T,S"},
+        sizes={"T": None, "S": None, "V": None},
+    )
+    sizes = {"T": 4, "S": 3, "V": 2}
+    given = values_for(p, sizes)
+    values = {name: size * value if value.dtype.kind == "f" else value for name, value in given.items()}
+    al = np.zeros(3)
+    for o in values["o"]:
+        al = values["p0"] + values["E"][:, o] + np.logaddexp.reduce(al[:, None] + values["A"], axis=0)
+    found = gradients_of(differentiated(p)[1], values, sizes, ["p0", "E", "A"])
+    assert found["loss"] == pytest.approx(np.logaddexp.reduce(al), rel=1e-12)
+    assert found["A"].sum() == pytest.approx(4)
+
+
+def test_a_staged_softmax_of_a_sum_takes_one_exponential() -> None:
+    p = program(
+        "e[n,k] = exp(z[n,k] + b[k])\ns[n] = sum(e[n,k], over=k)\np[n,k] = e[n,k]/s[n]\nloss = sum(p[n,k]**2, over=(n,k))",
+        {"z": "N,K", "b": "K"},
+        sizes={"N": None, "K": None},
+    )
+    rewritten = differentiated(p)[1]
+    assert "\n".join(lines(rewritten)).count("exp(") == 1
+    values = {"z": np.array([[800.0, -800.0]]), "b": np.array([100.0, 0.0])}
+    found = gradients_of(rewritten, values, {"N": 1, "K": 2}, ["z", "b"])
+    assert found["loss"] == 1
+    assert np.all(np.isfinite(found["z"]))
+    assert np.all(np.isfinite(found["b"]))
 
 
 @pytest.mark.parametrize("form", CROSS_ENTROPY)

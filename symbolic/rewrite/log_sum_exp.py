@@ -1,8 +1,8 @@
 """Stable log-sum-exp and softmax (law 16): exponentials that are summed are taken relative to their maximum.
 
 Requires: a tensor ``s`` that sums exponentials ``e = exp(z)``, inline or staged, such that every reader of ``e`` and
-``s`` is invariant under a common factor (``e/s``, ``e**2/s**2``, ``exp(z)/s``), or takes ``log(s)``; sums of ``e``
-times anything, divided by ``s`` again, count too. Ensures: no exponential exceeds 1 and one of them is 1, so nothing
+``s`` is invariant under a common factor (``e/s``, ``e**2/s**2``, ``exp(z)/s``), or takes ``log(s)``; sums of a staged
+``e`` times anything, divided by ``s`` again, count too. Ensures: no exponential exceeds 1 and one of them is 1, so nothing
 overflows and no sum is 0:
 
     m = max(z)  (over the indices and guards of the sum, constant for differentiation)
@@ -51,7 +51,7 @@ from symbolic.program import (
     read,
     tensor_of,
 )
-from symbolic.rewrite.terms import apply_to_body, is_pointwise, operands, powers, solve, split_terms, substitute
+from symbolic.rewrite.terms import apply_to_body, is_pointwise, operands, powers, solve, split_terms, substitute, without
 from symbolic.rewrite.values import Values
 
 __all__ = ["stabilise_sums"]
@@ -120,7 +120,7 @@ class _Group:
             raise _NotInvariantError
         for base, power in powers(equation.body).items():
             if isinstance(base, sp.exp) and power == 1:
-                return self._unshifted(_Summand(equation, equation.body / base, base.args[0], guards=equation.guards))
+                return self._unshifted(_Summand(equation, without(equation.body, base), base.args[0], guards=equation.guards))
             if isinstance(base, Indexed) and power == 1 and (found := self._staged(base, equation)) is not None:
                 return self._unshifted(found)
         raise _NotInvariantError
@@ -146,7 +146,7 @@ class _Group:
         inner = tuple(substitute(guard, values) for guard in writer.guards)
         if not set(reader.guards) <= set(inner):
             return None
-        return _Summand(reader, reader.body / entry, substitute(exponentials[0].args[0], values), entry, writer, inner)
+        return _Summand(reader, without(reader.body, entry), substitute(exponentials[0].args[0], values), entry, writer, inner)
 
     def _same_range(self, lower: Expr, upper: Expr, other_lower: Expr, other_upper: Expr) -> bool:
         return is_equal(lower, other_lower, self.program) and is_equal(upper, other_upper, self.program)
@@ -211,7 +211,7 @@ class _Group:
             raise _NotInvariantError
         exponential = next(b for b in powers(writer.body) if isinstance(b, sp.exp))
         shifted = sp.exp(exponential.args[0] - self.max.at([writer.target.indices[p] for p in places]))
-        self.changed[id(writer)] = (apply_to_body(writer, writer.body / exponential * shifted, NAME),)
+        self.changed[id(writer)] = (apply_to_body(writer, without(writer.body, exponential) * shifted, NAME),)
         return [name]
 
     def _reader(self, reader: Equation) -> tuple[list[str], int]:
@@ -296,7 +296,8 @@ class _Group:
         if expr.is_Mul:
             total = sum(degrees, sp.Integer(0))
             if total == -1 and (exponential := next((a for a in made.args if isinstance(a, sp.exp)), None)) is not None:
-                return made / exponential * sp.exp(exponential.args[0] - self.max.at(at)), sp.Integer(0), nothing
+                shifted = sp.exp(exponential.args[0] - self.max.at(at))
+                return without(made, exponential) * shifted, sp.Integer(0), nothing
             return made, total, at if total else nothing
         if expr.is_Add:
             if len(set(degrees)) > 1:

@@ -29,7 +29,7 @@ from sympy import Expr, Indexed
 
 from symbolic.functions import log1p, log_sigmoid, max2, sigmoid, softplus
 from symbolic.program import Equation, Program
-from symbolic.rewrite.terms import apply_to_body, bottom_up, powers
+from symbolic.rewrite.terms import apply_to_body, bottom_up, powers, without
 from symbolic.rewrite.values import Values
 
 __all__ = ["recognise_logistic"]
@@ -76,7 +76,7 @@ class _Finder:
             if isinstance(base, sigmoid) and exponent == 1:  # exp(z)*sigmoid(-z) is sigmoid(z)
                 above = [b for b, e in held.items() if e == 1 and self.exponent(b) == -base.args[0]]
                 if above:
-                    return expr / above[0] / base * sigmoid(-base.args[0])
+                    return without(without(expr, above[0]), base) * sigmoid(-base.args[0])
             if not (exponent.is_Integer and exponent < 0):
                 continue
             z = self.one_plus_exp(base)
@@ -85,7 +85,7 @@ class _Finder:
             rest = sp.Mul(*(b**e for b, e in held.items() if b != base))
             above = [b for b, e in held.items() if e == 1 and self.exponent(b) == z]
             if above and exponent == -1:
-                return rest / above[0] * sigmoid(z)
+                return without(rest, above[0]) * sigmoid(z)
             return rest * sigmoid(-z) ** (-exponent)
         return expr
 

@@ -33,6 +33,7 @@ __all__ = [
     "solve",
     "split_terms",
     "substitute",
+    "without",
 ]
 
 CHEAP = 8
@@ -82,6 +83,13 @@ def powers(expr: Expr) -> dict[Expr, Expr]:
         base, exponent = (factor.base, factor.exp) if factor.is_Pow else (factor, sp.Integer(1))
         found[base] = found.get(base, sp.Integer(0)) + exponent
     return found
+
+
+def without(product: Expr, factor: Expr) -> Expr:
+    """A product with one of its factors left out. Division would do, but SymPy does not cancel exp(a + b)/exp(a + b)."""
+    factors = list(sp.Mul.make_args(product))
+    factors.remove(factor)
+    return sp.Mul(*factors)
 
 
 @lru_cache(maxsize=65536)
