@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import sympy as sp
 from sympy import Expr, Indexed
 
+from symbolic.analysis import affine, are_apart, subscript_range
 from symbolic.errors import nearest
 from symbolic.parser.reader import Reader
 from symbolic.parser.scope import Line, Parsed, Term
-from symbolic.program import Equation, Index, IndexName, Origin, Tensor, index, index_symbols, reads, tensor_of
+from symbolic.program import Equation, Index, IndexName, Origin, Program, Tensor, index, index_symbols, reads, tensor_of
 
 __all__ = ["build"]
 
@@ -20,6 +21,25 @@ __all__ = ["build"]
 def build(reader: Reader) -> Parsed:
     """The tensors and equations of what was read. Raises EquationError where extents disagree or cannot be found."""
     return _Builder(reader).build()
+
+
+Ranges = Mapping[IndexName, Index]
+
+
+def _apart(a: Sequence[Expr], a_ranges: Ranges, b: Sequence[Expr], b_ranges: Ranges, program: Program) -> bool:
+    """Whether two targets have no entry in common: on some axis their intervals, or their remainders, differ."""
+    for left, right in zip(a, b, strict=True):
+        first, second = subscript_range(left, a_ranges, program), subscript_range(right, b_ranges, program)
+        if first is not None and second is not None and are_apart(first, second, program):
+            return True
+        forms = affine(left), affine(right)
+        if forms[0] is None or forms[1] is None:
+            continue
+        stride = sp.gcd_list([c for form in forms if form for _, c in form.coefficients] or [0])
+        distance = sp.expand(forms[0].constant - forms[1].constant)
+        if stride.is_Integer and distance.is_Integer and stride > 1 and distance % stride:
+            return True  # y[2*u] and y[2*u+1]
+    return False
 
 
 class _Builder:
@@ -130,24 +150,31 @@ class _Builder:
     def build(self) -> Parsed:
         """Shapes first, then equations, then that nothing is defined twice."""
         self._infer_shapes()
-        equations = [equation for line in self.lines for equation in self._equations(line)]
+        made = {id(line): tuple(self._equations(line)) for line in self.lines}
+        equations = [equation for line in self.lines for equation in made[id(line)]]
         names = dict.fromkeys(line.name for line in self.lines if line.name not in self.scope.tensors)
         tensors = [Tensor(self.scope.prefix + name, self.shapes[self.scope.prefix + name]) for name in names]
-        self._defined_once()
+        self._defined_once(made)
         return Parsed(tuple(tensors), tuple(equations))
 
-    def _defined_once(self) -> None:
-        """``=`` twice for one tensor is allowed only where constants tell the two regions apart (h[0] and h[t+1])."""
+    def _defined_once(self, made: Mapping[int, Sequence[Equation]]) -> None:
+        """``=`` defines a tensor once: what stands before it must be proved to write other entries (h[0] and h[t+1])."""
+        known = (tensor for tensor in self.scope.tensors.values() if tensor.is_index)
+        sizes = {str(symbol): int(value) for symbol, value in self.scope.fixed.items()}
+        program = Program("", tuple(known), (), sizes)
+        ranges = {k: {i.symbol: i for e in equations for i in e.indices} for k, equations in made.items()}
         seen: dict[str, list[Line]] = {}
         for line in self.lines:
-            if line.adds:
-                continue
-            for other in seen.get(line.name, ()):
-                if all(a == b or (index_symbols(a) and index_symbols(b) and a.free_symbols == b.free_symbols)
-                       for a, b in zip(line.subscripts, other.subscripts, strict=True)):
-                    raise self.source.error(line.node, f"'{line.name}' is defined twice, here and at line "
-                                                       f"{self.source.place(other.node)[0].line}; "
-                                                       "write += to add a further contribution")
+            for other in () if line.adds else seen.get(line.name, ()):
+                if _apart(line.subscripts, ranges[id(line)], other.subscripts, ranges[id(other)], program):
+                    continue
+                place, before = line.name, other.name
+                if line.subscripts:
+                    place, before = (f"{n.name}[{','.join(map(str, n.subscripts))}]" for n in (line, other))
+                shown = "" if place == before else f": {place} and {before} are not proved to be different entries"
+                raise self.source.error(line.node, f"'{line.name}' is defined twice, here and at line "
+                                                   f"{self.source.place(other.node)[0].line}{shown}; "
+                                                   "write += to add a further contribution")
             seen.setdefault(line.name, []).append(line)
 
     def _equations(self, line: Line) -> Iterable[Equation]:
