@@ -228,6 +228,8 @@ class _Elaborator:
             block = tables.losses()[entry.kind].build(
                 entry.options, x, target, ledger.context(entry.name, entry.place, inputs)
             )
+        for label, bound in block.below.items():
+            ledger.bound(label, bound)
         tensor = ledger.add(Tensor(name), entry.place)
         return BlockAdder(ledger, block, f"{entry.name}.", entry.place, False, {block.output: tensor}).add()
 

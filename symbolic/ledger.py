@@ -60,6 +60,11 @@ class Ledger:
         self.places[tensor.name] = place
         return tensor
 
+    def bound(self, name: str, below: Expr) -> None:
+        """Hold the entries of an index input below one more bound, which the door checks with its own."""
+        tensor = self.tensors[name]
+        self.tensors[name] = replace(tensor, below=below if tensor.below is None else sp.Min(tensor.below, below))
+
     def seen_at(self, names: Iterable[str]) -> str:
         """`` ('x' is at spec.yaml:4:3)`` for each tensor whose place has a line."""
         known = [(n, self.document.where(self.places[n])) for n in dict.fromkeys(names) if n in self.places]

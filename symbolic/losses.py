@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
@@ -222,11 +222,12 @@ def _categorical(logits: bool) -> Callable[[Any, Tensor, Tensor, Context], Block
             lines += [f"{at('e', *names, 'k')} = exp({scores})",
                       f"{at('s', *names)} = sum({at('e', *names, 'k')}, over=k)"]
             log_s = f"log({at('s', *names)})"
+        below: dict[str, Expr] = {}
         share = options.smoothing if isinstance(options, CategoricalOptions) else 0.0
         kept = "" if not share else f"{scalar(1 - share)}*"
         if y.is_index:
             writer.fit(writer.shape)
-            _classes(x, y, context)
+            below = _classes(x, y, context)
             if y.ignore is not None:
                 writer.guards.append(f"({target} != {y.ignore})*")
             lines.append(f"{element} = {f'{log_s} - ' if logits else '-'}{kept}{writer.entry(target)}")
@@ -246,16 +247,23 @@ def _categorical(logits: bool) -> Callable[[Any, Tensor, Tensor, Context], Block
         if share:
             lines.append(f"{at('u', *names)} = mean({writer.entry('k') if y.is_index else scores}, over=k)")
             lines.append(f"{element} += -{scalar(share)}*{at('u', *names)}")
-        return writer.finish(element, "Good 1952; torch.nn.CrossEntropyLoss" if logits else "torch.nn.NLLLoss")
+        return replace(
+            writer.finish(element, "Good 1952; torch.nn.CrossEntropyLoss" if logits else "torch.nn.NLLLoss"), below=below
+        )
 
     return build
 
 
-def _classes(x: Tensor, y: Tensor, context: Context) -> None:
-    """The labels must fit the prediction's last axis."""
-    if y.below is not None and (y.below - x.shape[-1]).is_positive:
-        raise context.error(f"expected labels below {x.shape[-1]}, the last axis of '{x.name}' [{_show(x)}], found "
-                            f"'{y.name}' below {y.below}", "target")
+def _classes(x: Tensor, y: Tensor, context: Context) -> dict[str, Expr]:
+    """The labels must fit the prediction's last axis; where free sizes decide, the bound that the door has to check."""
+    if y.below is None:
+        return {}
+    beyond = context.value(y.below - x.shape[-1])
+    if beyond.is_positive:
+        values = [f"{e} = {v}" if (v := context.value(e)) != e and v.is_number else f"{e}" for e in (x.shape[-1], y.below)]
+        raise context.error(f"expected labels below {values[0]}, the last axis of '{x.name}' [{_show(x)}], found "
+                            f"'{y.name}' below {values[1]}", "target")
+    return {} if beyond.is_nonpositive else {y.name: x.shape[-1]}
 
 
 LOSSES: Mapping[str, Loss] = MappingProxyType(

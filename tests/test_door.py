@@ -254,3 +254,47 @@ def test_an_update_stays_in_float32(kind: str) -> None:
         params, state = update(params, params, state)
         assert all(p.dtype == np.float32 and np.isfinite(p).all() for p in params.values())
         assert all(a.dtype == np.float32 for slot in state.values() if isinstance(slot, dict) for a in slot.values())
+
+
+def classes(units: Any, below: Any, sizes: dict[str, Any], loss: str) -> dict[str, Any]:
+    return {
+        "name": "classes", "dtype": "float64", "sizes": {"D": 4, **sizes},
+        "inputs": {"x": ["N", "D"], "y": {"shape": ["N"], "kind": "index", "below": below}},
+        "layers": [{"name": "out", "type": "dense", "units": units}], "loss": {"type": loss, "target": "y"},
+    }
+
+
+@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "nll"])
+@pytest.mark.parametrize(
+    ("units", "below", "sizes", "message"),
+    [
+        (2, 3, {}, r"expected labels below 2, the last axis of 'out\.y' \[N, 2\], found 'y' below 3"),
+        (2, "C", {"C": 3}, r"expected labels below 2, the last axis of 'out\.y' \[N, 2\], found 'y' below C = 3"),
+        ("C", 3, {"C": 2}, r"expected labels below C = 2, the last axis of 'out\.y' \[N, C\], found 'y' below 3"),
+        ("K", "C+1", {"C": 2, "K": 2}, r"expected labels below K = 2, .* found 'y' below C \+ 1 = 3"),
+        ("K", "K+1", {"K": None}, r"expected labels below K, .* found 'y' below K \+ 1"),
+    ],
+)
+def test_fewer_logits_than_classes_are_refused(
+    units: Any, below: Any, sizes: dict[str, Any], message: str, loss: str
+) -> None:
+    with pytest.raises(symbolic.SpecError, match=rf"^loss\.target: {message}"):
+        symbolic.load(classes(units, below, sizes, loss))
+
+
+@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "nll"])
+def test_where_a_size_is_free_the_labels_are_held_against_the_logits(loss: str) -> None:
+    """Nothing is known of K before the call; the label 2 of two logits would be read as a logit of 0."""
+    module = compiled(symbolic.load(classes("K", 3, {"K": None}, loss)))
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((3, 4)), np.array([0, 1, 2])
+    for logits, fits in ((2, False), (3, True), (4, True)):
+        params = {"out.W": rng.standard_normal((logits, 4)), "out.b": np.zeros(logits)}
+        for function in (module.loss, module.value_and_grad):
+            if fits:
+                function(params, {"x": x, "y": y})
+                continue
+            with pytest.raises(ValueError, match=r"^'y': expected 0 <= entries < 2, found 0 \.\. 2$"):
+                function(params, {"x": x, "y": y})
+        with pytest.raises(ValueError, match=r"^'y': expected 0 <= entries < [23], found 3 \.\. 3$"):
+            module.loss(params, {"x": x, "y": np.array([3, 3, 3])})

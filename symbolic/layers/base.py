@@ -94,7 +94,8 @@ class Block:
     ``equations``: equation text in local names. ``output``: the local name of the output tensor. ``inputs``: local name
     -> tensor that exists already. ``shapes``: shapes of intermediate tensors that bare subscripts alone do not give (a
     concatenation written in two slices). ``sizes``: local name -> extent. ``ranges``: index -> extent, or (lower,
-    upper), for indices that no bare subscript fixes.
+    upper), for indices that no bare subscript fixes. ``below``: index input -> a bound that its entries must keep beside
+    their own, as the equations need it and free sizes decide whether it is kept.
     """
 
     equations: str
@@ -106,6 +107,7 @@ class Block:
     sizes: Mapping[str, Expr] = field(default_factory=dict)
     ranges: Mapping[str, Any] = field(default_factory=dict)
     reference: str = ""
+    below: Mapping[str, Expr] = field(default_factory=dict)
 
 
 def _nowhere(_: str) -> Location | None:
