@@ -1,4 +1,4 @@
-"""The examples of the README and of docs/spec.md do what the text says: specs load, Python runs, excerpts are excerpts."""
+"""The examples of the README and of two pages of docs do what is said there: specs load, Python runs, excerpts are excerpts."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from symbolic import load
+from symbolic import EquationError, load
+from symbolic.check import check
 from symbolic.spec import read_text
 from tests.conftest import ROOT
+from tests.rewriting import assert_same, differentiated, program
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SPEC = (ROOT / "docs" / "spec.md").read_text(encoding="utf-8")
+EQUATIONS = (ROOT / "docs" / "equations.md").read_text(encoding="utf-8")
 
 
 def blocks(text: str, language: str) -> list[Any]:
@@ -37,6 +40,43 @@ def test_specs_load(text: str) -> None:
     model = load(whole)
     assert model.program().loss == "loss"
     assert model.predict_program().outputs
+
+
+def equations() -> list[Any]:
+    """The indented blocks that are equations, a comparison of readings line by line, each with what is said beside it."""
+    found = []
+    for block in re.finditer(r"(?:^ {4}.*\n)+", EQUATIONS, re.MULTILINE):
+        lines = [re.split(r" {3,}", line.strip()) for line in block[0].splitlines()]
+        if lines[0][0] == "text":  # the grammar
+            continue
+        number = EQUATIONS.count("\n", 0, block.start()) + 1
+        whole = all(len(line) == 1 for line in lines)
+        parts = [("\n".join(line[0] for line in lines), "")] if whole else [(line[0], line[-1]) for line in lines]
+        found += [pytest.param(*part, id=f"line {number + k}") for k, part in enumerate(parts)]
+    assert len(found) >= 4
+    return found
+
+
+@pytest.mark.parametrize(("text", "says"), equations())
+def test_equations_load(text: str, says: str) -> None:
+    """As they stand, with shapes for what they read and nothing else."""
+    sizes = dict.fromkeys("TNIJK", 2)
+    recurrent = "[t" in text
+
+    def build() -> Any:
+        loss = "sum(h[t,n,i], over=(t,n,i))" if recurrent else "sum(y[i], over=i)"
+        return program(
+            f"{text}\nloss = {loss}",
+            {"W": "I,K", "U": "I,I", "b": "I"} if recurrent else {"W": "I,J"},
+            {"x": "T,N,K"} if recurrent else {"x": "J"},
+            sizes=dict.fromkeys(sizes),
+        )
+
+    if says.startswith("error"):
+        with pytest.raises(EquationError, match="ambiguous"):
+            build()
+        return
+    assert_same(*differentiated(check(build())), sizes)
 
 
 def test_the_first_spec_of_the_readme_is_the_committed_one() -> None:

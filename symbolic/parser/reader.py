@@ -164,7 +164,7 @@ class Reader(Unambiguous):
         stage.bare = tuple(free)
         self.lines.append(stage)
         self.locals[name] = len(free)
-        return entry_of(self.scope.prefix + name, tuple(free))
+        return self._bare_read(name, tuple(free), line)
 
     def _stage_term(self, term: Term, line: Line) -> Term:
         name = self._fresh(f"{line.name}_max")
@@ -175,7 +175,13 @@ class Reader(Unambiguous):
         stage = Line(line.node, name, free, free, [term], line.text, line.number, staged=True)
         self.lines.append(stage)
         self.locals[name] = len(free)
-        return Term(term.node, entry_of(self.scope.prefix + name, free))
+        return Term(term.node, self._bare_read(name, free, line))
+
+    def _bare_read(self, name: str, free: tuple[IndexName, ...], line: Line) -> Expr:
+        """The read of a staged tensor: its indices stand bare, and so have the ranges of its axes in the line, too."""
+        entry = entry_of(self.scope.prefix + name, free)
+        self.bare[id(line), entry] = free
+        return entry
 
     def _fresh(self, wanted: str) -> str:
         name, count = wanted, 1
