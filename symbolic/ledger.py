@@ -161,7 +161,7 @@ class Ledger:
                 raise SpecError(
                     f"expected each tensor to be defined once, found an equation for '{equation.name}', which "
                     f"exists already{self.seen_at([equation.name])}; choose another name",
-                    where=equation.origin.where if own and here else here,
+                    where=equation.origin.where if own else here,
                     path=spell(place),
                 )
         self.equations += (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -66,8 +67,11 @@ def check_laws(program: Program, ledger: Ledger) -> None:
     found = plain_cycle(program.equations)
     if found is not None:
         names, first = found
+        owners = [_owner(name, program, ledger) for name in names]
+        shown = [name for k, name in enumerate(owners) if k == 0 or name != owners[k - 1]]
+        shown += shown if len(shown) == 1 else []
         raise SpecError(
-            f"expected tensors that do not need themselves, found the cycle {' <- '.join(names)}; read an earlier "
+            f"expected tensors that do not need themselves, found the cycle {' <- '.join(shown)}; read an earlier "
             "step (such as t-1) somewhere in it",
             where=first.origin.where,
             path=spell(ledger.places.get(names[0], ())),
@@ -76,3 +80,12 @@ def check_laws(program: Program, ledger: Ledger) -> None:
         check(program, parsed=True)
     except ProgramError as error:
         raise SpecError(error.law, where=error.where) from None
+
+
+def _owner(name: str, program: Program, ledger: Ledger) -> str:
+    """The tensor that a text defines, for one that stages a reduction of it (``l_sum``): nobody wrote that name."""
+    written = re.match(r"[\w.]+", program.writers[name][0].origin.text)
+    prefix = name[: len(name) - len(name.rpartition(".")[2])]
+    owner = prefix + written[0] if written else name
+    staged = owner in ledger.tensors and re.fullmatch(re.escape(owner) + r"(_(sum|mean|max)(_\d+)?)+", name)
+    return owner if staged else name

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from symbolic import EquationError, load
+from symbolic import EquationError, SpecError, load
 from tests.spoiling import DENSE, OWN, changed, refuse
 
 EXTENT = "expected an extent (an integer, or an expression of sizes such as T+1, 2*H, floor((L-K)/S)+1)"
@@ -219,11 +219,30 @@ def test_a_model_of_layers(tmp_path: Path, before: str, after: str, expected: st
         ("tanh(a[t,n,i])", "(" * 300 + "1" + ")" * 300, "...layers[0].equations:..."),
         ("tanh(a[t,n,i])", "x" + ".y" * 2000 + "[t]", "...layers[0].equations:..."),
         ("h[t,n,i] = tanh(a[t,n,i])", "import os", "11:7: layers[0].equations: expected an equation 'name[indices] = ..."),
-        ("tanh(a[t,n,i])", "1" + "0" * 5000, "...layers[0].equations:..."),
+        ("tanh(a[t,n,i])", "2*1" + "0" * 5000, "11:20: layers[0].equations: expected a number below 1e18, found one of 5001 digits\n"
+         "    h[t,n,i] = 2*1" + "0" * 225 + "...\n                 ^"),
+        ("tanh(a[t,n,i])", "a[t,n,i]*q[t,n]\n      q[t,n] = tanh(sum(x[t+1,n+1,k], over=k))", "12:21: layers[0].equations: the shape of 'sum(x[t + 1,n + 1,k], "
+         "over=k)' cannot be found: index 't' has no range. Use the index bare on a tensor of known shape, or declare its range;..."),
+        ("tanh(a[t,n,i])", "a[t,n,i]*log(sum(exp(y[t,k,i]), over=k))*log(sum(W[n,k], over=k))", "11:18: layers[0].equations: "
+         "index 'n' is used at two extents: N in cell.a[t, n, i] and H in sum(W[n,k], over=k). Make..."),
+        ("tanh(a[t,n,i])", "tanh(sum(U[i,j]*h[t,n,j], over=j))", "11:23: layers[0].equations: expected tensors that do not need "
+         "themselves, found the cycle cell.h <- cell.h; read an earlier step (such as t-1) somewhere in it"),
     ],
 )  # fmt: skip
 def test_a_model_of_equations(tmp_path: Path, before: str, after: str, expected: str) -> None:
     refuse(tmp_path, changed(OWN, before, after), f"m.yaml:{expected}" if expected[0] != "." else expected)
+
+
+def test_an_equation_for_what_exists_has_its_line_without_a_file_too() -> None:
+    data = {
+        "name": "m", "inputs": {"x": ["N"]},
+        "layers": [{"name": "c", "type": "equations", "parameters": {"w": ["N"]}, "output": "y",
+                    "equations": "y[n] = w[n]*x[n]\n  \nw[n] = 3"}],
+        "loss": {"type": "mse", "target": "x"},
+    }  # fmt: skip
+    message = r"^<equations>:3:1: layers\[0\]\.equations: expected each tensor to be defined once, found an equation for 'c\.w'"
+    with pytest.raises(SpecError, match=message):
+        load(data)
 
 
 def test_a_lag_beyond_the_start_is_refused(tmp_path: Path) -> None:

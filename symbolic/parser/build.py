@@ -81,10 +81,16 @@ class _Builder:
             other, before = found[symbol]
             raise self.source.error(
                 node,
-                f"index '{symbol}' is used at two extents: {other} in {before} and {extent} in {entry}. "
+                f"index '{symbol}' is used at two extents: {other} in {self._shown(before)} and {extent} in "
+                f"{self._shown(entry)}. "
                 f"Make the extents equal, or write '{symbol}+0' where it runs over a part of an axis",
             )
         found.setdefault(symbol, (extent, entry))
+
+    def _shown(self, entry: Indexed) -> str:
+        """An entry as the text has it: a staged reduction has a name that nobody wrote."""
+        line = next((n for n in self.lines if n.staged and self.scope.prefix + n.name == tensor_of(entry)), None)
+        return str(entry) if line is None else self.source.shown(line.node)[1:-1]
 
     def _declared(self, symbol: IndexName) -> tuple[Expr, Expr] | None:
         value = self.scope.ranges.get(str(symbol))
@@ -118,6 +124,9 @@ class _Builder:
             if line.name in undeclared and self.scope.prefix + line.name not in self.shapes:
                 loose = [s for s in line.bare if s is not None and s not in self._line_ranges(line)]
                 what = f"index '{loose[0]}' has no range" if loose else "a composite subscript fixes no extent"
+                if line.staged:
+                    raise self.source.error(line.node, f"the shape of {self.source.shown(line.node)} cannot be found: {what}. "
+                                                       "Use the index bare on a tensor of known shape, or declare its range")
                 raise self.source.error(
                     line.node, f"the shape of '{line.name}' cannot be found: {what}. Use the index bare on a tensor of known "
                                f"shape, declare its range, or declare '{line.name}' with its shape")
@@ -195,7 +204,8 @@ class _Builder:
                 declared = self._declared(symbol)
                 if symbol in ranges and declared and not self._same(declared[1] - declared[0], ranges[symbol][0]):
                     raise self.source.error(term.node, f"index '{symbol}' is declared over {declared[0]}..{declared[1]} and "
-                                                       f"used bare at extent {ranges[symbol][0]} in {ranges[symbol][1]}; "
+                                                       f"used bare at extent {ranges[symbol][0]} in "
+                                                       f"{self._shown(ranges[symbol][1])}; "
                                                        f"write '{symbol}+0' where it runs over a part of an axis")
                 if declared:
                     indices.append(Index(symbol, *declared))

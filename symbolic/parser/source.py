@@ -14,6 +14,8 @@ __all__ = ["Source", "compact"]
 
 MAX_TEXT = 100_000
 MAX_DEPTH = 80
+MAX_SHOWN = 240
+"""The longest part of a line that a message repeats."""
 
 
 def compact(node: ast.AST) -> str:
@@ -23,6 +25,14 @@ def compact(node: ast.AST) -> str:
         depth += (piece == "[") - (piece == "]")
         text += "," if piece == ", " and depth else piece.strip() if piece in (" * ", " ** ", " / ") else piece
     return text
+
+
+def _window(line: str, offset: int) -> tuple[str, int]:
+    """What is shown of a line: all of it, or of a very long one the part around the place."""
+    start = max(0, offset - MAX_SHOWN // 4) if len(line) > MAX_SHOWN else 0
+    part = line[start : start + MAX_SHOWN]
+    before, after = "..." * (start > 0), "..." * (start + len(part) < len(line))
+    return f"{before}{part}{after}", offset - start + len(before)
 
 
 @dataclass(frozen=True)
@@ -44,9 +54,14 @@ class Source:
         except SyntaxError as error:
             line = (error.text or "").rstrip("\n") or self.line(error.lineno or 1)
             offset = max(0, min((error.offset or 1) - 1, len(line)))
+            message = f"not an equation: {error.msg}"
+            if "integer string conversion" in error.msg:  # CPython's own words are for programmers
+                digits = max(re.finditer(r"[0-9]*", line), key=lambda found: len(found[0]))
+                offset, message = digits.start(), f"expected a number below 1e18, found one of {len(digits[0])} digits"
             place = replace(self.where, line=self.where.line + (error.lineno or 1) - 1,
                             column=self.where.column + offset)
-            raise EquationError(f"not an equation: {error.msg}", where=place, line=line, offset=offset) from None
+            line, offset = _window(line, offset)
+            raise EquationError(message, where=place, line=line, offset=offset) from None
         except (RecursionError, MemoryError, ValueError) as error:
             raise EquationError(f"expected an equation, found text too large or too deep ({type(error).__name__})",
                                 where=self.where) from None
@@ -85,4 +100,5 @@ class Source:
 
     def error(self, node: ast.AST, message: str) -> EquationError:
         place, line, offset = self.place(node)
+        line, offset = _window(line, offset)
         return EquationError(message, where=place, line=line, offset=offset)
