@@ -107,6 +107,7 @@ class _Writer:
             shape = ", ".join(map(str, expected))
             raise self.context.error(f"expected an index tensor of shape [{shape}], found '{lengths.name}' of shape "
                                      f"[{_show(lengths)}]", "lengths")
+        self.context.lengths(lengths, self.x.shape[0])
         self.inputs["len"] = lengths
         return lengths, at("len", *self.names[1 : 1 + lengths.rank])
 

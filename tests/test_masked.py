@@ -78,3 +78,19 @@ def test_all_factors_under_a_mask() -> None:
     model = load("y[i] = sum((t < len[n])*x[t,n]*x[t,n]*w[n,i]*w[n,i], over=(t,n))\nloss = sum(y[i]**2, over=i)",
                  inputs=INPUTS, parameters={"w": ["N", 2]})
     agree_outside(model, {"T": 4, "N": 2}, "x", np.arange(4)[:, None] >= np.array([3, 1]), len=np.array([3, 1]))
+
+
+@pytest.mark.parametrize("below", ["3", "C", "T", "T+2"])
+@pytest.mark.parametrize("where", ["layer", "loss"])
+def test_lengths_are_from_0_to_the_number_of_steps(below: str, where: str) -> None:
+    """A label is no length, even where its shape fits."""
+    text = f"""
+name: m
+sizes: {{C: 3}}
+inputs: {{x: [T, N, 3], z: [T, N, 3], y: {{shape: [N], kind: index, below: {below}}}}}
+layers: [{{name: r, type: rnn, units: 3{", lengths: y" if where == "layer" else ""}}}]
+loss: {{type: mse, target: z{", lengths: y" if where == "loss" else ""}}}
+"""
+    with pytest.raises(symbolic.SpecError, match=rf"lengths: expected lengths from 0 to T \(below: T \+ 1\), found 'y' below {below[0]}"):
+        symbolic.load(text)
+    assert symbolic.load(text.replace(f"below: {below}", "below: T+1")).program().loss

@@ -185,6 +185,12 @@ class Context:
                              f"found {classes}", "classes")
         return classes
 
+    def lengths(self, tensor: Tensor, steps: Expr) -> None:
+        """Require the lengths of sequences of so many steps: entries from 0 to ``steps``. Raises SpecError."""
+        if tensor.below is None or sp.expand(self.value(tensor.below - steps - 1)) != 0:
+            raise self.error(f"expected lengths from 0 to {steps} (below: {sp.sympify(steps) + 1}), found '{tensor.name}' "
+                             f"below {tensor.below}", "lengths")
+
     def at(self, key: str) -> str:
         """The path of one of the layer's keys (``layers[1].units``)."""
         return f"{self.path}.{key}" if self.path and key else self.path or key

@@ -191,6 +191,7 @@ def _mask(options: RecurrentOptions, x: Tensor, context: Context, existing: dict
         raise context.error(f"expected lengths of shape [{', '.join(map(str, x.shape[1:-1]))}] for "
                             f"'{x.name}' of shape [{', '.join(map(str, x.shape))}], found '{lengths.name}' of shape "
                             f"[{', '.join(map(str, lengths.shape))}]", "lengths")
+    context.lengths(lengths, x.shape[0])
     existing["len"] = lengths
     return f"(t < {at('len', *batch(x.rank - 2))})*"
 
