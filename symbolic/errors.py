@@ -70,6 +70,12 @@ class EquationError(SpecError):
             self.bare_message, where=self.where or where, path=self.path or path, line=self.line, offset=self.offset
         )
 
+    def add(self, more: str) -> EquationError:
+        """The same error with more said."""
+        return EquationError(
+            self.bare_message + more, where=self.where, path=self.path, line=self.line, offset=self.offset
+        )
+
 
 class ProgramError(ChainruleError):
     """A Program that breaks a law of the IR (an illegal domain, an undefined tensor, an entry that needs itself).

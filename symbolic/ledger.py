@@ -154,7 +154,12 @@ class Ledger:
         """
         here = self.document.where(place)
         with self.placed(place, not own):
-            parsed = parse(text, scope, self.document.where_text(place) if own else None, self.number)
+            try:
+                parsed = parse(text, scope, self.document.where_text(place) if own else None, self.number)
+            except EquationError as error:
+                if own and place in self.document.joined and error.bare_message.startswith("not an equation"):
+                    raise error.add(f"; YAML joined the lines into one: write '{place[-1]}: |' to keep them") from None
+                raise
         allowed = {tensor.name for tensor in (*parsed.tensors, *targets.values())}
         for equation in parsed.equations:
             if equation.name not in allowed:

@@ -38,11 +38,26 @@ def test_the_specs_that_are_spoilt_here_are_good() -> None:
          "1:1: loss: expected the key 'loss' of a spec, found none; add it"),
         (", target: y", "", "9:7: loss.target: expected the key 'target' of a loss of type softmax_cross_entropy, found none;..."),
         (", below: 3", "", "5:6: inputs.y.below: expected the key 'below' of an index input (...), found none; add it"),
+        # a loss by its name alone
+        ("{type: softmax_cross_entropy, target: y}", "softmax_cross_entropy", "9:7: loss.target: expected the key 'target' of a "
+         "loss of type softmax_cross_entropy, found none; name an input"),
+        ("{type: softmax_cross_entropy, target: y}", "mse",
+         "9:7: loss.target: expected the key 'target' of a loss of type mse, found none; name an input"),
+        ("{type: softmax_cross_entropy, target: y}", "mze",
+         "9:7: loss: expected the name of a tensor without axes, found 'mze'; known: hid, out"),
+        # lines and lists
+        ("  x: [N, 4]", "\tx: [N, 4]", "4:1: expected lines indented with spaces, found a tab; use spaces"),
+        ("  - {name: out", " - {name: out", "8:2: expected the items of a list, or the keys of a mapping, in one column, found "
+         "one in another; indent it alike"),
+        ("  - {name: out", "    - {name: out", "8:5: expected..."),
+        ("[N, 4]", "[N 4]", "4:9: inputs.x[0]: expected an extent such as T+1 or 2*H; is a comma missing between two of them?\n...^"),
+        ("[N, 4]", "[N, 4+]", "4:10: inputs.x[1]: expected an extent such as T+1 or 2*H\n    4+\n    ^"),
         # types of layers, losses, optimisers
         ("type: dense, units: H", "type: densee, units: H",
          "7:23: layers[0].type: expected the type of a layer, found 'densee'; did you mean 'dense'?"),
         ("type: dense, units: H", "type: 3, units: H", "7:23: layers[0].type: expected the type of a layer, found 3;..."),
-        ("softmax_cross_entropy", "cross_entropy", "9:14: loss.type: expected the type of a loss (...), found 'cross_entropy';..."),
+        ("softmax_cross_entropy", "cross_entropy", "9:14: loss.type: expected the type of a loss (...), found 'cross_entropy'; "
+         "did you mean 'softmax_cross_entropy' or 'binary_cross_entropy'?"),
         ("loss:", "optimizer: {type: adm}\nloss:",
          "9:19: optimizer.type: expected the type of optimizer (...), found 'adm'; did you mean 'adam'?"),
         ("loss:", "optimizer: {type: adam, rate: fast}\nloss:", "9:31: optimizer.rate: expected a number, found 'fast'"),
@@ -199,7 +214,13 @@ def test_a_model_of_layers(tmp_path: Path, before: str, after: str, expected: st
          " found 3"),
         ("{h: [T, N, H]}", "{h: {shape: [T, N, H], lag: 0}}",
          "8:41: layers[0].states.h.lag: expected a number of at least 1, found 0"),
+        ("    equations: |", "    equations:", "10:61: layers[0].equations: not an equation: invalid syntax; YAML joined the lines "
+         "into one: write 'equations: |' to keep them\n...^"),
         # the language
+        ("tanh(a[t,n,i])", "a[t,n,i]^2", "11:18: layers[0].equations: 'a[t,n,i] ^ 2' is no power; write '**' instead of '^'\n...^"),
+        ("tanh(a[t,n,i])", "tanh(a[t,n,m])", "11:18:...ambiguous. Write sum(tanh(a[t,n,m]), over=m) to sum outside, or "
+         "tanh(sum(a[t,n,m], over=m)) to sum inside; or is 'm' a slip for 'i'?\n...^"),
+        ("tanh(a[t,n,i])", "tanh(a[t,n,m] + x[t,n,m])", "11:18:...to sum inside\n...^"),
         ("x[t,n,k] +", "x[t,n,k] + 9**9**9**9 +", "10:39: layers[0].equations: expected an exponent of at most 64...^"),
         ("tanh(a[t,n,i])", "__import__('os').system('id')", "11:18: layers[0].equations: expected a call of a known function by "
          "its name, found '__import__('os').system('id')'\n...^"),
@@ -243,6 +264,12 @@ def test_an_equation_for_what_exists_has_its_line_without_a_file_too() -> None:
     message = r"^<equations>:3:1: layers\[0\]\.equations: expected each tensor to be defined once, found an equation for 'c\.w'"
     with pytest.raises(SpecError, match=message):
         load(data)
+
+
+def test_a_layer_with_the_name_of_a_loss_is_itself() -> None:
+    text = changed(OWN, "name: cell", "name: mse").replace("output: h", "output: total").replace(
+        "      h[t,n,i] = tanh", "      total = h[t,n,i]\n      h[t,n,i] = tanh")
+    assert load(changed(text, "loss: {type: mse, target: y}", "loss: mse")).program().loss
 
 
 def test_a_lag_beyond_the_start_is_refused(tmp_path: Path) -> None:

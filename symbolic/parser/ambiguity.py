@@ -36,8 +36,20 @@ class Unambiguous(Expressions):
                 raise self.source.error(
                     node,
                     f"index '{symbol}' is missing on the left and stands inside {shown}: ambiguous. "
-                    f"Write {outside} to sum outside, or {' or '.join(inside)} to sum inside",
+                    f"Write {outside} to sum outside, or {' or '.join(inside)} to sum inside"
+                    f"{self._slip(term.node, symbol, carried)}",
                 )
+
+    def _slip(self, term: ast.AST, symbol: IndexName, carried: frozenset[IndexName]) -> str:
+        """A question where the index stands in one read, with all of the left side's but one, which is nowhere: ``a[t,n,m]``."""
+        holders = [
+            names
+            for sub in ast.walk(term) if isinstance(sub, ast.Subscript)
+            if str(symbol) in (names := [leaf.id for leaf in ast.walk(sub.slice) if isinstance(leaf, ast.Name)])
+        ]
+        absent = [str(s) for s in carried if len(holders) == 1 and str(s) not in holders[0]]
+        named = any(isinstance(leaf, ast.Name) and leaf.id in absent for leaf in ast.walk(term))
+        return f"; or is '{symbol}' a slip for '{absent[0]}'?" if len(absent) == 1 and not named else ""
 
     def _missing(self, part: ast.AST, carried: frozenset[IndexName]) -> set[IndexName]:
         """The indices of a piece of text that neither the left side nor a reduction in the piece carries."""

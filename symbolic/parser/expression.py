@@ -125,6 +125,8 @@ class Expressions:
                 return sp.prod([self._comparison(node, op, a, b, line) for op, a, b in self._pairs(node)])
             case ast.Call():
                 return self._call(node, line)
+            case ast.BinOp(op=ast.BitXor()):
+                raise self.source.error(node, f"{self.source.shown(node)} is no power; write '**' instead of '^'")
         raise self.source.error(node, f"{self.source.shown(node)} is not part of the equation language; "
                                       "expected numbers, names, subscripts, + - * / ** and known functions")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Mapping
 
 import sympy as sp
@@ -21,7 +22,14 @@ def parse_extent(value: int | str, sizes: Mapping[str, Expr], where: Location | 
     if isinstance(value, int):
         return sp.Integer(value)
     source = Source(value, where or Location("<extent>"))
-    tree = source.tree("eval")
+    try:
+        tree = source.tree("eval")
+    except EquationError as error:
+        if not error.bare_message.startswith("not an equation"):
+            raise
+        comma = "; is a comma missing between two of them?" if re.search(r"[\w)]\s+[\w(]", value) else ""
+        raise EquationError(f"expected an extent such as T+1 or 2*H{comma}", where=error.where, line=error.line,
+                            offset=error.offset) from None
 
     def build(node: ast.AST) -> Expr:
         match node:

@@ -88,6 +88,8 @@ class Document:
     values: Mapping[Place, Location] = field(default_factory=dict)
     keys: Mapping[Place, Location] = field(default_factory=dict)
     blocks: Mapping[Place, Location] = field(default_factory=dict)
+    joined: frozenset[Place] = frozenset()
+    """Texts of several lines that YAML made one line of, for want of a ``|``."""
 
     def where(self, place: Place, key: bool = False) -> Location | None:
         """The location of a value (or of its key); of the nearest thing around it where it does not exist itself."""
@@ -161,7 +163,8 @@ def read_text(text: str, file: str = "<text>", json: bool = False) -> Document:
         raise SpecError(f"expected a mapping (name, inputs, layers, loss), found {show(data)}", where=root.where)
     name = Path(file).name
     source = name if re.fullmatch(r"[\w.+ -]{1,100}", name, re.ASCII) else "spec"
-    return Document(data, file, source, digest, expander.values, expander.keys, expander.blocks)
+    return Document(data, file, source, digest, expander.values, expander.keys, expander.blocks,
+                    frozenset(expander.joined))
 
 
 def read_data(data: Mapping[Any, Any], source_name: str = "spec") -> Document:
@@ -179,6 +182,17 @@ class _Node:
     where: Location
     mapping: bool = False
     style: str | None = None
+    last_line: int = 0
+
+
+def _said(reason: str) -> str:
+    """What PyYAML found, in plain words where the mistake is a common one."""
+    if "'\\t'" in reason:
+        return "expected lines indented with spaces, found a tab; use spaces"
+    if reason.startswith("expected <block end>"):
+        return "expected the items of a list, or the keys of a mapping, in one column, found one in another; indent it alike"
+    reason = reason if reason.isprintable() else ascii(reason)
+    return f"expected YAML, found: {reason.removeprefix('found ')}"
 
 
 class _Composer:
@@ -202,8 +216,7 @@ class _Composer:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             reason = error.problem or error.context or "not YAML"
-            reason = reason if reason.isprintable() else ascii(reason)
-            raise SpecError(f"expected YAML, found: {reason}", where=self._where(mark)) from None
+            raise SpecError(_said(reason), where=self._where(mark)) from None
         except (ValueError, OverflowError):  # PyYAML's escapes: "\UFFFFFFFF" is no character
             raise SpecError("expected YAML, found an escape that is no character", where=Location(self.file)) from None
 
@@ -243,7 +256,9 @@ class _Composer:
             raise self._fail(f"expected a plain value, found the tag {show(event.tag)}; leave it out", event)
         anchor = event.anchor
         if isinstance(event, yaml.ScalarEvent):
-            node = _Node(event.value if event.style else _scalar(event.value, where), where, style=event.style)
+            end = self._where(event.end_mark)
+            content = event.value if event.style else _scalar(event.value, where)
+            node = _Node(content, where, style=event.style, last_line=end.line - (end.column == 1))
         elif isinstance(event, yaml.SequenceStartEvent):
             items = []
             while not isinstance(event := next(self.events), yaml.SequenceEndEvent):
@@ -288,6 +303,7 @@ class _Expander:
         self.values: dict[Place, Location] = {}
         self.keys: dict[Place, Location] = {}
         self.blocks: dict[Place, Location] = {}
+        self.joined: set[Place] = set()
 
     def expand(self, node: _Node, place: Place, depth: int) -> Any:
         self.count += 1
@@ -330,6 +346,8 @@ class _Expander:
 
     def _block(self, node: _Node, place: Place) -> None:
         where = node.where
+        if node.style != "|" and node.last_line > where.line:
+            self.joined.add(place)
         if node.style == "|":
             indents = (len(row) - len(row.lstrip(" ")) for row in self.lines[where.line :] if row.strip())
             self.blocks[place] = Location(self.file, where.line + 1, next(indents, 0) + 1)

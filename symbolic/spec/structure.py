@@ -279,10 +279,10 @@ class _Reader:
 
     def loss(self, place: Place, default: str) -> LossEntry:
         value = self.document.get(place)
-        if isinstance(value, str):
-            return LossEntry("", None, self.reference(value, place, "a tensor without axes"), None, 1.0, default, place)
         table = tables.losses()
-        value = self.mapping(
+        if isinstance(value, str) and not (value in table and self.is_type(value)):
+            return LossEntry("", None, self.reference(value, place, "a tensor without axes"), None, 1.0, default, place)
+        value = {"type": value} if isinstance(value, str) else self.mapping(
             place, "a loss as a mapping ({type: mse, target: y}), or the name of a tensor without axes"
         )
         kind = value.get("type")
@@ -290,6 +290,9 @@ class _Reader:
             raise self.fail("expected the key 'type' of a loss, found none; add it", (*place, "type"))
         if kind is not None and (not isinstance(kind, str) or kind not in table):
             near = nearest(kind, table) if isinstance(kind, str) else ""
+            parts = sorted((name for name in table if isinstance(kind, str) and kind and kind in name), reverse=True)
+            if len(parts) > 1:
+                near = f"; did you mean {' or '.join(map(show, parts))}?"
             raise self.fail(
                 f"expected the type of a loss ({', '.join(sorted(table))}), found {show(kind)}{near}", (*place, "type")
             )
@@ -314,6 +317,12 @@ class _Reader:
         rest = {key: item for key, item in value.items() if key not in _LOSS}
         options = validate(table[kind].options, rest, self.document, place, f"a loss of type {kind}", _LOSS)
         return LossEntry(kind, options, named.get("prediction"), named.get("target"), float(weight), name, place)
+
+    def is_type(self, loss: str) -> bool:
+        """Whether a type of loss is meant by its name alone, as in ``optimizer: adam``: no layer or text defines a tensor so."""
+        layers = self.data.get("layers")
+        named = [layer.get("name") for layer in layers if isinstance(layer, dict)] if isinstance(layers, list) else []
+        return "equations" not in self.data and loss not in named
 
     def rule(self, key: str, rows: Callable[[], Mapping[str, Any]]) -> Rule | None:
         value = self.data.get(key)
