@@ -91,6 +91,7 @@ inputs: {{x: [T, N, 3], z: [T, N, 3], y: {{shape: [N], kind: index, below: {belo
 layers: [{{name: r, type: rnn, units: 3{", lengths: y" if where == "layer" else ""}}}]
 loss: {{type: mse, target: z{", lengths: y" if where == "loss" else ""}}}
 """
-    with pytest.raises(symbolic.SpecError, match=rf"lengths: expected lengths from 0 to T \(below: T \+ 1\), found 'y' below {below[0]}"):
+    match = rf"lengths: expected lengths from 0 to T \(below: T \+ 1\), found 'y' below {below[0]}"
+    with pytest.raises(symbolic.SpecError, match=match):
         symbolic.load(text)
     assert symbolic.load(text.replace(f"below: {below}", "below: T+1")).program().loss
