@@ -271,14 +271,8 @@ def _sum_rows(at, rows, count):
 
 
 def _in_range(array, low, below):
-    """Whether every entry lies in low <= entry < below."""
-    if not array.size:
-        return True
-    if low == 0 and array.dtype == np.int64:  # as unsigned numbers negative ones are large: one pass
-        array = array.view(np.uint64)
-    elif array.item(array.argmin()) < low:
-        return False
-    return array.item(array.argmax()) < below  # a third of the time of max() on the few entries of a small net
+    """Whether every entry lies in low <= entry < below (argmin and argmax take a third of the time of min and max)."""
+    return not array.size or low <= array.item(array.argmin()) and array.item(array.argmax()) < below
 
 
 def _check(params, batch, names=None):
