@@ -84,7 +84,8 @@ def generate(
     tangent: Annotated[bool, typer.Option("--tangent", help="Also emit jvp, the forward mode.")] = False,
     hvp: Annotated[bool, typer.Option("--hvp", help="Also emit hvp, products with the Hessian.")] = False,
     block: Steps = None,
-    out: Annotated[Path, typer.Option(help="The folder that the files go to.")] = Path("generated"),
+    out: Annotated[Path, typer.Option("-o", "--out", help="The folder that the files go to.")] = Path("generated"),
+    force: Annotated[bool, typer.Option("--force", help="Replace files that were not generated from the same spec.")] = False,
 ) -> None:
     """Write the modules (or derivations) of models; all of them or, on any error, none."""
     for name in target:
@@ -97,7 +98,8 @@ def generate(
     from codegen.pipeline import generate as write
 
     with _working(", ".join(model.name for model in models)):
-        written = write(models, target, out, dtype=dtype, wrt=wrt, unroll=unroll, tangent=tangent, hvp=hvp, block=block)
+        written = write(models, target, out, dtype=dtype, wrt=wrt, unroll=unroll, tangent=tangent, hvp=hvp, block=block,
+                        force=force)
     for item in written:
         print(f"{item.path}  {item.lines} lines{f'  {item.cost}' if item.cost else ''}")
 

@@ -165,6 +165,35 @@ def test_an_existing_init_is_kept(call: Any, small: Path, tmp_path: Path) -> Non
     assert (tmp_path / "made" / "__init__.py").read_text(encoding="utf-8") == "mine = 1\n"
 
 
+def test_a_file_of_the_users_is_not_replaced(call: Any, small: Path, tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    mine = tmp_path / "own" / "small.py"
+    mine.write_text("mine = 1\n", encoding="utf-8")
+    status, out, err = call("generate", small, "--target", "latex", "--target", "numpy", "-o", "own")
+    assert (status, out) == (2, "")
+    assert err == (f"chainrule: {Path('own/small.py')}: expected no file, or one generated from small.yaml, found a file that "
+                   "Chainrule did not generate; write to another folder, remove the file, or replace it with force (--force)\n")
+    assert files_in(tmp_path / "own") == ["small.py"]
+    assert mine.read_text(encoding="utf-8") == "mine = 1\n"
+    assert call("generate", small, "-o", "own", "--force")[0] == 0
+    assert mine.read_text(encoding="utf-8").startswith('"""small: ')
+
+
+@pytest.mark.parametrize(("target", "suffix"), [("numpy", "py"), ("latex", "tex")])
+def test_a_file_of_another_spec_is_not_replaced(call: Any, small: Path, tmp_path: Path, target: str, suffix: str) -> None:
+    twin = tmp_path / "twin.yaml"
+    twin.write_text(SMALL.format(name="small"), encoding="utf-8")
+    assert call("generate", small, "--target", target)[0] == 0
+    before = (tmp_path / "generated" / f"small.{suffix}").read_text(encoding="utf-8")
+    status, out, err = call("generate", twin, "--target", target)
+    assert (status, out) == (2, "")
+    assert "expected no file, or one generated from twin.yaml, found one generated from small.yaml; " in err
+    assert (tmp_path / "generated" / f"small.{suffix}").read_text(encoding="utf-8") == before
+    small.write_text(SMALL.format(name="small").replace("D: 3", "D: 4"), encoding="utf-8")  # its own spec, edited
+    assert call("generate", small, "--target", target)[0] == 0
+    assert (tmp_path / "generated" / f"small.{suffix}").read_text(encoding="utf-8") != before
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

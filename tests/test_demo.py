@@ -13,7 +13,7 @@ import pytest
 import codegen
 from codegen import demo
 from codegen.demo import Plan, corpus, held_out_loss, sample, spec_path, train, unigram_entropy, windows
-from symbolic import MachineError, load
+from symbolic import MachineError, SpecError, load
 from tests.conftest import ROOT, Run
 
 
@@ -85,6 +85,27 @@ def test_a_sample_is_text_of_the_alphabet(text: demo.Corpus, module: Any) -> Non
     assert set(drawn) <= set(text.alphabet)
     assert len(drawn) >= 50
     assert drawn == sample(module, module.init(0), text, 50)
+
+
+def test_an_edited_spec_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert demo._folder(out) == out
+    out.mkdir()
+    (out / "char_rnn.yaml").write_bytes(spec_path().read_bytes())
+    assert demo._folder(out) == out  # as the last demo left it
+    (out / "char_rnn.yaml").write_text("name: mine\n", encoding="utf-8")
+    assert demo._folder(out) == tmp_path / "out-2"
+    assert capsys.readouterr().out == f"{out / 'char_rnn.yaml'} is not the demo's any more and stays as it is\n"
+    (tmp_path / "out-2").mkdir()
+    (tmp_path / "out-2" / "char_rnn.yaml").write_text("name: mine too\n", encoding="utf-8")
+    assert demo._folder(out) == tmp_path / "out-3"
+
+
+def test_other_files_of_a_demo_folder_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "char_rnn.txt").write_text("notes", encoding="utf-8")
+    with pytest.raises(SpecError, match=r"char_rnn\.txt: expected no file, .*found a file that Chainrule did not generate"):
+        demo.run(quick=True, out=tmp_path)
+    assert (tmp_path / "char_rnn.txt").read_text(encoding="utf-8") == "notes"
 
 
 @pytest.mark.slow
