@@ -470,6 +470,19 @@ codegen.cli.main()
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "chainrule: interrupted\n")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_interrupted_while_the_command_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("""
+import os, signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+os.kill(os.getpid(), signal.SIGINT)
+time.sleep(30)
+""", encoding="utf-8")
+    done = subprocess.run([sys.executable, "-m", "codegen", "--help"], cwd=ROOT, capture_output=True, text=True, check=False,
+                          timeout=60, env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])})
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "chainrule: interrupted\n")
+
+
 def test_generate_as_a_process_outside_the_checkout(chainrule: Run, tmp_path: Path) -> None:
     shutil.copy(ROOT / "specs" / "scalar.yaml", tmp_path / "scalar.yaml")
     done = chainrule("generate", "scalar.yaml")
