@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 import types
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -186,12 +186,24 @@ def verdicts(model: Model, options: Options | None = None, done: Stages | None =
 
 
 def source_of(model: Model) -> str:
-    """What a header says a file was generated from."""
-    return model.source_name
+    """What a header says a file was generated from: the name of the spec's file, or that there is none."""
+    return "a spec given in Python" if _is_of_python(model) else model.source_name
+
+
+def _is_of_python(model: Model) -> bool:
+    """Whether the model was made from a mapping or a text, so that no command can make it again."""
+    return model.spec.document.file in ("", "<text>")
 
 
 def command(model: Model, target: str, options: Options, out: str | Path = OUT) -> str:
-    """The command line that makes the same file again. An absolute folder is of one machine alone and is left out."""
+    """The command line that makes the same file again, or the call. An absolute folder is of one machine and is left out."""
+    folder = Path(out).as_posix() if Path(out) != Path(OUT) and not Path(out).is_absolute() else None
+    if _is_of_python(model):
+        given = {"target": target, "out": folder or OUT, **{f.name: getattr(options, f.name) for f in fields(options)}}
+        usual = {"out": OUT, **{f.name: f.default for f in fields(options)}}
+        keywords = [f"{name}={repr(value).replace(chr(39), chr(34))}" for name, value in given.items()
+                    if name == "target" or value != usual[name]]
+        return f"codegen.generate(symbolic.load(...), {', '.join(keywords)})"
     parts = ["chainrule generate", model.source_name, f"--target {target}"]
     if options.dtype and options.dtype != model.dtype:
         parts.append(f"--dtype {options.dtype}")
@@ -202,8 +214,8 @@ def command(model: Model, target: str, options: Options, out: str | Path = OUT) 
     if options.block is not None:
         parts.append(f"--block {options.block}")
     parts += [flag for flag, on in (("--tangent", options.tangent), ("--hvp", options.hvp)) if on]
-    if Path(out) != Path(OUT) and not Path(out).is_absolute():
-        parts.append(f"--out {shlex.quote(Path(out).as_posix())}")
+    if folder is not None:
+        parts.append(f"--out {shlex.quote(folder)}")
     return " ".join(parts)
 
 

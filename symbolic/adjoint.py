@@ -42,7 +42,9 @@ def gradient(program: Program, wrt: Iterable[str] | None = None) -> Program:
     """The program with the adjoint equations of its loss for the tensors ``wrt`` (default: the parameters).
 
     Requires a rank-0 ``program.loss``. Ensures ``result.gradients[X]`` names the adjoint of X, of X's shape, for each X in
-    ``wrt`` and for each tensor between them and the loss. The result is a Program and can be differentiated again.
+    ``wrt`` and for each tensor between them and the loss. The result is a Program with the same loss; for second derivatives
+    an adjoint is made the loss (``replace(result, loss=result.gradients[X])``, X of rank 0), or the result goes through
+    ``tangent``.
     """
     wanted = tuple(wrt) if wrt is not None else tuple(t.name for t in program.parameters)
     check_names(program, wanted)

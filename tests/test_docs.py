@@ -104,6 +104,20 @@ def test_python_of_the_spec() -> None:
     assert scope["loss"] == -12
 
 
+def test_python_of_the_intermediate_language() -> None:
+    """Second derivatives, as docs/ir.md shows them."""
+    (block,) = blocks((ROOT / "docs" / "ir.md").read_text(encoding="utf-8"), "python")
+    exec(block.values[0], {})
+
+
+def test_the_list_of_functions_is_the_table() -> None:
+    from symbolic.functions import FUNCTIONS
+
+    text = (ROOT / "docs" / "equations.md").read_text(encoding="utf-8").partition("## Functions")[2].partition("## Rec")[0]
+    words = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]*)`", text))))
+    assert sorted(set(FUNCTIONS) - words) == []
+
+
 def test_keys_of_the_table() -> None:
     """The table of keys has those of the schema, no fewer and no more."""
     from symbolic.spec import schema
