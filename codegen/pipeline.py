@@ -7,16 +7,17 @@ Every value on the way is frozen and can be printed: ``stages(model)`` keeps the
 
 from __future__ import annotations
 
+import os
 import shlex
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from symbolic.adjoint import gradient
-from symbolic.errors import SpecError, nearest
-from symbolic.model import Model
+from symbolic.errors import ArgumentError, SpecError, nearest
+from symbolic.model import Model, load
 from symbolic.program import Program
 from symbolic.rewrite import Step, apply
 from symbolic.tangent import tangent
@@ -220,10 +221,22 @@ def command(model: Model, target: str, options: Options, out: str | Path = OUT) 
 
 
 def generate(
-    model: Model | Iterable[Model], target: str | Iterable[str] = "numpy", out: str | Path = OUT, *, force: bool = False,
-    **options: Any
+    model: Model | str | os.PathLike[str] | Iterable[Model | str | os.PathLike[str]],
+    target: str | Iterable[str] = "numpy",
+    out: str | Path = OUT,
+    *,
+    dtype: str | None = None,
+    wrt: str | tuple[str, ...] = "params",
+    unroll: int | None = None,
+    tangent: bool = False,
+    hvp: bool = False,
+    block: int | None = None,
+    disabled: tuple[str, ...] = (),
+    force: bool = False,
 ) -> list[Written]:
-    """Write the files of one or several models for one or several targets, all or none.
+    """Write the files of one or several models (or specs, by their paths) for one or several targets, all or none.
+
+    The keywords are those of Options; docs/modules.md has them by example.
 
     Beside modules ``__init__.py`` is written where there is none. A file that is there and was not generated from the same
     spec stays, and is an error unless ``force`` is given. Raises SpecError for that, and for two models of one name.
@@ -231,9 +244,10 @@ def generate(
     from codegen.files import refuse_foreign, write_all
     from symbolic.cost import cost
 
-    models = [model] if isinstance(model, Model) else list(model)
+    several = isinstance(model, Iterable) and not isinstance(model, Model | str | os.PathLike | Mapping)
+    models = [_model("generate", each) for each in (cast(Iterable[Any], model) if several else [model])]
     targets = [target] if isinstance(target, str) else list(dict.fromkeys(target))
-    chosen = Options(**options)
+    chosen = Options(dtype, wrt, unroll, tangent, hvp, disabled, block)
     folder = Path(out)
     files: dict[Path, str] = {}
     written: list[Written] = []
@@ -255,15 +269,37 @@ def generate(
     return written
 
 
-def compile(model: Model, target: str = "numpy", **options: Any) -> types.ModuleType:  # noqa: A001 - the fixed name
-    """The module of a model without files of the user's."""
+def compile(  # noqa: A001 - the fixed name
+    model: Model | str | os.PathLike[str],
+    target: str = "numpy",
+    *,
+    dtype: str | None = None,
+    wrt: str | tuple[str, ...] = "params",
+    unroll: int | None = None,
+    tangent: bool = False,
+    hvp: bool = False,
+    block: int | None = None,
+    disabled: tuple[str, ...] = (),
+) -> types.ModuleType:
+    """The module of a model (or of a spec, by its path) without files of the user's. The keywords are those of Options."""
     if target == "latex":
         raise SpecError("expected a target that computes, found 'latex'; it is a document, for generate")
-    (text,) = render(model, target, Options(**options)).values()
+    model = _model("compile", model)
+    (text,) = render(model, target, Options(dtype, wrt, unroll, tangent, hvp, disabled, block)).values()
     module = types.ModuleType(model.name)
     module.__file__ = f"<chainrule {model.name}>"
     exec(_code(text, module.__file__), module.__dict__)  # noqa: S102 - our own emitted text, never a user's
     return module
+
+
+def _model(call: str, given: Any) -> Model:
+    """The model itself, or the one of a spec. Raises ArgumentError for anything else."""
+    if isinstance(given, Model):
+        return given
+    if isinstance(given, str | os.PathLike):
+        return load(given)
+    raise ArgumentError(f"{call}: expected a Model or the path of a spec, found a Python {type(given).__name__}; "
+                        "symbolic.load makes a Model of a spec, also of one given as a dict")
 
 
 def _code(text: str, name: str) -> types.CodeType:

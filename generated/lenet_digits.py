@@ -321,6 +321,8 @@ def update(params, grads, state=None, **hyper):
     beta2 = known["beta2"]
     eps = known["eps"]
     _check_like("grads", grads, params)
+    if state is not None and not hasattr(state, "keys"):
+        raise ValueError(f"update: expected the last update's state, or None, found {type(state).__name__}")
     state = {"m": {name: np.full_like(p, 0.0) for name, p in params.items()}, "v": {name: np.full_like(p, 0.0) for name, p in params.items()}, "k": 0} if state is None else state
     if "m" not in state:
         raise ValueError("update: the state has no 'm'; give what the last update returned, or None")

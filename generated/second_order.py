@@ -197,6 +197,8 @@ def update(params, grads, state=None, **hyper):
     known.update(hyper)
     rate = known["rate"]
     _check_like("grads", grads, params)
+    if state is not None and not hasattr(state, "keys"):
+        raise ValueError(f"update: expected the last update's state, or None, found {type(state).__name__}")
     state = {} if state is None else state
     new, slots = {}, {}
     for name, p in params.items():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from symbolic.adjoint import gradient
     from symbolic.errors import (
+        ArgumentError,
         ChainruleError,
         EquationError,
         GradientError,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from symbolic.program import Equation, Program, Tensor
 
 __all__ = [
+    "ArgumentError",
     "ChainruleError",
     "Equation",
     "EquationError",

@@ -19,7 +19,7 @@ import sympy as sp
 from sympy import Expr, Indexed
 
 from symbolic.analysis import are_apart, in_bounds, index_reads, is_nonnegative, subscript_range
-from symbolic.errors import ProgramError, nearest
+from symbolic.errors import ArgumentError, ProgramError, nearest
 from symbolic.program import (
     Equation,
     Kind,
@@ -35,19 +35,18 @@ from symbolic.program import (
     tensor_of,
 )
 
-__all__ = ["active", "gradient", "instances_to_differentiate", "partial"]
+__all__ = ["active", "gradient", "instances_to_differentiate", "names_to_differentiate_by", "partial"]
 
 
-def gradient(program: Program, wrt: Iterable[str] | None = None) -> Program:
-    """The program with the adjoint equations of its loss for the tensors ``wrt`` (default: the parameters).
+def gradient(program: Program, wrt: str | Iterable[str] | None = None) -> Program:
+    """The program with the adjoint equations of its loss for the tensors ``wrt``, one name or several (default: the parameters).
 
     Requires a rank-0 ``program.loss``. Ensures ``result.gradients[X]`` names the adjoint of X, of X's shape, for each X in
     ``wrt`` and for each tensor between them and the loss. The result is a Program with the same loss; for second derivatives
     an adjoint is made the loss (``replace(result, loss=result.gradients[X])``, X of rank 0), or the result goes through
     ``tangent``.
     """
-    wanted = tuple(wrt) if wrt is not None else tuple(t.name for t in program.parameters)
-    check_names(program, wanted)
+    wanted = names_to_differentiate_by("gradient", program, wrt)
     if not program.loss or program.tensor(program.loss).rank:
         raise ProgramError(f"{program.name}: expected a loss without axes to differentiate, found '{program.loss}'")
     live = active(program, wanted) & reaching(program, program.loss)
@@ -201,15 +200,27 @@ def written_only(equation: Equation, program: Program) -> Equation:
     return replace(equation, guards=(*equation.guards, *(g for g in guards if g not in (sp.true, sp.false))))
 
 
-def check_names(program: Program, wanted: Iterable[str]) -> None:
-    """Every name is a real tensor of the program. Raises ProgramError with the nearest name."""
+def names_to_differentiate_by(call: str, program: Program, wrt: str | Iterable[str] | None) -> tuple[str, ...]:
+    """One name or several, each of a real tensor of the program; its parameters where none is given.
+
+    Raises ProgramError with the nearest name, ArgumentError for what is no program or no name.
+    """
+    if not isinstance(program, Program):
+        raise ArgumentError(f"{call}: expected a Program, found a Python {type(program).__name__}; a Model gives its own: "
+                            "model.program()")
+    if wrt is None:
+        return tuple(t.name for t in program.parameters)
+    wanted = (wrt,) if isinstance(wrt, str) else tuple(wrt)
     for name in wanted:
+        if not isinstance(name, str):
+            raise ArgumentError(f"{call}: expected names of tensors to differentiate by, found a Python {type(name).__name__}")
         if name not in program:
             known = [t.name for t in program.tensors if not t.is_index]
             raise ProgramError(f"{program.name}: no tensor '{name}' to differentiate by{nearest(name, known)}; "
                                f"known: {', '.join(known)}")
         if program.tensor(name).is_index:
             raise ProgramError(f"{program.name}: '{name}' holds indices, not real numbers; nothing can be differentiated by it")
+    return wanted
 
 
 def active(program: Program, sources: Iterable[str]) -> frozenset[str]:

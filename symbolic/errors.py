@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 __all__ = [
+    "ArgumentError",
     "ChainruleError",
     "EquationError",
     "GradientError",
@@ -40,6 +41,10 @@ class ChainruleError(Exception):
     """Root of every error that is the user's to mend; anything else that escapes is a bug of ours."""
 
     exit_status = 2
+
+
+class ArgumentError(ChainruleError, TypeError):
+    """An argument of a Python call that is of another kind than the call takes."""
 
 
 class SpecError(ChainruleError):

@@ -175,8 +175,11 @@ def _document(source: Source, keys: Mapping[str, Any]) -> Document:
             raise SpecError("expected a mapping alone, found further arguments; put them into the mapping")
         return read_data(source)
     if keys:
-        if not isinstance(source, str):
-            raise SpecError("expected equation text beside shapes, found a path; give its text")
+        if not isinstance(source, str | os.PathLike):
+            raise SpecError(f"expected equation text beside shapes, found a Python {type(source).__name__}")
+        if not isinstance(source, str) or _is_path(source):
+            raise SpecError(f"expected equation text beside shapes, found a path, {os.fsdecode(source)!r}; what a model says "
+                            f"stands in its file, '{next(iter(keys))}' too")
         return read_data({"name": "model", "equations": source, **keys})
     if isinstance(source, str) and not _is_path(source):
         if _EQUATION.search(source) and not re.search(r"^\s*[\"']?\w+[\"']?\s*:", source, re.MULTILINE):

@@ -8,20 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from symbolic.adjoint import active, check_names, differentiable_reads, instances_to_differentiate, partial
+from symbolic.adjoint import active, differentiable_reads, instances_to_differentiate, names_to_differentiate_by, partial
 from symbolic.program import Equation, Names, Origin, Program, Reduction, Role, tensor_of
 
 __all__ = ["tangent"]
 
 
-def tangent(program: Program, wrt: Iterable[str] | None = None) -> Program:
+def tangent(program: Program, wrt: str | Iterable[str] | None = None) -> Program:
     """The program with the tangent equations along a direction for the tensors ``wrt`` (default: the parameters).
 
     Ensures ``result.tangents[X]`` names the tangent of X: an input (the direction) for X in ``wrt``, computed for every tensor
     that depends on them.
     """
-    wanted = tuple(wrt) if wrt is not None else tuple(t.name for t in program.parameters)
-    check_names(program, wanted)
+    wanted = names_to_differentiate_by("tangent", program, wrt)
     live = active(program, wanted)
     names = Names.of(program)
     equations, arguments = instances_to_differentiate(program, live, names)

@@ -17,6 +17,7 @@ from tests.conftest import ROOT
 from tests.rewriting import assert_same, differentiated, program
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+MODULES = (ROOT / "docs" / "modules.md").read_text(encoding="utf-8")
 SPEC = (ROOT / "docs" / "spec.md").read_text(encoding="utf-8")
 EQUATIONS = (ROOT / "docs" / "equations.md").read_text(encoding="utf-8")
 
@@ -110,6 +111,24 @@ def test_python_of_the_intermediate_language() -> None:
     exec(block.values[0], {})
 
 
+def test_python_of_the_modules() -> None:
+    (block,) = blocks(MODULES, "python")
+    exec(block.values[0], {})
+
+
+def test_the_options_of_the_table_are_those_of_the_calls() -> None:
+    import inspect
+
+    import codegen
+    from codegen.pipeline import Options
+
+    listed = {name for line in re.findall(r"^\| (`\w+=.*?) \|", MODULES, re.MULTILINE) for name in re.findall(r"`(\w+)=", line)}
+    keywords = {name for name, p in inspect.signature(codegen.generate).parameters.items() if p.kind is p.KEYWORD_ONLY}
+    assert listed == keywords
+    assert set(inspect.signature(codegen.compile).parameters) - {"model", "target"} == keywords - {"force"}
+    assert set(Options.__dataclass_fields__) == keywords - {"force"}
+
+
 def test_the_list_of_functions_is_the_table() -> None:
     from symbolic.functions import FUNCTIONS
 
@@ -126,7 +145,7 @@ def test_keys_of_the_table() -> None:
     assert sorted(re.findall(r"`(\w+)`", " ".join(rows))) == sorted(schema()["properties"])
 
 
-@pytest.mark.parametrize("text", [README, SPEC], ids=["README.md", "docs/spec.md"])
+@pytest.mark.parametrize("text", [README, SPEC, MODULES], ids=["README.md", "docs/spec.md", "docs/modules.md"])
 def test_links_lead_somewhere(text: str) -> None:
     base = ROOT if text is README else ROOT / "docs"
     for target in re.findall(r"\]\(([^)#:]+)\)", text):

@@ -103,6 +103,8 @@ def test_calls_that_make_no_sense() -> None:
         load(3)  # type: ignore[arg-type]
     with pytest.raises(SpecError, match=r"^expected a mapping alone, found further arguments"):
         load({}, inputs={})
+    with pytest.raises(SpecError, match=r"^expected equation text beside shapes, found a path, 'model\.yaml'; .*'dtype' too\Z"):
+        load("model.yaml", dtype="float32")
     with pytest.raises(SpecError, match=r"^expected equation text beside shapes, found a path"):
         load(Path("a.yaml"), inputs={})
     with pytest.raises(

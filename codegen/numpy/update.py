@@ -40,7 +40,9 @@ def update_lines(update: Any) -> Update:
     slots = ", ".join(f'"{s}": {{name: np.full_like(p, {float(v)!r}) for name, p in params.items()}}'
                       for s, v in optimizer.slots.items())
     count = (", " if slots else "") + '"k": 0' if optimizer.counts else ""
-    lines.append(f"state = {{{slots}{count}}} if state is None else state")
+    lines += ['if state is not None and not hasattr(state, "keys"):',
+              '    raise ValueError(f"update: expected the last update\'s state, or None, found {type(state).__name__}")',
+              f"state = {{{slots}{count}}} if state is None else state"]
     for slot in optimizer.state:
         lines.append(f'if "{slot}" not in state:')
         lines.append(f'    raise ValueError("update: the state has no \'{slot}\'; give what the last update returned, or None")')
