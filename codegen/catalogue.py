@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -71,10 +72,25 @@ def _print_layer(name: str) -> None:
         print(f"  {parameter} [{', '.join(map(str, declared.shape))}]  parameter{start}")
     for state, declaration in block.states.items():
         print(f"  {state} [{', '.join(map(str, declaration.shape))}]  state, initially {declaration.initial}")
-    print(textwrap.indent(block.equations.strip(), "    "))
+    equations = _with_extents(block.equations.strip(), block.sizes)
+    above = re.split(r"\n| {3,}", import_module(row.module).__doc__ or "")
+    if not set(map(_bare, equations.splitlines())) <= set(map(_bare, above)):
+        print(textwrap.indent(equations, "    "))
     print(f"  gives {block.output}\n")
     _print_options(layer.options)
     print(f"Reference: {layer.reference}")
+
+
+def _with_extents(text: str, sizes: Mapping[str, Any]) -> str:
+    """Equations with the extents of the example for sizes of the layer's own."""
+    for name, extent in sizes.items():
+        text = re.sub(rf"\b{name}\b", str(extent) if extent.is_Atom else f"({extent})", text)
+    return text
+
+
+def _bare(line: str) -> str:
+    """An equation without what does not change it."""
+    return re.sub(r"\s|\+0(?=\])", "", line)
 
 
 def _print_row(name: str, what: str, row: Any) -> None:
@@ -83,15 +99,28 @@ def _print_row(name: str, what: str, row: Any) -> None:
     if text := _equations(name, what, row):
         print(textwrap.indent(text.strip(), "    ") + "\n")
     if hasattr(row, "options"):
-        _print_options(row.options)
+        _print_options(row.options, _OF_EVERY_LOSS if what == "loss" else ())
     if row.reference:
         print(f"Reference: {row.reference}")
 
 
+_OF_EVERY_LOSS = (
+    "prediction  text  (default the last layer): name of a layer or tensor",
+    "target  text  (required): name of an input",
+    "weight  number  (default 1): factor in the sum of several losses",
+    "name  text  (default loss; of several loss_1, loss_2, ...): the tensor that holds it",
+)
+"""What the spec reads itself, beside the options of each loss."""
+
+
 def _equations(name: str, what: str, row: Any) -> str:
-    """The equations (of an initialiser: the source) of a row, on an example where it needs one."""
+    """The equations (of an initialiser: its words in a spec, and the source) of a row, on an example where it needs one."""
     if what == "initialiser":
-        return textwrap.dedent(row.source)
+        given = f"({', '.join(row.arguments)})" if row.arguments else ""
+        usual = ", ".join(f"{key} {value:g}" for key, value in row.arguments.items() if value is not None)
+        quote = '"' if "," in given else ""  # inside braces a comma of YAML's ends the value
+        return (f"init: {{default: {quote}{name}{given}{quote}}}{f'    left out: {usual}' if usual else ''}\n\n"
+                f"as Python:\n\n{textwrap.indent(textwrap.dedent(row.source), '    ')}")
     if what == "loss":
         from symbolic.layers.base import Context
         from symbolic.program import Role, Tensor, size
@@ -106,12 +135,12 @@ def _equations(name: str, what: str, row: Any) -> str:
     return "\n".join(text for text in (getattr(made, "total", ""), getattr(made, "scale", ""), made.equations) if text)
 
 
-def _print_options(options: Any) -> None:
-    """The options from their JSON Schema: the same text that an editor shows."""
+def _print_options(options: Any, further: Iterable[str] = ()) -> None:
+    """The options from their JSON Schema: the same text that an editor shows; ``further``: lines of options beside it."""
     schema = options.model_json_schema()
     required = set(schema.get("required", ()))
     properties = schema.get("properties", {})
-    if not properties:
+    if not properties and not further:
         print("No options.")
         return
     about = inspect.cleandoc(options.__doc__ or "")
@@ -119,6 +148,8 @@ def _print_options(options: Any) -> None:
     for key, value in properties.items():
         default = "required" if key in required else f"default {_plain(value.get('default'))}"
         print(f"  {key}  {_kind(value)}  ({default})")
+    for line in further:
+        print(f"  {line}")
     print()
 
 
@@ -131,7 +162,7 @@ def _kind(schema: Mapping[str, Any]) -> str:
         return " | ".join(dict.fromkeys(_kind(part) for part in schema["anyOf"]))
     if "$ref" in schema:
         return str(schema["$ref"]).rsplit("/", 1)[-1]
-    names = {"integer": "integer", "number": "number", "string": "text", "boolean": "true or false", "null": "nothing",
+    names = {"integer": "integer", "number": "number", "string": "text", "boolean": "true or false", "null": "none",
              "array": "list", "object": "mapping"}
     return names.get(str(schema.get("type")), "value")
 
@@ -140,6 +171,8 @@ def _plain(value: Any) -> str:
     """A value as YAML writes it."""
     import json
 
+    if value is None:
+        return "none"
     return str(value) if isinstance(value, str) else json.dumps(value)
 
 
@@ -163,8 +196,6 @@ def _extent(text: str, names: set[str]) -> Any:
 
 
 def _names(text: str) -> set[str]:
-    import re
-
     return {name for name in re.findall(r"[A-Za-z]\w*", text) if name != "below"}
 
 

@@ -113,8 +113,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """``"; did you mean 'tanh'?"`` where a known name is near, else an empty text.
 
     Near: seven letters of ten agree, or six of ten where one name begins with the other (``units`` is not ``init``).
+    Capital letters do not count.
     """
-    close = get_close_matches(name, sorted(known), n=3, cutoff=0.6)
+    known = sorted(known)
+    for other in known:
+        if other.casefold() == name.casefold():
+            return f"; did you mean '{other}'?"
+    close = get_close_matches(name, known, n=3, cutoff=0.6)
     sure = set(get_close_matches(name, close, n=3, cutoff=0.7))
     found = [other for other in close if other in sure or other.startswith(name) or name.startswith(other)]
     return f"; did you mean '{found[0]}'?" if found else ""

@@ -363,6 +363,34 @@ def test_each_entry_shows_its_equations(call: Any, name: str) -> None:
     assert re.search(r"\[.*\] *(\+?=) |loss = |return ", out)
 
 
+def test_no_equation_is_shown_twice_and_every_size_is_known(call: Any) -> None:
+    _, out, _ = call("layers", "lstm")
+    assert out.count("h[t,n,k] = o[t,n,k]*tanh(c[t,n,k])") == 1
+    assert "lengths  text | none  (default none)" in out
+    _, out, _ = call("layers", "flatten")
+    assert out.count("y[n,(c*A+u)*B+v] = x[n,c,u,v]") == 1
+    assert "L2" not in out
+
+
+def test_a_loss_shows_what_the_spec_reads_itself(call: Any) -> None:
+    _, out, _ = call("layers", "mse")
+    assert re.search(r"\n  weight  number  \(default 1\)", out)
+    assert re.search(r"\n  name  text  ", out)
+
+
+def test_an_initialiser_shows_how_a_spec_writes_it(call: Any) -> None:
+    _, out, _ = call("layers", "constant")
+    assert "    init: {default: constant(value)}\n" in out
+    _, out, _ = call("layers", "normal")
+    assert "    init: {default: \"normal(mean, deviation)\"}    left out: mean 0, deviation 0.05\n" in out
+
+
+def test_capital_letters_do_not_hide_a_name(call: Any, small: Path) -> None:
+    assert "found 'LSTM'; did you mean 'lstm'?" in call("layers", "LSTM")[2]
+    small.write_text(SMALL.format(name="small").replace("type: mse", "type: MSE"), encoding="utf-8")
+    assert "did you mean 'mse'?" in call("show", small)[2]
+
+
 def test_unknown_entry(call: Any) -> None:
     status, _, err = call("layers", "lstn")
     assert status == 2
