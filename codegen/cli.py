@@ -43,13 +43,29 @@ app = typer.Typer(
 )
 
 Spec = Annotated[str, typer.Argument(metavar="SPEC", help="The model's spec, a YAML or JSON file.")]
-Specs = Annotated[list[str], typer.Argument(metavar="SPEC...", help="Specs of models, YAML or JSON files.")]
-Dtype = Annotated[str | None, typer.Option(help="float32 or float64.  [default: the spec's, else float32]")]
+Specs = Annotated[list[str], typer.Argument(metavar="SPEC", help="Specs of models, YAML or JSON files.")]
+Dtype = Annotated[str | None, typer.Option(help="float32 or float64; left out, the spec's, else float32.")]
 Wrt = Annotated[str, typer.Option(metavar="params|all|NAME,...", help="What to differentiate by.")]
-Unroll = Annotated[int | None, typer.Option(metavar="K", help="Unroll recurrences to K steps.", min=1)]
+Unroll = Annotated[int | None, typer.Option(metavar="K", help="Unroll recurrences to K steps: at most 10,000 equations.", min=1)]
 Steps = Annotated[int | None, typer.Option("--block", metavar="STEPS", min=1, help=(
-    "Run loops in blocks of this many steps, what they need beside them too: less memory.  [default: where it is too large]"))]
+    "Run loops in blocks of this many steps, what they need beside them too: less memory; left out, where it is too large."))]
 Sizes = Annotated[list[str], typer.Option("--size", metavar="T=5", help="The value of a free size; may be repeated.")]
+
+
+def _path(text: str) -> Path:
+    """A path that says something. ``Path`` makes the current folder of an empty text."""
+    if not str(text).strip():
+        raise typer.BadParameter("expected a path, found an empty text")
+    return Path(text)
+
+
+def _flag(name: str, help: str, **more: Any) -> Any:
+    """An option without a value; the empty word keeps the help from naming its type."""
+    return typer.Option(name, metavar="", help=help, **more)
+
+
+_FOLDER = typer.Option("-o", "--out", metavar="FOLDER", parser=_path, help="The folder that the files go to.")
+_FILE = typer.Option("-o", "--output", metavar="FILE", parser=_path, help="Write here, not to the screen.")
 
 
 def _version(value: bool) -> None:
@@ -66,7 +82,7 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _main(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[bool, _flag("--version", "Print the version.", callback=_version, is_eager=True)] = False,
 ) -> None:
     """From a model's spec to gradients: the derivation, a NumPy module, and the proof by perturbation."""
 
@@ -81,11 +97,11 @@ def generate(
     dtype: Dtype = None,
     wrt: Wrt = "params",
     unroll: Unroll = None,
-    tangent: Annotated[bool, typer.Option("--tangent", help="Also emit jvp, the forward mode.")] = False,
-    hvp: Annotated[bool, typer.Option("--hvp", help="Also emit hvp, products with the Hessian.")] = False,
+    tangent: Annotated[bool, _flag("--tangent", "Also emit jvp, the forward mode.")] = False,
+    hvp: Annotated[bool, _flag("--hvp", "Also emit hvp, products with the Hessian.")] = False,
     block: Steps = None,
-    out: Annotated[Path, typer.Option("-o", "--out", help="The folder that the files go to.")] = Path("generated"),
-    force: Annotated[bool, typer.Option("--force", help="Replace files that were not generated from the same spec.")] = False,
+    out: Annotated[Path, _FOLDER] = Path("generated"),
+    force: Annotated[bool, _flag("--force", "Replace files that were not generated from the same spec.")] = False,
 ) -> None:
     """Write the modules (or derivations) of models; all of them or, on any error, none."""
     for name in target:
@@ -111,7 +127,7 @@ def derive(
     unroll: Unroll = None,
     adjoint: Annotated[str, typer.Option(help="Notation of adjoints in LaTeX: frac, bar or delta.")] = "frac",
     format: Annotated[str, typer.Option(help="text or latex.")] = "text",
-    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write here, not to the screen.")] = None,
+    output: Annotated[Path | None, _FILE] = None,
 ) -> None:
     """Print the derivation: every equation, the rule that made it, the gradient of each parameter."""
     _one_of("--format", format, FORMATS)
@@ -134,7 +150,7 @@ def derive(
         return
     from codegen.files import write_all
 
-    write_all({output: shown})
+    write_all({output: shown}, folders=False)
 
 
 @app.command(epilog="Example: chainrule check specs/gru_classifier.yaml --nodes --size T=7")
@@ -142,11 +158,11 @@ def check(
     spec: Spec,
     target: Annotated[str, typer.Option(help=f"The module to check: {' or '.join(MODULES)}.")] = "numpy",
     dtype: Dtype = None,
-    nodes: Annotated[bool, typer.Option("--nodes", help="Also perturb entries of named intermediates.")] = False,
+    nodes: Annotated[bool, _flag("--nodes", "Also perturb entries of named intermediates.")] = False,
     size: Sizes = [],  # noqa: B006
     wrt: Wrt = "params",
     seed: Annotated[int, typer.Option(help="Seed of the random point.", min=0)] = 0,
-    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    json: Annotated[bool, _flag("--json", "Print the report as JSON.")] = False,
     params: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Check at these parameters and inputs.")] = None,
 ) -> None:
     """Hold the generated gradients against perturbation and the interpreter; exit status 1 where one is wrong."""
@@ -181,7 +197,7 @@ def show(spec: Spec, size: Sizes = []) -> None:  # noqa: B006
 
 
 @app.command(epilog="Example: chainrule layers lstm")
-def layers(name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One entry of the catalogue.")] = None) -> None:
+def layers(name: Annotated[str | None, typer.Argument(metavar="NAME", help="One entry of the catalogue.")] = None) -> None:
     """The catalogue; with a name: its equations, shapes, options and reference."""
     from codegen.catalogue import print_catalogue, print_entry
 
@@ -203,8 +219,8 @@ def schema() -> None:
 
 @app.command(epilog="Example: chainrule demo --quick")
 def demo(
-    quick: Annotated[bool, typer.Option("--quick", help="Train for seconds, not minutes.")] = False,
-    out: Annotated[Path, typer.Option(help="The folder that the files go to.")] = Path("chainrule-demo"),
+    quick: Annotated[bool, _flag("--quick", "Train for seconds, not minutes.")] = False,
+    out: Annotated[Path, _FOLDER] = Path("chainrule-demo"),
 ) -> None:
     """The main job end to end: spec, derivation, module, check, and training on real text."""
     # Before NumPy is loaded: on a net this small the threads of a BLAS wait for each other longer than they compute.

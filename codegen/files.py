@@ -20,8 +20,11 @@ _CALL = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.EI
 """Reasons that lie in the path that was asked for, not in the machine."""
 
 
-def write_all(files: Mapping[Path, str]) -> None:
-    """Write every text (UTF-8, ``\\n``) to its path; folders are made as needed.
+_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def write_all(files: Mapping[Path, str], folders: bool = True) -> None:
+    """Write every text (UTF-8, ``\\n``) to its path; ``folders``: those that do not exist are made, not refused.
 
     All texts go to temporary files beside their places first and are renamed when the last one is complete, so a full
     disk or a refused folder leaves nothing behind. A reader never sees half a file. Raises MachineError where the
@@ -32,7 +35,11 @@ def write_all(files: Mapping[Path, str]) -> None:
     path = Path()
     try:
         for path, text in files.items():
-            made += _make_folder(path.parent)
+            if folders:
+                made += _make_folder(path.parent)
+            elif not path.parent.exists():
+                raise ChainruleError(f"{path}: expected a file in a folder that exists, found no folder '{path.parent}'; "
+                                     "make it first")
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
             waiting[path] = _write_beside(path, text)
@@ -45,7 +52,7 @@ def write_all(files: Mapping[Path, str]) -> None:
         for folder in reversed(made):
             _remove_empty(folder)
         if isinstance(error, OSError):
-            raise _worded(path, error) from None
+            raise _worded(path, error, "folder" if folders else "file") from None
         raise
 
 
@@ -102,8 +109,9 @@ def _remove_empty(folder: Path) -> None:
         return  # somebody else's files are in it now
 
 
-def _worded(path: Path, error: OSError) -> ChainruleError:
+def _worded(path: Path, error: OSError, other: str) -> ChainruleError:
     reason = (error.strerror or str(error)).lower()
     if error.errno in _CALL:
-        return ChainruleError(f"{path}: expected a place for a file, found: {reason}; name another folder with --out")
-    return MachineError(f"{path}: cannot be written: {reason}; free some space or name another folder with --out")
+        return ChainruleError(f"{path}: expected a place for a file, found: {reason}; name another {other}")
+    space = "free some space or " if error.errno in _SPACE else ""
+    return MachineError(f"{path}: cannot be written: {reason}; {space}name another {other}")

@@ -248,6 +248,8 @@ def generate(
     models = [_model("generate", each) for each in (cast(Iterable[Any], model) if several else [model])]
     targets = [target] if isinstance(target, str) else list(dict.fromkeys(target))
     chosen = Options(dtype, wrt, unroll, tangent, hvp, disabled, block)
+    if not str(out).strip():
+        raise SpecError("out: expected a folder, found an empty text")
     folder = Path(out)
     files: dict[Path, str] = {}
     written: list[Written] = []

@@ -486,8 +486,10 @@ def _array(arrays, name, shape, low, below, ignore):
         raise ValueError(f"'{name}': expected an integer dtype, found {array.dtype}")
     values = array if ignore is None else array[array != ignore]
     if values.size and (values.min() < low or (below is not None and values.max() >= below)):
-        raise ValueError(f"'{name}': expected {low} <= entries < {below}"
-                         f"{'' if ignore is None else f' or {ignore}'}, found {values.min()} .. {values.max()}")
+        wrong = (array < low) | (False if below is None else array >= below)
+        place = tuple(map(int, np.argwhere(wrong & (True if ignore is None else array != ignore))[0]))
+        raise ValueError(f"'{name}': expected {low} <= entries{'' if below is None else f' < {below}'}"
+                         f"{'' if ignore is None else f' or {ignore}'}, found {array[place]} at {list(place)}")
 
 
 def _check_like(what, arrays, params):

@@ -298,9 +298,67 @@ def test_derive_to_the_screen_and_to_a_file(call: Any, small: Path, tmp_path: Pa
     status, out, _ = call("derive", small)
     assert status == 0
     assert "dL/dout.w" in out
-    status, shown, _ = call("derive", small, "-o", "deep/small.txt")
+    status, shown, _ = call("derive", small, "-o", "small.txt")
     assert (status, shown) == (0, "")
-    assert (tmp_path / "deep" / "small.txt").read_text(encoding="utf-8") == out
+    assert (tmp_path / "small.txt").read_text(encoding="utf-8") == out
+
+
+def test_derive_makes_no_folders_and_names_another_file(call: Any, small: Path, tmp_path: Path) -> None:
+    status, _, err = call("derive", small, "-o", "deep/small.txt")
+    assert status == 2
+    assert err == (f"chainrule: {Path('deep/small.txt')}: expected a file in a folder that exists, found no folder 'deep'; "
+                   "make it first\n")
+    assert not (tmp_path / "deep").exists()
+    (tmp_path / "folder").mkdir()
+    status, _, err = call("derive", small, "-o", "folder")
+    assert status == 2
+    assert re.fullmatch(r"chainrule: folder: expected a place for a file, found: .*; name another file\n", err)
+
+
+@pytest.mark.parametrize(("number", "status", "advice"), [
+    ("EACCES", 3, "; name another file"), ("ENOSPC", 3, "; free some space or name another file"),
+])
+def test_what_is_advised_fits(
+    call: Any, small: Path, monkeypatch: pytest.MonkeyPatch, number: str, status: int, advice: str
+) -> None:
+    import errno
+
+    from codegen import files
+
+    def refused(path: Path, text: str) -> Path:
+        code = getattr(errno, number)
+        raise OSError(code, os.strerror(code), str(path))
+
+    monkeypatch.setattr(files, "_write_beside", refused)
+    found, _, err = call("derive", small, "-o", "small.txt")
+    assert found == status
+    assert err.endswith(f"{advice}\n")
+    assert ("space" in advice) == ("free some space" in err)
+
+
+@pytest.mark.parametrize("arguments", [["generate", "--out"], ["derive", "-o"], ["demo", "--out"]])
+def test_an_empty_path_is_refused(call: Any, small: Path, arguments: list[str]) -> None:
+    command, option = arguments
+    status, out, err = call(command, *([] if command == "demo" else [small]), option, "")
+    assert (status, out) == (2, "")
+    assert "expected a path, found an empty text" in err
+
+
+def test_help_names_no_type_of_a_flag(call: Any) -> None:
+    for command in COMMANDS:
+        _, out, _ = call(command, "--help")
+        assert not [line for line in out.splitlines() if "<bool>" in line and "--help" not in line]
+        assert "...}" not in out
+
+
+def test_too_many_steps_are_refused_at_once_and_the_help_says_so(call: Any, specs: Path) -> None:
+    from symbolic.unroll import MOST_INSTANCES
+
+    status, out, err = call("generate", specs / "lstm_lm.yaml", "--unroll", 100_000)
+    assert (status, out) == (2, "")
+    assert f"make 1,800,000 equations, expected at most {MOST_INSTANCES:,}: " in err
+    for command in ("generate", "derive"):
+        assert f"{MOST_INSTANCES:,}" in call(command, "--help")[1]
 
 
 def test_derive_latex(call: Any, small: Path) -> None:

@@ -270,7 +270,8 @@ class Expressions:
     def _rank_message(self, name: str, rank: int, found: int) -> str:
         shape = self.scope.tensors[name].shape if name in self.scope.tensors else None
         shown = f" of shape [{', '.join(map(str, shape))}]" if shape else ""
-        return f"'{name}'{shown} has {rank} axes; expected {rank} subscripts, found {found}"
+        axes, subscripts = ("axis", "subscript") if rank == 1 else ("axes", "subscripts")
+        return f"'{name}'{shown} has {rank} {axes}; expected {rank} {subscripts}, found {found}"
 
     @staticmethod
     def _subscript_nodes(node: ast.AST) -> list[ast.AST]:
