@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from codegen.folding import fold
+
 if TYPE_CHECKING:
     from codegen.verify import Report, Verdict
     from symbolic.model import Model
@@ -26,56 +28,81 @@ def console() -> Console:
     return found if found.is_terminal else Console(highlight=False, width=200)
 
 
+def _say(screen: Console, text: str, further: str = "  ") -> None:
+    """A line as it stands, broken between words on a terminal."""
+    screen.print(fold(text, screen.width if screen.is_terminal else None, further), markup=False, soft_wrap=True)
+
+
 def print_report(report: Report) -> None:
     """The report of ``check`` as a table, one row a parameter."""
     screen = console()
-    sizes = ", ".join(f"{name}={value}" for name, value in report.sizes.items())
-    screen.print(f"{report.name}: {report.target}, {report.dtype}, {sizes or 'no sizes'}, seed {report.seed}, "
-                 f"loss {report.loss:.6g}", soft_wrap=True)
-    screen.print(_verdicts("gradient of", report.parameters))
+    _say(screen, f"{report.name}: {report.target}, {report.dtype}, {_sizes(report.sizes)}, seed {report.seed}, "
+                 f"loss {report.loss:.6g}")
+    _print_verdicts(screen, "gradient of", report.parameters)
     if report.nodes:
-        screen.print("Adjoints of named intermediates, their entries nudged one by one:")
-        screen.print(_verdicts("adjoint of", report.nodes))
+        _say(screen, f"Adjoints of named intermediates, their entries nudged one by one, at {_sizes(report.node_sizes)}:")
+        _print_verdicts(screen, "adjoint of", report.nodes)
     for name in report.frozen:
-        screen.print(f"{escape(name)} is constant for differentiation and was frozen at its value.", soft_wrap=True)
+        _say(screen, f"{name} is constant for differentiation and was frozen at its value.")
     for note in report.notes:
-        screen.print(f"note: {escape(note)}", soft_wrap=True)
+        _say(screen, f"note: {note}")
     if report.costs is not None:
         costs = report.costs
-        screen.print(f"Cost: perturbing every entry takes {costs.forward_passes:,} forward passes; backpropagation takes "
+        _say(screen, f"Cost: perturbing every entry takes {costs.forward_passes:,} forward passes; backpropagation takes "
                      f"the time of {costs.ratio:.1f} ({1e3 * costs.both_seconds:.3g} ms; one forward pass "
-                     f"{1e3 * costs.forward_seconds:.3g} ms).", soft_wrap=True)
+                     f"{1e3 * costs.forward_seconds:.3g} ms).")
     counts = {v.verdict: 0 for v in (*report.parameters, *report.nodes)}
     for verdict in (*report.parameters, *report.nodes):
         counts[verdict.verdict] += 1
     summary = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     screen.print(f"[{STYLES[report.verdict]}]{report.verdict}[/]: {summary}")
     if report.verdict in ("KINK", "UNDECIDED"):
-        screen.print("warning: for some entries there is no verdict; another --seed moves the point", soft_wrap=True)
+        _say(screen, "warning: for some entries there is no verdict; another --seed moves the point")
 
 
-def _verdicts(what: str, verdicts: tuple[Verdict, ...]) -> Table:
+def _sizes(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in sizes.items()) or "no sizes"
+
+
+def _print_verdicts(screen: Console, what: str, verdicts: tuple[Verdict, ...]) -> None:
+    """A table, or a paragraph for each verdict where the terminal is too narrow for the table."""
     oracles = list(dict.fromkeys(oracle for v in verdicts for oracle in v.digits))
-    table = Table(box=SIMPLE, pad_edge=False)
+    table = Table(box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
     for column in (what, "shape", "perturbed"):
         table.add_column(column)
     for oracle in oracles:
-        table.add_column(f"{oracle}\ndigits", justify="right")
+        table.add_column("\n".join((*oracle.split(), "digits")), justify="right")
     table.add_column("verdict")
     for v in verdicts:
-        tried = f"{v.entries} entries" if v.entries else ""
-        tried += f"{', ' if tried else ''}{v.directions} directions" if v.directions else ""
         digits = [f"{v.digits[oracle]:.1f}" if oracle in v.digits else "-" for oracle in oracles]
         verdict = f"[{STYLES[v.verdict]}]{v.verdict}[/]" + (f"  {escape(v.note)}" if v.note else "")
-        table.add_row(escape(v.name), escape(str(list(v.shape))), tried or "-", *digits, verdict)
-    return table
+        tried = _tried(v)
+        table.add_row(escape(v.name), escape(str(list(v.shape))), tried.replace(", ", ",\n") if screen.is_terminal else tried,
+                      *digits, verdict)
+    if not screen.is_terminal or screen.measure(table, options=screen.options.update_width(1000)).maximum <= screen.width:
+        screen.print(table)
+        return
+    screen.print()
+    for v in verdicts:
+        screen.print(f"  {escape(v.name)} {escape(str(list(v.shape)))}: [{STYLES[v.verdict]}]{v.verdict}[/]")
+        digits = [f"{oracle} {value:.1f}" for oracle, value in v.digits.items()]
+        for text in (v.note, f"perturbed: {_tried(v)}", f"digits: {', '.join(digits) or '-'}"):
+            if text:
+                _say(screen, f"    {text}")
+    screen.print()
+
+
+def _tried(v: Verdict) -> str:
+    """``5 entries, 2 directions``"""
+    counts = ((v.entries, "entry", "entries"), (v.directions, "direction", "directions"))
+    return ", ".join(f"{count} {one if count == 1 else many}" for count, one, many in counts if count) or "-"
 
 
 def print_model(model: Model, sizes: Mapping[str, int]) -> None:
     """Tensors, shapes, number of parameters, and cost forward and backward."""
+    from codegen.pipeline import stages
     from codegen.text import equation_text, text
     from codegen.trial import choose_sizes
-    from symbolic.adjoint import gradient
     from symbolic.cost import cost, readable, volume
     from symbolic.program import Role
 
@@ -83,9 +110,9 @@ def print_model(model: Model, sizes: Mapping[str, int]) -> None:
     if sizes:
         choose_sizes(program, sizes)  # refuses an unknown size
     rule = _rule(program, sizes)
-    screen.print(f"{model.name} ({model.dtype}), prediction {escape(model.prediction)}", soft_wrap=True)
+    _say(screen, f"{model.name} ({model.dtype}), prediction {model.prediction}")
     known = {**program.sizes, **sizes}
-    screen.print("sizes: " + (", ".join(f"{n}={v}" if v else f"{n} free" for n, v in known.items()) or "none"))
+    _say(screen, "sizes: " + (", ".join(f"{n}={v}" if v else f"{n} free" for n, v in known.items()) or "none"))
     table = Table(box=SIMPLE, pad_edge=False)
     for column in ("tensor", "shape", "entries", "role", "kind"):
         table.add_column(column, justify="right" if column == "entries" else "left")
@@ -100,17 +127,18 @@ def print_model(model: Model, sizes: Mapping[str, int]) -> None:
     for equation in program.equations:
         seen.setdefault(equation.number, []).append(equation)
     for number, equations in seen.items():
-        screen.print(escape(f"  ({number}) {equation_text(equations, program)}"), soft_wrap=True)
+        _say(screen, f"  ({number}) {equation_text(equations, program)}", "      ")
 
     itemsize = 8 if model.dtype == "float64" else 4
     entries = sum(volume(t.shape).xreplace(rule) for t in program.parameters)
-    forward = cost(program, itemsize).at(sizes)
-    both = cost(gradient(program), itemsize).at(sizes)
-    screen.print(f"\nparameters: {readable(entries)} entries, {readable(itemsize * entries)} bytes", soft_wrap=True)
-    screen.print(f"forward: {forward}", soft_wrap=True)
-    screen.print(f"forward and backward: {both}", soft_wrap=True)
-    screen.print("(bytes: every tensor held once; FLOPs: of the equations as written, before common terms are shared)",
-                 soft_wrap=True)
+    made = stages(model)
+    screen.print()
+    _say(screen, f"parameters: {readable(entries)} {'entry' if entries == 1 else 'entries'}, "
+                 f"{readable(itemsize * entries)} bytes")
+    _say(screen, f"forward: {cost(made.loss, itemsize).at(sizes)}")
+    _say(screen, f"forward and backward: {cost(made.optimised, itemsize).at(sizes)}")
+    _say(screen, "(as generate counts them, for one call of loss and of value_and_grad. FLOPs: after the rewrites, a term with a "
+                 "minus being what the first or last step saves; bytes: every tensor held once)")
 
 
 def _rule(program: Program, sizes: Mapping[str, int]) -> dict[Any, Any]:

@@ -91,6 +91,7 @@ class Report:
     frozen: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     costs: Costs | None = field(default=None, compare=False)
+    node_sizes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def verdict(self) -> str:
@@ -161,6 +162,7 @@ def check(
         model.name, target, dtype, held.trial.sizes, seed, held.loss, _verdicts(every), adjoints, tuple(frozen(program)),
         (*(note for each in every for note in each.notes), *notes),
         _costs(module, program, held.trial, sum(g.size for g in held.gradients.values())),
+        small.trial.sizes if small is not None and adjoints else {},
     )
 
 
