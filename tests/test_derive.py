@@ -248,3 +248,29 @@ def test_latex_compiles_and_no_line_leaves_the_page(specs: Path, tmp_path: Path,
     wide = [float(points) for points in re.findall(r"Overfull \\hbox \((\d+\.?\d*)pt too wide\)", done.stdout)]
     assert all(points < 10 for points in wide), wide
     assert (tmp_path / "d.pdf").stat().st_size > 10_000
+
+
+def test_a_long_product_is_broken_between_its_factors() -> None:
+    from codegen.latex.emit import WIDTH, _broken, _factors, _width
+
+    gate = r"\sigma\left(a_{t,n,k + H} + m_{t,n,k + H}\right)"
+    term = rf"\frac{{\partial L}}{{\partial z_{{t,n,k}}}}\,\left(1 - {gate}\right) {gate}"
+    head = r"\frac{\partial L}{\partial a_{t,n,k + H}} &\mathrel{+}="
+    assert _factors(term) == [r"\frac{\partial L}{\partial z_{t,n,k}}\,", rf"\left(1 - {gate}\right)", gate]
+    rows = _broken(head, [term])
+    assert rows[1] == rf"&\qquad {{}}\cdot {gate}"
+    assert all(_width(row) <= WIDTH for row in rows)
+    assert _broken(head, [gate, f"- {gate}"]) == [rf"{head} {gate} - {gate}"]  # what fits stays
+    assert _factors(r"- \sum_{t,\, n} \left[t < T\right]\, x_{t} y_{n}") == [
+        r"- \sum_{t,\, n} \left[t < T\right]\, x_{t}", "y_{n}"]
+    assert _factors(r"\left(\begin{cases} a & b \\ c & \text{otherwise} \end{cases}\right) d") == [
+        r"\left(\begin{cases} a & b \\ c & \text{otherwise} \end{cases}\right)", "d"]
+
+
+def test_no_formula_is_made_larger(specs: Path) -> None:
+    text = emit(derive(load(specs / "gru_classifier.yaml")))
+    assert r"\resizebox{\linewidth}" not in text
+    assert r"\shrunk{$" not in text  # each of them could be broken
+    shrunk = re.search(r"\\newcommand{\\shrunk}.*", text)
+    assert shrunk is not None
+    assert r"\else\width\fi" in shrunk[0]

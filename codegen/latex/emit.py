@@ -150,15 +150,54 @@ class _Writer:
 
 
 def _broken(head: str, terms: Sequence[str]) -> list[str]:
-    """A line, broken before a term where it is too long."""
-    rows, current = [], f"{head} {terms[0]}" if terms else f"{head} 0"
-    for term in terms[1:]:
-        if _width(f"{current} {term}") > WIDTH:
+    """A line, broken before a term where it is too long, and before a factor where a term alone is."""
+    rows: list[str] = []
+    current = head
+    for position, term in enumerate(terms or ("0",)):
+        if position and _width(f"{current} {term}") > WIDTH:
             rows.append(current)
-            current = f"&\\quad {term}"
-        else:
+            current = r"&\quad"
+        if _width(f"{current} {term}") <= WIDTH:
             current = f"{current} {term}"
+            continue
+        for k, factor in enumerate(_factors(term)):
+            if k and _width(f"{current} {factor}") > WIDTH:
+                rows.append(current)
+                current = r"&\qquad {}\cdot"
+            current = f"{current} {factor}"
     return [*rows, current]
+
+
+_MARK = re.compile(r"\\(?:left|right)\\?.|\\(?:begin|end)\{\w+\}|\\[A-Za-z]+|\\.|\s+|.", re.DOTALL)
+_OPEN = ("\\left", "\\begin", "\\Bigl", "{")
+_CLOSE = ("\\right", "\\end", "\\Bigr", "}")
+
+
+def _factors(term: str) -> list[str]:
+    """The factors of a product, as the printer sets them apart: by a blank or a thin space outside of all brackets."""
+    depth, parts = 0, [""]
+    for mark in _MARK.findall(term):
+        depth += mark.startswith(_OPEN)
+        depth -= mark.startswith(_CLOSE)
+        if not (blank := mark.isspace()):
+            parts[-1] += mark
+        if depth == 0 and (blank or mark == "\\,"):
+            parts.append("")
+        elif blank:
+            parts[-1] += mark
+    found: list[str] = []
+    last = ""
+    for part in filter(None, parts):
+        # A sign, a sum and a guard stand with what follows them, a sign between two factors with what precedes it, too.
+        if found and (_BEFORE.fullmatch(last) or _BEFORE.fullmatch(part)):
+            found[-1] += f" {part}"
+        else:
+            found.append(part)
+        last = part
+    return found
+
+
+_BEFORE = re.compile(r"(?:[-+=<>/]|\\(?:le|ge|ne|cdot|times)|\\(?:sum|max)(?:_.*)?|\\left\[.*\\right\])(?:\\,)?")
 
 
 def _width(tex: str) -> float:
