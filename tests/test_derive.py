@@ -263,6 +263,8 @@ def test_a_long_product_is_broken_between_its_factors() -> None:
     assert _broken(head, [gate, f"- {gate}"]) == [rf"{head} {gate} - {gate}"]  # what fits stays
     assert _factors(r"- \sum_{t,\, n} \left[t < T\right]\, x_{t} y_{n}") == [
         r"- \sum_{t,\, n} \left[t < T\right]\, x_{t}", "y_{n}"]
+    assert _factors(rf"a_{{t}} - {gate} b + c") == ["a_{t}", f"- {gate}", "b", "+ c"]
+    assert _broken("x &=", [f"{gate} + {gate} + {gate} + {gate}"])[1].startswith(r"&\quad + \sigma")
     assert _factors(r"\left(\begin{cases} a & b \\ c & \text{otherwise} \end{cases}\right) d") == [
         r"\left(\begin{cases} a & b \\ c & \text{otherwise} \end{cases}\right)", "d"]
 

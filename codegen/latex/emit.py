@@ -163,7 +163,7 @@ def _broken(head: str, terms: Sequence[str]) -> list[str]:
         for k, factor in enumerate(_factors(term)):
             if k and _width(f"{current} {factor}") > WIDTH:
                 rows.append(current)
-                current = r"&\qquad {}\cdot"
+                current = r"&\quad" if factor.startswith(_SIGNS) else r"&\qquad {}\cdot"
             current = f"{current} {factor}"
     return [*rows, current]
 
@@ -174,7 +174,7 @@ _CLOSE = ("\\right", "\\end", "\\Bigr", "}")
 
 
 def _factors(term: str) -> list[str]:
-    """The factors of a product, as the printer sets them apart: by a blank or a thin space outside of all brackets."""
+    """The factors of a product, of a sum also the terms with their signs: what blanks outside of all brackets set apart."""
     depth, parts = 0, [""]
     for mark in _MARK.findall(term):
         depth += mark.startswith(_OPEN)
@@ -188,8 +188,8 @@ def _factors(term: str) -> list[str]:
     found: list[str] = []
     last = ""
     for part in filter(None, parts):
-        # A sign, a sum and a guard stand with what follows them, a sign between two factors with what precedes it, too.
-        if found and (_BEFORE.fullmatch(last) or _BEFORE.fullmatch(part)):
+        # A sign, a sum and a guard stand with what follows them, a relation with what precedes it, too.
+        if found and (_BEFORE.fullmatch(last) or part not in _SIGNS and _BEFORE.fullmatch(part)):
             found[-1] += f" {part}"
         else:
             found.append(part)
@@ -197,6 +197,7 @@ def _factors(term: str) -> list[str]:
     return found
 
 
+_SIGNS = ("+", "-")
 _BEFORE = re.compile(r"(?:[-+=<>/]|\\(?:le|ge|ne|cdot|times)|\\(?:sum|max)(?:_.*)?|\\left\[.*\\right\])(?:\\,)?")
 
 
