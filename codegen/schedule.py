@@ -19,7 +19,7 @@ from sympy import Expr, Indexed
 from symbolic.analysis import affine, are_apart, index_reads, is_nonnegative, subscript_range
 from symbolic.errors import ScheduleError
 from symbolic.places import Shelf
-from symbolic.program import Equation, Index, IndexName, Names, Program, index_symbols
+from symbolic.program import Equation, Index, IndexName, Names, Program, Reduction, index_symbols, tensor_of
 
 __all__ = ["Loop", "Node", "Statement", "equations_of", "schedule"]
 
@@ -238,10 +238,11 @@ def _loop(
     program: Program, names: Names, loops: tuple[IndexName, ...],
 ) -> Loop:
     first = equations[component[0]]
-    for index in first.indices:
+    distances = _Distances(equations, program)
+    for index in _steppable(first):
         for direction in (1, -1):
-            for timing in _timings(component, equations, edges, _Timing(index.symbol, direction)):
-                found = _shifts(component, equations, edges, timing, program)
+            for timing in _timings(component, equations, edges, _Timing(index.symbol, direction), distances):
+                found = _shifts(component, edges, timing, distances)
                 if found is None:
                     continue
                 shifts, left = found
@@ -263,8 +264,27 @@ CHOICES = 32
 """Ways of giving each equation of a component its loop index that are tried; all but a handful of programs have one."""
 
 
+class _Distances:
+    """Distances that were asked for, kept: two choices of loop indices differ in few equations."""
+
+    def __init__(self, equations: Sequence[Equation], program: Program) -> None:
+        self.equations, self.program = equations, program
+        self.found: dict[tuple[_Edge, _Timing, _Timing], int | None] = {}
+
+    def __call__(self, edge: _Edge, timing: Mapping[int, _Timing]) -> int | None:
+        key = edge, timing[edge.writer], timing[edge.reader]
+        if key not in self.found:
+            self.found[key] = _distance(edge, self.equations, timing, self.program)
+        return self.found[key]
+
+
+def _steppable(equation: Equation) -> tuple[Index, ...]:
+    """The indices that a loop may step through: a sum can be added to step by step, a maximum stands in one statement."""
+    return equation.indices if equation.reduction is Reduction.SUM else equation.free
+
+
 def _timings(
-    component: list[int], equations: Sequence[Equation], edges: Sequence[_Edge], start: _Timing
+    component: list[int], equations: Sequence[Equation], edges: Sequence[_Edge], start: _Timing, distances: _Distances
 ) -> Iterator[dict[int, _Timing]]:
     """Spread the choice of a loop index from the first equation over the component, along reads and writes.
 
@@ -276,7 +296,7 @@ def _timings(
             return
         timing = waiting.pop()
         while len(timing) < len(component):
-            options = _next_choice(timing, equations, edges)
+            options = _next_choice(timing, equations, edges, distances)
             if not options:
                 break
             waiting += [{**timing, **option} for option in reversed(options[1:])]
@@ -286,19 +306,39 @@ def _timings(
 
 
 def _next_choice(
-    timing: Mapping[int, _Timing], equations: Sequence[Equation], edges: Sequence[_Edge]
+    timing: Mapping[int, _Timing], equations: Sequence[Equation], edges: Sequence[_Edge], distances: _Distances
 ) -> list[dict[int, _Timing]]:
-    """For the first equation without a timing that an edge joins to one with: every timing that the edge allows."""
+    """For the first equation without a timing that an edge joins to one with: every timing that steps along with one that is
+    known, or through an equal range, and under which each read is a known number of steps after its write, or more."""
+    chosen: int | None = None
+    options: dict[_Timing, None] = {}
+    ranges: dict[_Timing, None] = {}
     for edge in edges:
         for known, other, subs_known, subs_other in (
             (edge.writer, edge.reader, edge.target.indices, edge.entry.indices),
             (edge.reader, edge.writer, edge.entry.indices, edge.target.indices),
         ):
-            if known in timing and other not in timing:
+            if known in timing and other not in timing and chosen in (None, other):
+                step = equations[known].index(timing[known].symbol)
                 found = _matches(timing[known], subs_known, subs_other, equations[other])
-                if found:
-                    return [{other: match} for match in found]
-    return []
+                equal = [_Timing(i.symbol, timing[known].sign) for i in _steppable(equations[other])
+                         if (i.lower, i.upper) == (step.lower, step.upper)]
+                if found or equal:
+                    chosen = other
+                options.update(dict.fromkeys(found))
+                ranges.update(dict.fromkeys(equal))
+    if chosen is None:
+        return []
+    every = [{chosen: match} for match in {**options, **ranges}]
+    return [option for option in every if _computable({**timing, **option}, chosen, edges, distances)]
+
+
+def _computable(timing: Mapping[int, _Timing], newest: int, edges: Sequence[_Edge], distances: _Distances) -> bool:
+    """Whether every edge between the newest equation and one with a timing has a distance."""
+    return all(
+        distances(edge, timing) is not None for edge in edges
+        if newest in (edge.writer, edge.reader) and edge.writer in timing and edge.reader in timing
+    )
 
 
 def _matches(
@@ -313,19 +353,18 @@ def _matches(
         if abs(coefficient) != 1:
             continue
         for symbol, factor in second.coefficients:
-            if isinstance(symbol, IndexName) and abs(factor) == 1 and any(i.symbol == symbol for i in equation.indices):
+            if isinstance(symbol, IndexName) and abs(factor) == 1 and any(i.symbol == symbol for i in _steppable(equation)):
                 found.setdefault(_Timing(symbol, int(coefficient * known.sign * factor)))
     return list(found)
 
 
 def _shifts(
-    component: list[int], equations: Sequence[Equation], edges: Sequence[_Edge], timing: Mapping[int, _Timing],
-    program: Program,
+    component: list[int], edges: Sequence[_Edge], timing: Mapping[int, _Timing], distances: _Distances
 ) -> tuple[dict[int, int], list[_Edge]] | None:
     """Shifts that make every distance at least 0 (Bellman and Ford), and the edges that are left inside one step."""
     least: list[tuple[_Edge, int]] = []
     for edge in edges:
-        distance = _distance(edge, equations, timing, program)
+        distance = distances(edge, timing)
         if distance is None:
             return None
         least.append((edge, distance))
@@ -384,13 +423,30 @@ def _least(distance: Expr, ranges: Mapping[IndexName, Index], equation: Equation
     if distance.is_Integer:
         return int(distance)
     proofs = []
-    for guard in equation.guards:
+    for guard in (*equation.guards, *_of_arguments(distance, program)):
         slack = _slack(guard)
         if slack is not None:
             rest = sp.expand(distance - slack)
             proofs.append(int(rest) if rest.is_Integer else _least_of_range(rest, ranges, program))
     proofs.append(_least_of_range(distance, ranges, program))
     return max((p for p in proofs if p is not None), default=None)
+
+
+def _of_arguments(expr: Expr, program: Program) -> Iterator[Expr]:
+    """What holds of the arguments of maxima in an expression: the guards of the maximum, at its maximiser. Where there was no
+    instance the argument is nowhere, and neither a read nor a write through it happens."""
+    for entry in index_reads((expr,)):
+        writers = program.writers.get(tensor_of(entry), ())
+        if len(writers) != 1 or writers[0].reduction is not Reduction.ARGMAX or writers[0].component is None:
+            continue
+        (found,) = writers
+        places = found.target.indices
+        if len(set(places)) != len(places) or any(not isinstance(place, IndexName) for place in places):
+            continue
+        at = {**dict(zip(places, entry.indices, strict=True)), found.component: entry}
+        for guard in found.guards:
+            if index_symbols(guard) <= set(at):
+                yield guard.xreplace(at)
 
 
 def _least_of_range(distance: Expr, ranges: Mapping[IndexName, Index], program: Program) -> int | None:
@@ -458,6 +514,7 @@ def _build_loop(
         value = sign * variable + shift
         equation = equations[k]
         at = {timing[k].symbol: value}
+        assert any(i.symbol == timing[k].symbol for i in _steppable(equation)), f"a loop through a maximum: {equation}"
         kept = tuple(Index(i.symbol, i.lower.xreplace(at), i.upper.xreplace(at))
                      for i in equation.indices if i.symbol != timing[k].symbol)
         replaced = replace(equation.xreplace(at), indices=kept)

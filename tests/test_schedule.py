@@ -6,6 +6,7 @@ plain adjoint.
 
 from __future__ import annotations
 
+from itertools import permutations
 from textwrap import dedent
 from typing import Any
 
@@ -16,7 +17,7 @@ import symbolic
 from codegen.pipeline import render, stages
 from codegen.schedule import Loop, Node, Statement, equations_of, schedule
 from symbolic.errors import ScheduleError
-from symbolic.program import Program
+from symbolic.program import Program, Reduction
 from tests.emitting import agree, compiled
 
 SQUARES = "loss = sum(h[t]**2, over=t)"
@@ -335,3 +336,31 @@ def test_what_a_step_computes_goes_into_its_place_at_once() -> None:
         "h_tm1 = h_t",
     ]
     agree(model, {"T": 4, "N": 3})
+
+
+PAST = ["e[t,k] = (k<t)*exp(q*h[k])", "d[t] = (k<t)*e[t,k]", "c[t] = (k<t)*e[t,k]*h[k]/d[t]", "h[t] = tanh(x[t] + c[t])"]
+NAMED = ["g[k] = q*h[k]", "e[t,k] = (k<t)*exp(g[k])", *PAST[1:]]
+GREATEST = ["m[t] = max((k<t)*q*h[k], over=k)", "h[t] = tanh(x[t] + m[t])"]
+SHIFTED = [GREATEST[0], "e[t,k] = (k<t)*exp(q*h[k] - m[t])", *PAST[1:]]
+FUTURE = ["m[t] = max((k>t)*q*h[k], over=k)", "h[t] = tanh(x[t] + m[t])"]
+LAGGED = ["m[t] = max((k<t-1)*q*h[k], over=k)", "h[t] = tanh(x[t] + m[t])"]
+
+
+@pytest.mark.parametrize("lines", [
+    *permutations(PAST), *list(permutations(NAMED))[::15], *permutations(GREATEST), *list(permutations(SHIFTED))[::15],
+    FUTURE, LAGGED,
+], ids=lambda lines: ", ".join(line.split("[")[0] for line in lines))
+def test_attention_over_the_own_past_is_a_loop_in_every_order_of_its_lines(lines: list[str]) -> None:
+    model = load("\n".join([*lines, SQUARES]), inputs={"x": ["T"]}, parameters={"q": []}, ranges={"t": "T", "k": "T"})
+    # The first row is empty: a rule that takes a factor out of its guard would leave 0/0 there.
+    module = compiled(model, wrt="all", dtype="float64", disabled=("contractions",))
+    for steps in (1, 2, 5):
+        agree(model, {"T": steps}, module=module)
+
+
+def test_a_loop_never_steps_through_what_a_maximum_reduces() -> None:
+    program = stages(load("\n".join([*GREATEST, SQUARES]), inputs={"x": ["T"]}, parameters={"q": []},
+                          ranges={"t": "T", "k": "T"})).optimised
+    maxima = [s.equation for node in schedule(program) for s in equations_of([node]) if s.equation.reduction is Reduction.MAX]
+    assert maxima
+    assert all(equation.reduced for equation in maxima)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 import sympy as sp
 from sympy import Expr, Indexed
@@ -15,7 +16,7 @@ from codegen.numpy.printer import integer_text
 from codegen.numpy.storing import Storing
 from codegen.numpy.views import Operand, Viewer, aligned
 from codegen.schedule import Statement
-from symbolic.analysis import affine, index_reads, is_equal, is_nonnegative
+from symbolic.analysis import affine, index_reads, is_equal, is_nonnegative, subscript_range
 from symbolic.program import (
     Equation,
     Index,
@@ -53,13 +54,21 @@ class Extremes(Storing):
             full = Operand(text, order, True, True)
         axes = tuple(range(len(kept), len(order)))
         axis = str(axes[0]) if len(axes) == 1 else f"({', '.join(map(str, axes))})"
+        empty = any(self._may_have_none(viewer.vector[label]) for label in over)
         if equation.reduction is Reduction.MAX:
-            value = f"{full.wrapped()}.max(axis={axis})"
-            if tests:
+            value = f"{full.wrapped()}.max(axis={axis}{', initial=-np.inf' if empty else ''})"
+            if tests or empty:
                 value = f"_finite({value})"
         else:
-            value = self._argument(equation, viewer, full, kept, over, bool(tests))
+            value = self._argument(equation, viewer, full, kept, over, bool(tests) or empty)
         self._put(target, Operand(value, kept, True, True), mode, equation, viewer)
+
+    def _may_have_none(self, index: Index) -> bool:
+        """Whether the range of a reduced index may be empty: cut at a loop's value, as ``k < t`` at ``t = 0``."""
+        pairs = product(index.upper.args if isinstance(index.upper, sp.Min) else (index.upper,),
+                        index.lower.args if isinstance(index.lower, sp.Max) else (index.lower,))
+        extents = [subscript_range(sp.expand(upper - lower), self.loops, self.program) for upper, lower in pairs]
+        return any(extent is None or not is_nonnegative(extent[0] - 1, self.program) for extent in extents)
 
     def _by_offsets(self, equation: Equation, viewer: Viewer, target: Operand, mode: Mode) -> bool:
         """A maximum over the few offsets of a window: one strided slice against another, no windows copied."""

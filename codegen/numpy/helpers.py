@@ -63,6 +63,8 @@ def _finite(x):
     "_first_maximum": '''
 def _first_maximum(x):
     """The position of the first maximum on the last axis, -1 where there was nothing to compare."""
+    if not x.shape[-1]:
+        return np.full(x.shape[:-1], -1)
     return np.where((x == -np.inf).all(axis=-1), -1, x.argmax(axis=-1))
 ''',
     "_sum_rows": '''

@@ -125,8 +125,12 @@ class Writer(Scatters):
         comma = "," if len(extents) == 1 else ""
         kind = "np.empty" if self.plan.covered[name] and not storage.padded else "np.zeros"
         dtype = "np.intp" if storage.tensor.is_index else "DTYPE"
+        nowhere = any(e.reduction is Reduction.ARGMAX for e in self.program.writers.get(name, ()))
         if not storage.extents:
-            self.emit(f"{storage.code} = {dtype}(0)")
+            self.emit(f"{storage.code} = {dtype}({-1 if nowhere else 0})")
+            return
+        if kind == "np.zeros" and nowhere:  # a maximum that is not taken has its argument nowhere
+            self.emit(f"{storage.code} = np.full(({shape}{comma}), -1, {dtype})")
             return
         note = self._halo_note(storage)
         axes = () if storage.tensor.is_index or name in self.stepwise else allocated_memory(name, self.memory, self.program)
@@ -181,6 +185,7 @@ class Writer(Scatters):
         # A subscript such as 2:T-1 means something else where T is too small for it.
         conditions += [f"{integer_text(i.lower)} < {integer_text(i.upper)}"
                        for i, _ in may_be_empty(equation, self.loops, self.program)]
+        conditions += [f"{integer_text(i.lower)} < {integer_text(i.upper)}" for i in self._without_instances(statement, equation)]
         depth, stock = self.depth, self.stock.copy()
         if conditions:
             self.emit(f"if {' and '.join(conditions)}:")
@@ -197,6 +202,18 @@ class Writer(Scatters):
         self.depth = depth
         if conditions:
             self.stock = stock  # what a condition kept from being written is not there
+
+    def _without_instances(self, statement: Statement, narrowed: Equation) -> list[Index]:
+        """The reduced indices that a guard may leave no value while a factor that stands outside of their sum need not be
+        finite: 0 times that is no number, and an instance that does not exist adds nothing (law 3)."""
+        if narrowed.reduction is not Reduction.SUM:
+            return []
+        factors = sp.Mul.make_args(narrowed.body)
+        return [
+            i for i in narrowed.reduced
+            if i != statement.equation.index(i.symbol) and self._may_have_none(i)
+            and any(i.symbol not in index_symbols(factor) and self._may_be_infinite(factor) for factor in factors)
+        ]
 
     def _condition(self, condition: tuple[IndexName, Expr, Expr]) -> str:
         symbol, lower, upper = condition
