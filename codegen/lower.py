@@ -74,14 +74,16 @@ class Storage:
 
 def lower(nodes: Iterable[Node], program: Program) -> tuple[Node, ...]:
     """The same schedule with clipped writes and whole loops."""
-    return tuple(_lower(node, program, {}) for node in nodes)
+    return tuple(lowered for node in nodes for lowered in _lower(node, program, {}))
 
 
-def _lower(node: Node, program: Program, ranges: Ranges) -> Node:
+def _lower(node: Node, program: Program, ranges: Ranges) -> tuple[Node, ...]:
     if isinstance(node, Loop):
         inner = {**ranges, node.symbol: Index(node.symbol, node.lower, node.upper)}
-        return replace(node, body=tuple(_lower(child, program, inner) for child in node.body))
-    return clip(_whole(node, program, ranges), program, ranges)
+        body = tuple(lowered for child in node.body for lowered in _lower(child, program, inner))
+        return (replace(node, body=body),) if body else ()
+    clipped = clip(_whole(node, program, ranges), program, ranges)
+    return (clipped,) if clipped.equation.has_instances else ()
 
 
 def _whole(statement: Statement, program: Program, ranges: Ranges) -> Statement:

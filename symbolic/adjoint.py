@@ -197,7 +197,7 @@ def written_only(equation: Equation, program: Program) -> Equation:
             guards.append(sp.Ge(subscript, lower))
         if found is None or not is_nonnegative(upper - 1 - found[1], program):
             guards.append(sp.Lt(subscript, upper))
-    return replace(equation, guards=(*equation.guards, *(g for g in guards if g not in (sp.true, sp.false))))
+    return replace(equation, guards=(*equation.guards, *(g for g in guards if g is not sp.true)))
 
 
 def names_to_differentiate_by(call: str, program: Program, wrt: str | Iterable[str] | None) -> tuple[str, ...]:

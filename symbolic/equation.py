@@ -125,9 +125,14 @@ class Equation:
 
     def xreplace(self, rule: Mapping[Any, Any]) -> Equation:
         """Substitute in target, body and guards (not in the domain: the caller owns the indices). A guard that becomes true
-        is dropped."""
+        is dropped; one that becomes false stays, as the mark of an equation that has no instance."""
         guards = tuple(g for g in (guard.xreplace(rule) for guard in self.guards) if g is not sp.true)
         return replace(self, target=self.target.xreplace(rule), body=self.body.xreplace(rule), guards=guards)
+
+    @cached_property
+    def has_instances(self) -> bool:
+        """Whether no guard is plainly false: an equation with such a guard says nothing, and a Program drops it."""
+        return not any(guard is sp.false for guard in self.guards)
 
     def renamed(self, names: Mapping[IndexName, IndexName]) -> Equation:
         """The same equation under other index names."""

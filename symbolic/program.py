@@ -69,6 +69,7 @@ __all__ = [
 class Program:
     """Tensors and the equations between them.
 
+    Equations of which a guard is plainly false have no instance, and are dropped (law 3).
     ``sizes``: every size symbol by name, with its value where the spec fixes one. ``loss``: the rank-0 tensor that is
     differentiated. ``outputs``: tensors that must be computed. ``links``: output -> input of the next window (carried states).
     ``gradients``: tensor -> its adjoint, ``tangents``: tensor -> its tangent; filled by the two differentiation passes.
@@ -87,6 +88,8 @@ class Program:
     def __post_init__(self) -> None:
         for name in ("sizes", "links", "gradients", "tangents"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+        if not all(equation.has_instances for equation in self.equations):
+            object.__setattr__(self, "equations", tuple(e for e in self.equations if e.has_instances))
 
     @cached_property
     def _by_name(self) -> dict[str, Tensor]:

@@ -232,7 +232,7 @@ def _instances(equation: Equation, time: Size, here: Mapping[Size, Expr], shaped
     for point in itertools.product(*ranges):
         rule: dict[Any, Expr] = {**here, **{i.symbol: sp.Integer(v) for i, v in zip(moving, point, strict=True)}}
         made = replace(equation.xreplace(rule), indices=rest)
-        if any(g is sp.false for g in made.guards) or not _may_write(made, shaped):
+        if not made.has_instances or not _may_write(made, shaped):
             continue
         made = _without_zeros(made, shaped)
         if made.body != 0 or made.reduction is not Reduction.SUM:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,8 +12,8 @@ import symbolic
 from codegen.lower import lower, plan_storage
 from codegen.schedule import Statement, schedule
 from symbolic.analysis import is_nonnegative
-from symbolic.program import Program, size
-from tests.emitting import agree
+from symbolic.program import Equation, Index, Program, Role, Tensor, size
+from tests.emitting import agree, compiled
 
 T, K = size("T"), size("K")
 EMPTY = Program("p", (), (), {"T": None, "K": None})
@@ -65,3 +66,23 @@ def test_zero_extension_does_not_pass_through_functions(steps: int) -> None:
     """exp(x[t-1]) is 1 before the start; a staged e[t-1] is 0 there."""
     agree(load("y[t] = exp(x[t-1])\ne[t] = exp(x[t])\nz[t] = e[t-1]\nloss = sum(y[t]**2 + 3*z[t]**2, over=t)",
                states={"y": ["T"], "z": ["T"]}), {"T": steps})
+
+
+@pytest.mark.parametrize("loss", [
+    "w[-1]", "w[N]", "w[N+3]*w[0] + w[0]", "sum((n==1)*(n==2)*w[n], over=n)", "exp(w[N])*w[0]", "w[N]*w[0]**2 + w[1]",
+])
+def test_an_equation_under_a_false_guard_is_gone(loss: str) -> None:
+    model = load(f"loss = {loss}", inputs={}, parameters={"w": ["N"]})
+    for disabled in ((), ("dead", "gather", "specialise")):
+        module = compiled(model, wrt="all", dtype="float64", hvp=True, tangent=True, disabled=disabled)
+        agree(model, {"N": 4}, module=module)
+
+
+def test_a_program_drops_what_has_no_instance_and_keeps_the_rest() -> None:
+    n = Index.over("n", size("N"))
+    w, y = Tensor("w", (size("N"),), Role.PARAMETER), Tensor("y", (size("N"),))
+    first = Equation(y.at((n.symbol,)), w.at((n.symbol,)), (n,), (sp.Lt(n.symbol, 2),))
+    gone = replace(first, target=y.at((sp.Integer(3),)), indices=()).xreplace({n.symbol: sp.Integer(5)})
+    assert gone.guards == (sp.false,)
+    assert Program("p", (w, y), (first, gone), {"N": None}).equations == (first,)
+    assert first.xreplace({n.symbol: sp.Integer(0)}).has_instances
