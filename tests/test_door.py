@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from typing import Any
 
 import numpy as np
 import pytest
 
 import symbolic
+from codegen.numpy.helpers import HELPERS
 from codegen.pipeline import render
-from tests.emitting import agree, close, compiled, values_for
+from symbolic.errors import SpecError
+from symbolic.initialisers import INITIALISERS
+from symbolic.optimizers import OPTIMIZERS
+from symbolic.spec.names import check_name
+from tests.emitting import agree, close, compiled, module_text, values_for
 from tests.oracle.case import load_table
 from tests.oracle.updates import CLIPPED, UPDATES, Clipped, Update
 
@@ -311,3 +318,48 @@ def test_an_entry_out_of_range_is_named_by_its_place() -> None:
         module.loss(params, {**good, "y": np.array([0, 1, 7, 9])})
     with pytest.raises(ValueError, match=r"^'z': expected 0 <= entries < 3 or -1, found -2 at \[1, 0\]$"):
         module.value_and_grad(params, {**good, "z": np.array([[0, -1], [-2, 2], [5, 0], [-1, -1]])})
+
+
+def spoken(text: str) -> set[str]:
+    """The words of a module's text beside which a size stands: those of functions that know the sizes, and what the other ones
+    take from the module or from Python."""
+    found: set[str] = set()
+    for node in ast.parse(text).body:
+        names = [n for n in ast.walk(node) if isinstance(n, ast.Name)]
+        taken = [a for a in ast.walk(node) if isinstance(a, ast.arg)]
+        if isinstance(node, ast.FunctionDef) and node.name not in ("_check", "_check_slowly", "init", "selfcheck"):
+            local = {a.arg for a in taken} | {n.id for n in names if isinstance(n.ctx, ast.Store)}
+            found |= {n.id for n in names} - local | {node.name}
+        else:
+            found |= {n.id for n in names} | {a.arg for a in taken} | {getattr(node, "name", "np")}
+    return {word for word in found if not word.startswith("_")}
+
+
+def speaking(size: str, optimizer: str = "sgd") -> symbolic.Model:
+    return symbolic.load("y_own[n_own,j_own] = tanh(E_own[k_own[n_own],j_own] + x_own[n_own,j_own])\n"
+                         "m_own[n_own] = max((j_own<n_own)*y_own[n_own,j_own], over=j_own)\n"
+                         "loss = sum(m_own[n_own], over=n_own)",
+                         inputs={"x_own": [size, "J_own"],
+                                 "k_own": {"shape": [size], "kind": "index", "below": 3}},
+                         parameters={"E_own": [3, "J_own"]}, optimizer=optimizer, loss="loss")
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_size_cannot_be_called_as_what_the_module_says(optimizer: str) -> None:
+    for options in ({"hvp": True, "tangent": True}, {}):
+        words = spoken(module_text(speaking("N_own", optimizer), **(options or {"wrt": "all"})))
+        ours = {word for word in words if not re.search("_own|^d_", word)}
+        assert {"np", "len", "rng", "dtype", "PARAMETERS", "fan_uniform"} <= ours
+        assert [word for word in sorted(ours) if not check_name(word, "a size", adjoint=False)] == []
+
+
+def test_a_size_cannot_be_called_as_what_helpers_and_initialisers_say() -> None:
+    words = {*INITIALISERS, *spoken("\n".join([*HELPERS.values(), *(row.source for row in INITIALISERS.values())]))}
+    assert [word for word in sorted(words) if not check_name(word, "a size", adjoint=False)] == []
+    assert check_name("T", "a size", adjoint=False) == ""
+
+
+@pytest.mark.parametrize("name", ["rng", "dtype", "name", "names", "PARAMETERS", "INPUTS", "fan_uniform", "params", "seed"])
+def test_a_size_of_such_a_name_is_refused(name: str) -> None:
+    with pytest.raises(SpecError, match=f"the name of a size, found '{name}', which is reserved"):
+        speaking(name)

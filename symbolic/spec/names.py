@@ -32,6 +32,14 @@ RESERVED = frozenset(
 )
 """Names that the generated modules need for themselves."""
 
+SPOKEN = frozenset(
+    "AssertionError AttributeError IndexError INPUTS OUTPUTS PARAMETERS abs above all array below dtype error expected found "
+    "getattr globals hasattr int len max min name names rng step "
+    "zeros constant uniform normal fan_uniform glorot_uniform glorot_normal he_uniform he_normal lecun_uniform lecun_normal "
+    "orthogonal identity forget_gate".split()
+)
+"""Names that sizes cannot have either: they are variables of the generated module beside what these words mean there."""
+
 _DEVICES = frozenset(["con", "prn", "aux", "nul", *(f"{port}{k}" for port in ("com", "lpt") for k in range(10))])
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
@@ -55,8 +63,9 @@ def check_name(name: object, what: str, reserved: bool = True, adjoint: bool = T
         return f"expected the name of {what}, found the Python keyword {show(name)}; choose another"
     if name in C_KEYWORDS:
         return f"expected the name of {what}, found the C keyword {show(name)}; choose another"
-    if reserved and (name in RESERVED or (adjoint and name.startswith("d_"))):
-        why = "the generated module uses it" if name in RESERVED else "adjoints are called d_..."
+    spoken = name in RESERVED or what == "a size" and name in SPOKEN
+    if reserved and (spoken or (adjoint and name.startswith("d_"))):
+        why = "the generated module uses it" if spoken else "adjoints are called d_..."
         return f"expected the name of {what}, found {show(name)}, which is reserved ({why}); choose another"
     return ""
 
