@@ -363,3 +363,20 @@ def test_a_size_cannot_be_called_as_what_helpers_and_initialisers_say() -> None:
 def test_a_size_of_such_a_name_is_refused(name: str) -> None:
     with pytest.raises(SpecError, match=f"the name of a size, found '{name}', which is reserved"):
         speaking(name)
+
+
+def test_sizes_too_small_for_the_windows_are_said_in_words() -> None:
+    model = symbolic.load({
+        "name": "windows", "dtype": "float64", "inputs": {"x": ["N", 1, "A"], "y": ["N", 2]},
+        "layers": [{"name": "c", "type": "conv1d", "channels": 2, "kernel": 5}, {"name": "p", "type": "max_pool1d", "kernel": 2},
+                   {"name": "s", "type": "equations", "equations": "s[n,c] = sum(p[n,c,u], over=u)"}],
+        "loss": {"type": "mse", "target": "y"}})
+    module = compiled(model)
+    params, batch = module.init(), {"y": np.ones((1, 2))}
+    for extent in (1, 2, 3, 4, 5):
+        for call in (module.value_and_grad, module.loss, module.predict):
+            words = rf"batch\['x'\]: expected A of at least 6, found A = {extent}, which leaves '[cp].y' empty"
+            with pytest.raises(ValueError, match=words):
+                call(params, {**batch, "x": np.ones((1, 1, extent))})
+    for extent in (6, 7, 9):
+        assert np.isfinite(module.loss(params, {**batch, "x": np.ones((1, 1, extent))}))
