@@ -123,13 +123,10 @@ def _equations(name: str, what: str, row: Any) -> str:
                 f"as Python:\n\n{textwrap.indent(textwrap.dedent(row.source), '    ')}")
     if what == "loss":
         from symbolic.layers.base import Context
-        from symbolic.program import Role, Tensor, size
 
-        x, y = (Tensor(tensor, (size("N"), size("K")), Role.INPUT) for tensor in "xy")
-        if name == "nll" or "cross_entropy" in name and "softmax" in name:
-            y = _input("y", "N below K")
+        x, y = (_input(tensor, shape) for tensor, shape in zip("xy", row.example_inputs, strict=True))
         block = row.build(row.options(), x, y, Context(name, _sizes({}, (x, y)), {"x": x, "y": y}))
-        return f"on x [N, K] and y {_shape(y)[2:]}\n{block.equations}"
+        return f"on {_shape(x)} and y {_shape(y)[2:]}\n{block.equations}"
     needed = {key: 1.0 for key, field in row.options.model_fields.items() if field.is_required()}
     made = row.build(row.options(**needed))
     return "\n".join(text for text in (getattr(made, "total", ""), getattr(made, "scale", ""), made.equations) if text)

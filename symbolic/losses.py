@@ -57,12 +57,17 @@ class CategoricalOptions(LossOptions):
 
 @dataclass(frozen=True)
 class Loss:
-    """A row of the table: options, the function that writes the equations, a reference."""
+    """A row of the table: options, the function that writes the equations, a reference.
+
+    ``example_inputs``: the shapes of a prediction and of a target to show the equations on (an integer tensor where the text ends
+    in ``below ...``).
+    """
 
     options: type[LossOptions]
     build: Callable[[Any, Tensor, Tensor, Context], Block]
     reference: str
     summary: str
+    example_inputs: tuple[str, str] = ("N, K", "N, K")
 
 
 @dataclass
@@ -267,6 +272,8 @@ def _classes(x: Tensor, y: Tensor, context: Context) -> dict[str, Expr]:
     return {} if beyond.is_nonpositive else {y.name: x.shape[-1]}
 
 
+LABELS = ("N, K", "N below K")
+
 LOSSES: Mapping[str, Loss] = MappingProxyType(
     {
         "mse": Loss(LossOptions, _elementwise("{r}**2", "Gauss 1809; torch.nn.MSELoss"),
@@ -281,8 +288,8 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
         "binary_cross_entropy": Loss(BinaryOptions, _binary, "Good 1952; torch.nn.BCEWithLogitsLoss",
                                      "-(y*log(sigmoid(x)) + (1 - y)*log(1 - sigmoid(x)))"),
         "softmax_cross_entropy": Loss(CategoricalOptions, _categorical(True), "Good 1952; torch.nn.CrossEntropyLoss",
-                                      "log(sum(exp(x))) - x[y], or -y*log(softmax(x))"),
-        "nll": Loss(LossOptions, _categorical(False), "torch.nn.NLLLoss", "-x[y] of logarithms of probabilities"),
+                                      "log(sum(exp(x))) - x[y], or -y*log(softmax(x))", LABELS),
+        "nll": Loss(LossOptions, _categorical(False), "torch.nn.NLLLoss", "-x[y] of logarithms of probabilities", LABELS),
     }
 )
 """Type name -> loss."""

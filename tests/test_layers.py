@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 import symbolic
 from symbolic.errors import SpecError
+from symbolic.functions import FUNCTIONS
 from symbolic.interpreter import evaluate
 from symbolic.layers import LAYERS, SUMMARIES
 from symbolic.layers.activation import ACTIVATIONS
@@ -62,9 +64,42 @@ def test_nothing_behind_the_model_knows_the_layers() -> None:
             for name in ("adjoint", "tangent", "interpreter", "analysis", "parser", "program", "cost", "unroll")
         ),
     ]
+    codegen = root.parent / "codegen"
+    assert (codegen / "schedule.py").exists()
+    # The catalogue and the command line print the layers, and know them.
+    behind += [path for path in codegen.rglob("*.py") if path.name not in ("catalogue.py", "cli.py")]
     for path in behind:
         if path.exists():
-            assert "symbolic.layers" not in path.read_text(encoding="utf-8"), path.name
+            assert not knows(path.read_text(encoding="utf-8")), path.name
+
+
+KNOWING = ("symbolic.layers", "symbolic.losses")
+
+
+def knows(text: str) -> set[str]:
+    """The modules of layers and losses that a text imports, in any spelling, and the types that it asks for by name."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or "", *(f"{node.module or ''}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Compare):
+            words = [n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+            found.update(word for word in words if word in {*LAYERS, *LOSSES} - set(FUNCTIONS))
+            continue
+        else:
+            continue
+        found.update(name for name in names if name.startswith(KNOWING))
+    return found
+
+
+@pytest.mark.parametrize("text", [
+    "import symbolic.layers", "from symbolic import layers", "from symbolic.layers.base import Context", "x = kind == 'lstm'",
+    "def f():\n    from symbolic.losses import LOSSES", "x = name in ('nll', 'mse')",
+])
+def test_knowing_the_layers_is_seen_in_every_spelling(text: str) -> None:
+    assert knows(text)
 
 
 @pytest.mark.parametrize("name", sorted(SUMMARIES))
