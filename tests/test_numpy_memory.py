@@ -220,6 +220,32 @@ def test_two_halves_of_a_batch_are_the_whole() -> None:
         close((halves[0][1][name] + halves[1][1][name]) / 2, array, 1e-12, name)
 
 
+BATCHES = {
+    "dense": ({"x": ["N", 3], "y": ["N", 2]}, [{"name": "f", "type": "dense", "units": 2, "activation": "tanh"}]),
+    "conv": ({"x": ["N", 1, 7], "y": ["N", 2, 5]},
+             [{"name": "f", "type": "conv1d", "channels": 2, "kernel": 3, "activation": "tanh"}]),
+    "recurrent": ({"x": ["T", "N", 3], "y": ["T", "N", 2]}, [{"name": "f", "type": "lstm", "units": 2}]),
+}
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.parametrize("kind", BATCHES)
+def test_two_parts_of_a_batch_are_the_whole(kind: str, reduction: str) -> None:
+    inputs, layers = BATCHES[kind]
+    model = symbolic.load({"name": "parts", "dtype": "float64", "inputs": inputs, "layers": layers,
+                           "loss": {"type": "mse", "target": "y", "reduction": reduction}})
+    module = compiled(model)
+    params, batch = split(model.program(), values_for(model.program(), {"T": 4, "N": 6}))
+    loss, grads = module.value_and_grad(params, batch)
+    cut = (slice(0, 2), slice(2, 6))
+    axis = (slice(None),) if kind == "recurrent" else ()
+    parts = [module.value_and_grad(params, {k: v[(*axis, rows)] for k, v in batch.items()}) for rows in cut]
+    first, second = (1, 1) if reduction == "sum" else (2 / 6, 4 / 6)
+    close(first * parts[0][0] + second * parts[1][0], loss, 1e-12, "loss")
+    for name, array in grads.items():
+        close(first * parts[0][1][name] + second * parts[1][1][name], array, 1e-12, name)
+
+
 def test_one_step_and_one_sample_of_every_spec() -> None:
     for name in ("char_rnn", "lstm_lm", "gru_classifier", "rnn_regression", "second_order", "minimal_gated_unit",
                  "leaky_integrator"):

@@ -300,6 +300,32 @@ def test_a_long_recurrence_is_finite() -> None:
     assert all(np.isfinite(g).all() for g in grads.values())
 
 
+def test_a_long_recurrence_is_right() -> None:
+    """Ten thousand steps against a recursion written out here, its slopes by the complex step."""
+    rng = np.random.default_rng(1)
+    params = {k: rng.normal(0, 0.4, s) for k, s in {"W": (4, 3), "U": (4, 4), "b": (4,)}.items()}
+    batch = {"x": rng.normal(0, 1, (10_000, 2, 3)), "y": rng.normal(0, 1, (10_000, 2, 4))}
+
+    def by_hand(at: dict[str, Any]) -> Any:
+        h, total = np.zeros((2, 4)), 0
+        for x, y in zip(batch["x"], batch["y"], strict=True):
+            h = np.tanh(x @ at["W"].T + h @ at["U"].T + at["b"])
+            total = total + np.sum(h * y)
+        return total
+
+    loss, grads = compiled(rnn(), dtype="float64").value_and_grad(params, batch)
+    assert loss == pytest.approx(by_hand(params), rel=1e-10)
+    for name, array in params.items():
+        direction = rng.standard_normal(array.shape)
+        slope = by_hand({**params, name: array + 1e-30j * direction}).imag / 1e-30
+        assert np.sum(grads[name] * direction) == pytest.approx(slope, rel=1e-10)
+    short = {name: array.astype(np.float32) for name, array in params.items()}
+    single, found = compiled(rnn(), dtype="float32").value_and_grad(short, {k: v.astype(np.float32) for k, v in batch.items()})
+    assert single == pytest.approx(loss, rel=1e-3)
+    for name, array in grads.items():
+        assert np.max(np.abs(found[name] - array)) <= 1e-3 * np.max(np.abs(array))
+
+
 def test_a_view_of_the_step_before_is_handed_on() -> None:
     text = next(iter(render(rnn()).values()))
     assert "h_tm1 = h[0]\n" in text
