@@ -34,7 +34,7 @@ RESERVED = frozenset(
 
 SPOKEN = frozenset(
     "AssertionError AttributeError IndexError INPUTS OUTPUTS PARAMETERS abs above all array below dtype error expected found "
-    "getattr globals hasattr int len max min name names rng step "
+    "getattr globals hasattr int len map max min name names rng step "
     "zeros constant uniform normal fan_uniform glorot_uniform glorot_normal he_uniform he_normal lecun_uniform lecun_normal "
     "orthogonal identity forget_gate".split()
 )
