@@ -413,23 +413,32 @@ def _check(params, batch, names=None):
                 len(params) == 6
                 and T >= 1
                 and N >= 1
+                and type(gru_W) is np.ndarray
                 and gru_W.shape == (3*H, D)
                 and gru_W.dtype == dtype
+                and type(gru_U) is np.ndarray
                 and gru_U.shape == (3*H, H)
                 and gru_U.dtype == dtype
+                and type(gru_b) is np.ndarray
                 and gru_b.shape == (3*H,)
                 and gru_b.dtype == dtype
+                and type(gru_bn) is np.ndarray
                 and gru_bn.shape == (H,)
                 and gru_bn.dtype == dtype
+                and type(out_W) is np.ndarray
                 and out_W.shape == (C, H)
                 and out_W.dtype == dtype
+                and type(out_b) is np.ndarray
                 and out_b.shape == (C,)
                 and out_b.dtype == dtype
+                and type(x) is np.ndarray
                 and x.shape == (T, N, D)
                 and x.dtype == dtype
+                and type(len) is np.ndarray
                 and len.shape == (N,)
                 and len.dtype.kind in "iu"
                 and _in_range(len, 1, T + 1)
+                and type(y) is np.ndarray
                 and y.shape == (N,)
                 and y.dtype.kind in "iu"
                 and _in_range(y, 0, C)
@@ -475,6 +484,9 @@ def _sizes(params, batch, names):
             shape, found = table[name][0], getattr(arrays[name], "shape", None)
             if not isinstance(arrays[name], np.ndarray | np.generic):
                 raise ValueError(f"{source}['{name}']: expected a NumPy array, found {type(arrays[name]).__name__}")
+            if isinstance(arrays[name], np.matrix | np.ma.MaskedArray):
+                raise ValueError(f"{source}['{name}']: expected a plain NumPy array, found {type(arrays[name]).__name__}; "
+                                 "convert with np.asarray (a masked array with .filled)")
             if len(shape) != len(found):
                 raise ValueError(f"{source}['{name}']: expected {len(shape)} axes {shape}, found shape {found}")
             for extent, have in zip(shape, found):

@@ -426,28 +426,40 @@ def _check(params, batch, names=None):
             if (
                 len(params) == 10
                 and N >= 1
+                and type(conv1_W) is np.ndarray
                 and conv1_W.shape == (6, 1, 5, 5)
                 and conv1_W.dtype == dtype
+                and type(conv1_b) is np.ndarray
                 and conv1_b.shape == (6,)
                 and conv1_b.dtype == dtype
+                and type(conv2_W) is np.ndarray
                 and conv2_W.shape == (16, 6, 5, 5)
                 and conv2_W.dtype == dtype
+                and type(conv2_b) is np.ndarray
                 and conv2_b.shape == (16,)
                 and conv2_b.dtype == dtype
+                and type(fc1_W) is np.ndarray
                 and fc1_W.shape == (120, 256)
                 and fc1_W.dtype == dtype
+                and type(fc1_b) is np.ndarray
                 and fc1_b.shape == (120,)
                 and fc1_b.dtype == dtype
+                and type(fc2_W) is np.ndarray
                 and fc2_W.shape == (84, 120)
                 and fc2_W.dtype == dtype
+                and type(fc2_b) is np.ndarray
                 and fc2_b.shape == (84,)
                 and fc2_b.dtype == dtype
+                and type(out_W) is np.ndarray
                 and out_W.shape == (10, 84)
                 and out_W.dtype == dtype
+                and type(out_b) is np.ndarray
                 and out_b.shape == (10,)
                 and out_b.dtype == dtype
+                and type(x) is np.ndarray
                 and x.shape == (N, 1, 28, 28)
                 and x.dtype == dtype
+                and type(y) is np.ndarray
                 and y.shape == (N,)
                 and y.dtype.kind in "iu"
                 and _in_range(y, 0, 10)
@@ -494,6 +506,9 @@ def _sizes(params, batch, names):
             shape, found = table[name][0], getattr(arrays[name], "shape", None)
             if not isinstance(arrays[name], np.ndarray | np.generic):
                 raise ValueError(f"{source}['{name}']: expected a NumPy array, found {type(arrays[name]).__name__}")
+            if isinstance(arrays[name], np.matrix | np.ma.MaskedArray):
+                raise ValueError(f"{source}['{name}']: expected a plain NumPy array, found {type(arrays[name]).__name__}; "
+                                 "convert with np.asarray (a masked array with .filled)")
             if len(shape) != len(found):
                 raise ValueError(f"{source}['{name}']: expected {len(shape)} axes {shape}, found shape {found}")
             for extent, have in zip(shape, found):

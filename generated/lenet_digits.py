@@ -392,24 +392,34 @@ def _check(params, batch, names=None):
             if (
                 len(params) == 8
                 and N >= 1
+                and type(conv1_W) is np.ndarray
                 and conv1_W.shape == (8, 1, 3, 3)
                 and conv1_W.dtype == dtype
+                and type(conv1_b) is np.ndarray
                 and conv1_b.shape == (8,)
                 and conv1_b.dtype == dtype
+                and type(conv2_W) is np.ndarray
                 and conv2_W.shape == (16, 8, 3, 3)
                 and conv2_W.dtype == dtype
+                and type(conv2_b) is np.ndarray
                 and conv2_b.shape == (16,)
                 and conv2_b.dtype == dtype
+                and type(fc1_W) is np.ndarray
                 and fc1_W.shape == (32, 64)
                 and fc1_W.dtype == dtype
+                and type(fc1_b) is np.ndarray
                 and fc1_b.shape == (32,)
                 and fc1_b.dtype == dtype
+                and type(out_W) is np.ndarray
                 and out_W.shape == (10, 32)
                 and out_W.dtype == dtype
+                and type(out_b) is np.ndarray
                 and out_b.shape == (10,)
                 and out_b.dtype == dtype
+                and type(x) is np.ndarray
                 and x.shape == (N, 1, 8, 8)
                 and x.dtype == dtype
+                and type(y) is np.ndarray
                 and y.shape == (N,)
                 and y.dtype.kind in "iu"
                 and _in_range(y, 0, 10)
@@ -454,6 +464,9 @@ def _sizes(params, batch, names):
             shape, found = table[name][0], getattr(arrays[name], "shape", None)
             if not isinstance(arrays[name], np.ndarray | np.generic):
                 raise ValueError(f"{source}['{name}']: expected a NumPy array, found {type(arrays[name]).__name__}")
+            if isinstance(arrays[name], np.matrix | np.ma.MaskedArray):
+                raise ValueError(f"{source}['{name}']: expected a plain NumPy array, found {type(arrays[name]).__name__}; "
+                                 "convert with np.asarray (a masked array with .filled)")
             if len(shape) != len(found):
                 raise ValueError(f"{source}['{name}']: expected {len(shape)} axes {shape}, found shape {found}")
             for extent, have in zip(shape, found):

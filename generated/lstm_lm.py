@@ -424,21 +424,29 @@ def _check(params, batch, names=None):
                 len(params) == 6
                 and T >= 1
                 and N >= 1
+                and type(embed_E) is np.ndarray
                 and embed_E.shape == (V, E)
                 and embed_E.dtype == dtype
+                and type(lstm_W) is np.ndarray
                 and lstm_W.shape == (4*H, E)
                 and lstm_W.dtype == dtype
+                and type(lstm_U) is np.ndarray
                 and lstm_U.shape == (4*H, H)
                 and lstm_U.dtype == dtype
+                and type(lstm_b) is np.ndarray
                 and lstm_b.shape == (4*H,)
                 and lstm_b.dtype == dtype
+                and type(out_W) is np.ndarray
                 and out_W.shape == (V, H)
                 and out_W.dtype == dtype
+                and type(out_b) is np.ndarray
                 and out_b.shape == (V,)
                 and out_b.dtype == dtype
+                and type(x) is np.ndarray
                 and x.shape == (T, N)
                 and x.dtype.kind in "iu"
                 and _in_range(x, 0, V)
+                and type(y) is np.ndarray
                 and y.shape == (T, N)
                 and y.dtype.kind in "iu"
                 and _in_range(y, 0, V)
@@ -482,6 +490,9 @@ def _sizes(params, batch, names):
             shape, found = table[name][0], getattr(arrays[name], "shape", None)
             if not isinstance(arrays[name], np.ndarray | np.generic):
                 raise ValueError(f"{source}['{name}']: expected a NumPy array, found {type(arrays[name]).__name__}")
+            if isinstance(arrays[name], np.matrix | np.ma.MaskedArray):
+                raise ValueError(f"{source}['{name}']: expected a plain NumPy array, found {type(arrays[name]).__name__}; "
+                                 "convert with np.asarray (a masked array with .filled)")
             if len(shape) != len(found):
                 raise ValueError(f"{source}['{name}']: expected {len(shape)} axes {shape}, found shape {found}")
             for extent, have in zip(shape, found):

@@ -354,20 +354,28 @@ def _check(params, batch, names=None):
                 len(params) == 6
                 and T >= 1
                 and N >= 1
+                and type(cell_Wf) is np.ndarray
                 and cell_Wf.shape == (H, D)
                 and cell_Wf.dtype == dtype
+                and type(cell_Uf) is np.ndarray
                 and cell_Uf.shape == (H, H)
                 and cell_Uf.dtype == dtype
+                and type(cell_bf) is np.ndarray
                 and cell_bf.shape == (H,)
                 and cell_bf.dtype == dtype
+                and type(cell_Wh) is np.ndarray
                 and cell_Wh.shape == (H, D)
                 and cell_Wh.dtype == dtype
+                and type(cell_Uh) is np.ndarray
                 and cell_Uh.shape == (H, H)
                 and cell_Uh.dtype == dtype
+                and type(cell_bh) is np.ndarray
                 and cell_bh.shape == (H,)
                 and cell_bh.dtype == dtype
+                and type(x) is np.ndarray
                 and x.shape == (T, N, D)
                 and x.dtype == dtype
+                and type(y) is np.ndarray
                 and y.shape == (T, N, H)
                 and y.dtype == dtype
             ):
@@ -410,6 +418,9 @@ def _sizes(params, batch, names):
             shape, found = table[name][0], getattr(arrays[name], "shape", None)
             if not isinstance(arrays[name], np.ndarray | np.generic):
                 raise ValueError(f"{source}['{name}']: expected a NumPy array, found {type(arrays[name]).__name__}")
+            if isinstance(arrays[name], np.matrix | np.ma.MaskedArray):
+                raise ValueError(f"{source}['{name}']: expected a plain NumPy array, found {type(arrays[name]).__name__}; "
+                                 "convert with np.asarray (a masked array with .filled)")
             if len(shape) != len(found):
                 raise ValueError(f"{source}['{name}']: expected {len(shape)} axes {shape}, found shape {found}")
             for extent, have in zip(shape, found):

@@ -273,20 +273,28 @@ def _check(params, batch, names=None):
             if (
                 len(params) == 6
                 and N >= 1
+                and type(fc1_W) is np.ndarray
                 and fc1_W.shape == (128, 784)
                 and fc1_W.dtype == dtype
+                and type(fc1_b) is np.ndarray
                 and fc1_b.shape == (128,)
                 and fc1_b.dtype == dtype
+                and type(fc2_W) is np.ndarray
                 and fc2_W.shape == (64, 128)
                 and fc2_W.dtype == dtype
+                and type(fc2_b) is np.ndarray
                 and fc2_b.shape == (64,)
                 and fc2_b.dtype == dtype
+                and type(out_W) is np.ndarray
                 and out_W.shape == (10, 64)
                 and out_W.dtype == dtype
+                and type(out_b) is np.ndarray
                 and out_b.shape == (10,)
                 and out_b.dtype == dtype
+                and type(x) is np.ndarray
                 and x.shape == (N, 784)
                 and x.dtype == dtype
+                and type(y) is np.ndarray
                 and y.shape == (N,)
                 and y.dtype.kind in "iu"
                 and _in_range(y, 0, 10)
@@ -329,6 +337,9 @@ def _sizes(params, batch, names):
             shape, found = table[name][0], getattr(arrays[name], "shape", None)
             if not isinstance(arrays[name], np.ndarray | np.generic):
                 raise ValueError(f"{source}['{name}']: expected a NumPy array, found {type(arrays[name]).__name__}")
+            if isinstance(arrays[name], np.matrix | np.ma.MaskedArray):
+                raise ValueError(f"{source}['{name}']: expected a plain NumPy array, found {type(arrays[name]).__name__}; "
+                                 "convert with np.asarray (a masked array with .filled)")
             if len(shape) != len(found):
                 raise ValueError(f"{source}['{name}']: expected {len(shape)} axes {shape}, found shape {found}")
             for extent, have in zip(shape, found):

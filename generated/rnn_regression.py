@@ -277,20 +277,28 @@ def _check(params, batch, names=None):
                 len(params) == 6
                 and T >= 1
                 and N >= 1
+                and type(rnn_W) is np.ndarray
                 and rnn_W.shape == (H, D)
                 and rnn_W.dtype == dtype
+                and type(rnn_U) is np.ndarray
                 and rnn_U.shape == (H, H)
                 and rnn_U.dtype == dtype
+                and type(rnn_b) is np.ndarray
                 and rnn_b.shape == (H,)
                 and rnn_b.dtype == dtype
+                and type(rnn_h0) is np.ndarray
                 and rnn_h0.shape == (H,)
                 and rnn_h0.dtype == dtype
+                and type(out_W) is np.ndarray
                 and out_W.shape == (K, H)
                 and out_W.dtype == dtype
+                and type(out_b) is np.ndarray
                 and out_b.shape == (K,)
                 and out_b.dtype == dtype
+                and type(x) is np.ndarray
                 and x.shape == (T, N, D)
                 and x.dtype == dtype
+                and type(y) is np.ndarray
                 and y.shape == (T, N, K)
                 and y.dtype == dtype
             ):
@@ -333,6 +341,9 @@ def _sizes(params, batch, names):
             shape, found = table[name][0], getattr(arrays[name], "shape", None)
             if not isinstance(arrays[name], np.ndarray | np.generic):
                 raise ValueError(f"{source}['{name}']: expected a NumPy array, found {type(arrays[name]).__name__}")
+            if isinstance(arrays[name], np.matrix | np.ma.MaskedArray):
+                raise ValueError(f"{source}['{name}']: expected a plain NumPy array, found {type(arrays[name]).__name__}; "
+                                 "convert with np.asarray (a masked array with .filled)")
             if len(shape) != len(found):
                 raise ValueError(f"{source}['{name}']: expected {len(shape)} axes {shape}, found shape {found}")
             for extent, have in zip(shape, found):

@@ -171,6 +171,9 @@ def _sizes(params, batch, names):
             shape, found = table[name][0], getattr(arrays[name], "shape", None)
             if not isinstance(arrays[name], np.ndarray | np.generic):
                 raise ValueError(f"{source}['{name}']: expected a NumPy array, found {type(arrays[name]).__name__}")
+            if isinstance(arrays[name], np.matrix | np.ma.MaskedArray):
+                raise ValueError(f"{source}['{name}']: expected a plain NumPy array, found {type(arrays[name]).__name__}; "
+                                 "convert with np.asarray (a masked array with .filled)")
             if len(shape) != len(found):
                 raise ValueError(f"{source}['{name}']: expected {len(shape)} axes {shape}, found shape {found}")
             for extent, have in zip(shape, found):

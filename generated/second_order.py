@@ -236,16 +236,22 @@ def _check(params, batch, names=None):
                 len(params) == 4
                 and T >= 1
                 and N >= 1
+                and type(cell_W) is np.ndarray
                 and cell_W.shape == (H, D)
                 and cell_W.dtype == dtype
+                and type(cell_U) is np.ndarray
                 and cell_U.shape == (H, H)
                 and cell_U.dtype == dtype
+                and type(cell_V) is np.ndarray
                 and cell_V.shape == (H, H)
                 and cell_V.dtype == dtype
+                and type(cell_b) is np.ndarray
                 and cell_b.shape == (H,)
                 and cell_b.dtype == dtype
+                and type(x) is np.ndarray
                 and x.shape == (T, N, D)
                 and x.dtype == dtype
+                and type(y) is np.ndarray
                 and y.shape == (T, N, H)
                 and y.dtype == dtype
             ):
@@ -286,6 +292,9 @@ def _sizes(params, batch, names):
             shape, found = table[name][0], getattr(arrays[name], "shape", None)
             if not isinstance(arrays[name], np.ndarray | np.generic):
                 raise ValueError(f"{source}['{name}']: expected a NumPy array, found {type(arrays[name]).__name__}")
+            if isinstance(arrays[name], np.matrix | np.ma.MaskedArray):
+                raise ValueError(f"{source}['{name}']: expected a plain NumPy array, found {type(arrays[name]).__name__}; "
+                                 "convert with np.asarray (a masked array with .filled)")
             if len(shape) != len(found):
                 raise ValueError(f"{source}['{name}']: expected {len(shape)} axes {shape}, found shape {found}")
             for extent, have in zip(shape, found):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -380,3 +381,24 @@ def test_sizes_too_small_for_the_windows_are_said_in_words() -> None:
                 call(params, {**batch, "x": np.ones((1, 1, extent))})
     for extent in (6, 7, 9):
         assert np.isfinite(module.loss(params, {**batch, "x": np.ones((1, 1, extent))}))
+
+
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+@pytest.mark.parametrize("kind", [np.matrix, np.ma.masked_array])
+@pytest.mark.parametrize("call", ["value_and_grad", "loss", "predict"])
+def test_arrays_with_a_product_of_their_own_are_refused(kind: Any, call: str, door: Any) -> None:
+    for source, name in (("params", "rnn.W"), ("batch", "y")):
+        if call == "predict" and source == "batch":
+            continue
+        params, batch = arrays()
+        given = {"params": params, "batch": batch}
+        given[source][name] = kind(given[source][name])
+        with pytest.raises(ValueError, match=re.escape(f"{source}['{name}']: expected a plain NumPy array, found ")):
+            getattr(door, call)(**given)
+
+
+def test_an_array_that_lies_in_a_file_is_taken(tmp_path: Path) -> None:
+    model = symbolic.load("loss = sum(w[n]**2, over=n)", parameters={"w": ["N"]}, dtype="float64", loss="loss")
+    array = np.memmap(tmp_path / "w", np.float64, "w+", shape=(3,))
+    array[...] = 2
+    assert compiled(model).loss({"w": array}, {}) == 12

@@ -131,6 +131,8 @@ def _fast_check(program: Program, tensors: Sequence[tuple[Tensor, str]], where: 
     for tensor, _ in tensors:
         shape = ", ".join(integer_text(e) for e in tensor.shape) + ("," if tensor.rank == 1 else "")
         item = local[tensor.name]
+        if tensor.rank:
+            quick.append(f"type({item}) is np.ndarray")
         quick.append(f"{item}.shape == ({shape})")
         if tensor.is_index:
             quick.append(f'{item}.dtype.kind in "iu"')
@@ -172,6 +174,9 @@ _WORDS = '''def _sizes(params, batch, names):
             shape, found = table[name][0], getattr(arrays[name], "shape", None)
             if not isinstance(arrays[name], np.ndarray | np.generic):
                 raise ValueError(f"{source}['{name}']: expected a NumPy array, found {type(arrays[name]).__name__}")
+            if isinstance(arrays[name], np.matrix | np.ma.MaskedArray):
+                raise ValueError(f"{source}['{name}']: expected a plain NumPy array, found {type(arrays[name]).__name__}; "
+                                 "convert with np.asarray (a masked array with .filled)")
             if len(shape) != len(found):
                 raise ValueError(f"{source}['{name}']: expected {len(shape)} axes {shape}, found shape {found}")
             for extent, have in zip(shape, found):
