@@ -14,7 +14,7 @@ from sympy import Indexed
 from sympy.printing.precedence import PRECEDENCE
 from sympy.printing.str import StrPrinter
 
-from symbolic.program import Equation, Index, Program, Reduction, index_symbols, tensor_of
+from symbolic.program import Equation, Index, Program, Reduction, index_symbols, operands, tensor_of
 
 __all__ = ["TextPrinter", "defines", "equation_text", "ranges", "text", "unusual"]
 
@@ -33,6 +33,15 @@ class TextPrinter(StrPrinter):  # type: ignore[misc]
 
     _print_Scalar = _print_Indexed
 
+    def _print_Add(self, expr: Any, order: Any = None) -> str:
+        """What is added before what is subtracted."""
+        terms = sorted(self._as_ordered_terms(expr, order=order), key=lambda term: bool(term.could_extract_minus_sign()))
+        shown = ""
+        for term in terms:
+            piece = self._print(term)
+            shown += (f" - {piece[1:]}" if piece.startswith("-") else f" + {piece}") if shown else piece
+        return shown
+
     def _print_Float(self, expr: Any) -> str:
         return repr(float(expr))
 
@@ -48,6 +57,16 @@ class TextPrinter(StrPrinter):  # type: ignore[misc]
         return f"{name}({inside})"
 
 
+    def _print__Placed(self, expr: Any) -> str:
+        return str(expr.name).partition("|")[2]
+
+
+class _Placed(sp.Symbol):  # type: ignore[misc]
+    """A finished read that sorts by where its tensor was declared."""
+
+    __slots__ = ()
+
+
 _PRINTER = TextPrinter()
 
 
@@ -55,6 +74,12 @@ _PRINTER = TextPrinter()
 def text(expr: Any) -> str:
     """An expression as text."""
     return str(_PRINTER.doprint(expr))
+
+
+def text_in_order(expr: Any, program: Program) -> str:
+    """An expression as text, its factors in the order in which their tensors were declared."""
+    rule = {entry: _Placed(f"{program.position(entry):06d}|{text(entry)}") for entry in operands(expr)}
+    return str(_PRINTER.doprint(expr.xreplace(rule)))
 
 
 def equation_text(terms: Sequence[Equation], program: Program) -> str:
@@ -68,7 +93,7 @@ def equation_text(terms: Sequence[Equation], program: Program) -> str:
         body, sign = equation.body, "+"
         if body.as_coeff_Mul()[0].is_negative and equation.reduction is Reduction.SUM:
             body, sign = -body, "-"
-        term = _term(equation, body, alone=len(terms) == 1)
+        term = _term(equation, body, program, alone=len(terms) == 1)
         shown = f"{shown} {sign} {term}" if shown else (term if sign == "+" else f"-{term}")
     return f"{text(first.target)} {'=' if defines(terms, program) else '+='} {shown}"
 
@@ -104,8 +129,8 @@ def _meets_once(equation: Equation) -> bool:
     return all(frozenset({i.symbol}) in alone for i in equation.free)
 
 
-def _term(equation: Equation, body: Any, alone: bool) -> str:
-    shown = text(body)
+def _term(equation: Equation, body: Any, program: Program, alone: bool) -> str:
+    shown = text_in_order(body, program)
     guards = "".join(f"[{text(g)}] " for g in equation.guards)
     if not equation.reduced:
         return guards + (shown if alone or not body.is_Add else f"({shown})")

@@ -72,29 +72,29 @@ def value_and_grad(params, batch, aux=False):
     out_y += out_b
     # (11) loss.s_max[t,n] = max over k of out.y[t,n,k]
     loss_s_max = out_y.max(axis=2)
-    # (7) loss.e[t,n,k] = exp(-loss.s_max[t,n] + out.y[t,n,k])
+    # (7) loss.e[t,n,k] = exp(out.y[t,n,k] - loss.s_max[t,n])
     loss_e = out_y - loss_s_max[:, :, None]
     np.exp(loss_e, out=loss_e)
     # (8) loss.s[t,n] = sum_k loss.e[t,n,k]
     loss_s = loss_e.sum(axis=2)
-    # (9) loss.l[t,n] += log(loss.s[t,n]) + loss.s_max[t,n] - out.y[t,n,y[t,n]]
+    # (9) loss.l[t,n] += loss.s_max[t,n] + log(loss.s[t,n]) - out.y[t,n,y[t,n]]
     at_y = np.arange(T)[:, None], np.arange(N), y
     loss_l = np.add(loss_s_max - out_y[at_y], np.log(loss_s), out=loss_s_max)
     # (10) loss = sum_t,n loss.l[t,n]
     loss = loss_l.sum()
     # (14, 13, 12) d_loss.s[t,n] = 1/loss.s[t,n]
     d_loss_s = 1/loss_s
-    # (17, 16) d_out.y[t,n,k] += d_loss.s[t,n]*loss.e[t,n,k]
-    d_out_y = np.multiply(d_loss_s[:, :, None], loss_e, out=loss_e)
+    # (17, 16) d_out.y[t,n,k] += loss.e[t,n,k]*d_loss.s[t,n]
+    d_out_y = np.multiply(loss_e, d_loss_s[:, :, None], out=loss_e)
     # (15, 13, 12) d_out.y[t,n,y[t,n]] += -1
     d_out_y[at_y] -= 1
     # (18) d_out.b[i] = sum_t,n d_out.y[t,n,i]
     ones = np.ones(N*T, DTYPE)
     d_out_b = ones.dot(d_out_y.reshape(N*T, V))
-    # (19) d_out.W[i,k] = sum_t,n d_out.y[t,n,i]*rnn.h[t,n,k]
+    # (19) d_out.W[i,k] = sum_t,n rnn.h[t,n,k]*d_out.y[t,n,i]
     d_out_W = d_out_y.reshape(-1, V).T.dot(rnn_h[1:].reshape(-1, H))
     d_rnn_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
-    # (20) d_rnn.h[t,n,k] += sum_i d_out.y[t,n,i]*out.W[i,k]
+    # (20) d_rnn.h[t,n,k] += sum_i out.W[i,k]*d_out.y[t,n,i]
     d_rnn_h[1:] = d_out_y.reshape(-1, V).dot(out_W).reshape(T, N, H)
     # (21) d_rnn.a_slope[t,n,i] = 1 - rnn.h[t,n,i]**2
     d_rnn_a_slope = 1 - rnn_h[1:]**2
@@ -102,15 +102,15 @@ def value_and_grad(params, batch, aux=False):
     product_2 = np.empty((N, H), DTYPE)
     d_rnn_a_tp1 = d_rnn_a[T]
     for d_rnn_h_t, d_rnn_a_slope_t, d_rnn_a_t in zip(d_rnn_h[:0:-1], d_rnn_a_slope[::-1], d_rnn_a[T - 1::-1]):
-        # (24) d_rnn.h[t,n,j] += sum_i d_rnn.a[t+1,n,i]*rnn.U[i,j]
+        # (24) d_rnn.h[t,n,j] += sum_i rnn.U[i,j]*d_rnn.a[t+1,n,i]
         d_rnn_a_tp1.dot(rnn_U, product_2)
         d_rnn_h_t += product_2
-        # (21) d_rnn.a[t,n,i] = d_rnn.a_slope[t,n,i]*d_rnn.h[t,n,i]
-        np.multiply(d_rnn_a_slope_t, d_rnn_h_t, d_rnn_a_t)
+        # (21) d_rnn.a[t,n,i] = d_rnn.h[t,n,i]*d_rnn.a_slope[t,n,i]
+        np.multiply(d_rnn_h_t, d_rnn_a_slope_t, d_rnn_a_t)
         d_rnn_a_tp1 = d_rnn_a_t
     # (22) d_rnn.b[i] = sum_t,n d_rnn.a[t,n,i]
     d_rnn_b = ones.dot(d_rnn_a[:T].reshape(N*T, H))
-    # (23) d_rnn.U[i,j] = sum_t,n d_rnn.a[t,n,i]*rnn.h[t-1,n,j]
+    # (23) d_rnn.U[i,j] = sum_t,n rnn.h[t-1,n,j]*d_rnn.a[t,n,i]
     d_rnn_U = d_rnn_a[:T].reshape(-1, H).T.dot(rnn_h[:T].reshape(-1, H))
     # (25) d_rnn.W[i,x[t,n]] += d_rnn.a[t,n,i]
     d_rnn_W = _sum_rows(x, d_rnn_a[:T], V).T
@@ -153,12 +153,12 @@ def loss(params, batch):
     out_y += out_b
     # (11) loss.s_max[t,n] = max over k of out.y[t,n,k]
     loss_s_max = out_y.max(axis=2)
-    # (7) loss.e[t,n,k] = exp(-loss.s_max[t,n] + out.y[t,n,k])
+    # (7) loss.e[t,n,k] = exp(out.y[t,n,k] - loss.s_max[t,n])
     loss_e = out_y - loss_s_max[:, :, None]
     np.exp(loss_e, out=loss_e)
     # (8) loss.s[t,n] = sum_k loss.e[t,n,k]
     loss_s = loss_e.sum(axis=2)
-    # (9) loss.l[t,n] += log(loss.s[t,n]) + loss.s_max[t,n] - out.y[t,n,y[t,n]]
+    # (9) loss.l[t,n] += loss.s_max[t,n] + log(loss.s[t,n]) - out.y[t,n,y[t,n]]
     at_y = np.arange(T)[:, None], np.arange(N), y
     loss_l = np.add(loss_s_max - out_y[at_y], np.log(loss_s), out=loss_s)
     # (10) loss = sum_t,n loss.l[t,n]
@@ -244,7 +244,7 @@ def update(params, grads, state=None, **hyper):
         s = state["s"][name]
         # (1) s_next[i] += g[i]**2 + s[i]
         s_next = s + g**2
-        # (2) p_next[i] += p[i] - g[i]*rate/(sqrt(s_next[i]) + eps)
+        # (2) p_next[i] += p[i] - g[i]*rate/(eps + sqrt(s_next[i]))
         p_next = p - g*rate/(eps + np.sqrt(s_next))
         new[name] = np.asarray(p_next, p.dtype)
         slots["s"][name] = np.asarray(s_next, p.dtype)

@@ -77,56 +77,56 @@ def value_and_grad(params, batch, aux=False):
     ):
         # (3) gru.m[t,n,q] = sum_j gru.U[q,j]*gru.h[t-1,n,j]
         gru_h_tm1.dot(gru_U_T, gru_m)
-        # (4, 5) gru.r_z[t,n,k] = sigmoid(gru.a_r_z[t,n,k] + gru.m[t,n,k])
+        # (4, 5) gru.r_z[t,n,k] = sigmoid(gru.m[t,n,k] + gru.a_r_z[t,n,k])
         np.add(gru_m[:, :2*H], gru_a_r_z_t, gru_r_z_t)
         _sigmoid(gru_r_z_t, gru_r_z_t)
         # (6) gru.v[t,n,k] += gru.m[t,n,k+2*H]
         gru_v_t += gru_m[:, 2*H:]
-        # (7) gru.g[t,n,k] = tanh(gru.a_g[t,n,k] + gru.r_z[t,n,k]*gru.v[t,n,k])
-        np.multiply(gru_r_z_t_0, gru_v_t, gru_g_t)
+        # (7) gru.g[t,n,k] = tanh(gru.v[t,n,k]*gru.r_z[t,n,k] + gru.a_g[t,n,k])
+        np.multiply(gru_v_t, gru_r_z_t_0, gru_g_t)
         gru_g_t += gru_a_g_t
         np.tanh(gru_g_t, gru_g_t)
-        # (8) gru.h[t,n,k] = [t < len[n]] (-gru.g[t,n,k] + gru.h[t-1,n,k])*gru.r_z[t,n,k+H] + gru.g[t,n,k]
+        # (8) gru.h[t,n,k] = [t < len[n]] gru.g[t,n,k] + gru.r_z[t,n,k+H]*(gru.h[t-1,n,k] - gru.g[t,n,k])
         gru_h_t[...] = np.where((t < len[:, None]), gru_g_t + (gru_h_tm1 - gru_g_t)*gru_r_z_t_H, 0)
         gru_h_tm1 = gru_h_t
     # (9) gru.y[n,i] = gru.h[len[n]-1,n,i]
     at_len = len[:, None], np.arange(N)[:, None], np.arange(H)
     gru_y = gru_h[at_len]
-    # (10) out.y[n,i] += sum_k gru.y[n,k]*out.W[i,k]
+    # (10) out.y[n,i] += sum_k out.W[i,k]*gru.y[n,k]
     out_y = out_W.dot(gru_y.T).T
     # (10) out.y[n,i] += out.b[i]
     out_y += out_b
     # (15) loss.s_max[n] = max over k of out.y[n,k]
     loss_s_max = out_y.max(axis=1)
-    # (11) loss.e[n,k] = exp(-loss.s_max[n] + out.y[n,k])
+    # (11) loss.e[n,k] = exp(out.y[n,k] - loss.s_max[n])
     loss_e = out_y - loss_s_max[:, None]
     np.exp(loss_e, out=loss_e)
     # (12) loss.s[n] = sum_k loss.e[n,k]
     loss_s = loss_e.sum(axis=1)
-    # (13) loss.l[n] += log(loss.s[n]) + loss.s_max[n] - out.y[n,y[n]]
+    # (13) loss.l[n] += loss.s_max[n] + log(loss.s[n]) - out.y[n,y[n]]
     at_y = np.arange(N), y
     loss_l = np.add(loss_s_max - out_y[at_y], np.log(loss_s), out=loss_s_max)
     # (14) loss = sum_n loss.l[n]/N
     loss = loss_l.sum()/N
     # (18, 17, 16) d_loss.s[n] = 1/(N*loss.s[n])
     d_loss_s = (1/N)/loss_s
-    # (21, 20) d_out.y[n,k] += d_loss.s[n]*loss.e[n,k]
-    d_out_y = np.multiply(d_loss_s[:, None], loss_e, out=loss_e)
+    # (21, 20) d_out.y[n,k] += loss.e[n,k]*d_loss.s[n]
+    d_out_y = np.multiply(loss_e, d_loss_s[:, None], out=loss_e)
     # (19, 17, 16) d_out.y[n,y[n]] += -1/N
     d_out_y[at_y] -= 1/N
     # (22) d_out.b[i] = sum_n d_out.y[n,i]
     ones = np.ones(N, DTYPE)
     d_out_b = ones.dot(d_out_y)
-    # (23) d_gru.y[n,k] = sum_i d_out.y[n,i]*out.W[i,k]
-    d_gru_y = d_out_y.dot(out_W)
-    # (24) d_out.W[i,k] = sum_n d_out.y[n,i]*gru.y[n,k]
+    # (23) d_out.W[i,k] = sum_n gru.y[n,k]*d_out.y[n,i]
     d_out_W = d_out_y.T.dot(gru_y)
+    # (24) d_gru.y[n,k] = sum_i out.W[i,k]*d_out.y[n,i]
+    d_gru_y = d_out_y.dot(out_W)
     d_gru_h = np.zeros((T, N, H), DTYPE)
     # (25) d_gru.h[len[n]-1,n,i] += d_gru.y[n,i]
     at_len_2 = len[:, None] - 1, np.arange(N)[:, None], np.arange(H)
     d_gru_h[at_len_2] += d_gru_y
-    # (36, 30) d_gru.a_slope[t,n,k] = (1 - gru.r_z[t,n,k])*gru.r_z[t,n,k]*gru.v[t,n,k]
-    d_gru_a_slope = np.multiply((1 - gru_r_z[:, :, :H])*gru_r_z[:, :, :H], gru_v, out=gru_v)
+    # (36, 30) d_gru.a_slope[t,n,k] = gru.v[t,n,k]*gru.r_z[t,n,k]*(1 - gru.r_z[t,n,k])
+    d_gru_a_slope = np.multiply((1 - gru_r_z[:, :, :H])*gru_v, gru_r_z[:, :, :H], out=gru_v)
     d_gru_a = np.empty((T, N, 3*H), DTYPE)
     d_gru_m = np.zeros((T + 1, N, 3*H), DTYPE)  # axis 0 has 1 more after
     product = np.empty((N, H), DTYPE)
@@ -138,32 +138,32 @@ def value_and_grad(params, batch, aux=False):
         gru_r_z[::-1, :, :H], d_gru_m[T - 1::-1, :, 2*H:], d_gru_a[::-1, :, H:2*H], gru_h[T - 1::-1],
         d_gru_m[T - 1::-1, :, H:2*H], d_gru_a_slope[::-1], d_gru_a[::-1, :, :H], d_gru_m[T - 1::-1, :, :H],
     ):
-        # (27) d_gru.h[t,n,k] += [t + 1 < len[n]] d_gru.h[t+1,n,k]*gru.r_z[t+1,n,k+H]
+        # (26) d_gru.h[t,n,k] += [t + 1 < len[n]] d_gru.h[t+1,n,k]*gru.r_z[t+1,n,k+H]
         if t < T - 1:
             d_gru_h_t += np.where((t + 1 < len[:, None]), d_gru_h[t + 1]*gru_r_z[t + 1, :, H:], 0)
-        # (39) d_gru.h[t,n,j] += sum_q d_gru.m[t+1,n,q]*gru.U[q,j]
+        # (39) d_gru.h[t,n,j] += sum_q gru.U[q,j]*d_gru.m[t+1,n,q]
         d_gru_m_tp1.dot(gru_U, product)
         d_gru_h_t += product
-        # (29, 26) d_gru.a[t,n,k+2*H] += [t < len[n]] (1 - gru.g[t,n,k]**2)*(1 - gru.r_z[t,n,k+H])*d_gru.h[t,n,k]
+        # (29, 28) d_gru.a[t,n,k+2*H] += [t < len[n]] d_gru.h[t,n,k]*(1 - gru.g[t,n,k]**2)*(1 - gru.r_z[t,n,k+H])
         d_gru_a_t_2H[...] = np.where((t < len[:, None]), (1 - gru_g_t**2)*(1 - gru_r_z_t_H)*d_gru_h_t, 0)
         # (33, 31) d_gru.m[t,n,k+2*H] += d_gru.a[t,n,k+2*H]*gru.r_z[t,n,k]
         np.multiply(d_gru_a_t_2H, gru_r_z_t_0, d_gru_m_t_2H)
-        # (34, 28) d_gru.a[t,n,k+H] += [t < len[n]] (1 - gru.r_z[t,n,k+H])*(-gru.g[t,n,k] + gru.h[t-1,n,k])*d_gru.h[t,n,k]*gru.r_z[t,n,k+H]
+        # (34, 27) d_gru.a[t,n,k+H] += [t < len[n]] d_gru.h[t,n,k]*gru.r_z[t,n,k+H]*(1 - gru.r_z[t,n,k+H])*(gru.h[t-1,n,k] - gru.g[t,n,k])
         d_gru_a_t_H[...] = np.where((t < len[:, None]), (1 - gru_r_z_t_H)*(gru_h_tm1 - gru_g_t)*d_gru_h_t*gru_r_z_t_H, 0)
         # (35) d_gru.m[t,n,k+H] += d_gru.a[t,n,k+H]
         d_gru_m_t_H[...] = d_gru_a_t_H
         # (36, 30) d_gru.a[t,n,k] += d_gru.a[t,n,k+2*H]*d_gru.a_slope[t,n,k]
-        np.multiply(d_gru_a_slope_t, d_gru_a_t_2H, d_gru_a_t_0)
+        np.multiply(d_gru_a_t_2H, d_gru_a_slope_t, d_gru_a_t_0)
         # (37) d_gru.m[t,n,k] += d_gru.a[t,n,k]
         d_gru_m_t_0[...] = d_gru_a_t_0
     # (32) d_gru.bn[k] = sum_t,n d_gru.m[t,n,k+2*H]
     ones_2 = np.ones(N*T, DTYPE)
     d_gru_bn = ones_2.dot(d_gru_m[:T, :, 2*H:].reshape(N*T, H))
-    # (38) d_gru.U[q,j] = sum_t,n d_gru.m[t,n,q]*gru.h[t-1,n,j]
+    # (38) d_gru.U[q,j] = sum_t,n gru.h[t-1,n,j]*d_gru.m[t,n,q]
     d_gru_U = d_gru_m[:T].reshape(-1, 3*H).T.dot(gru_h[:T].reshape(-1, H))
     # (40) d_gru.b[q] = sum_t,n d_gru.a[t,n,q]
     d_gru_b = ones_2.dot(d_gru_a.reshape(N*T, 3*H))
-    # (41) d_gru.W[q,d] = sum_t,n d_gru.a[t,n,q]*gru.x_valid[t,n,d]
+    # (41) d_gru.W[q,d] = sum_t,n gru.x_valid[t,n,d]*d_gru.a[t,n,q]
     d_gru_W = d_gru_a.reshape(-1, 3*H).T.dot(gru_x_valid.reshape(-1, D))
     grads = {
         "gru.W": d_gru_W,
@@ -213,33 +213,33 @@ def loss(params, batch):
     for t, gru_a_r_z_t, gru_v_t, gru_a_g_t, gru_h_t in zip(range(T), gru_a_r_z, gru_v, gru_a_g, gru_h[1:]):
         # (3) gru.m[t,n,q] = sum_j gru.U[q,j]*gru.h[t-1,n,j]
         gru_h_tm1.dot(gru_U_T, gru_m)
-        # (4, 5) gru.r_z[t,n,k] = sigmoid(gru.a_r_z[t,n,k] + gru.m[t,n,k])
+        # (4, 5) gru.r_z[t,n,k] = sigmoid(gru.m[t,n,k] + gru.a_r_z[t,n,k])
         np.add(gru_m[:, :2*H], gru_a_r_z_t, gru_r_z)
         _sigmoid(gru_r_z, gru_r_z)
         # (6) gru.v[t,n,k] += gru.m[t,n,k+2*H]
         gru_v_t += gru_m[:, 2*H:]
-        # (7) gru.g[t,n,k] = tanh(gru.a_g[t,n,k] + gru.r_z[t,n,k]*gru.v[t,n,k])
-        np.multiply(gru_r_z[:, :H], gru_v_t, gru_g)
+        # (7) gru.g[t,n,k] = tanh(gru.v[t,n,k]*gru.r_z[t,n,k] + gru.a_g[t,n,k])
+        np.multiply(gru_v_t, gru_r_z[:, :H], gru_g)
         gru_g += gru_a_g_t
         np.tanh(gru_g, gru_g)
-        # (8) gru.h[t,n,k] = [t < len[n]] (-gru.g[t,n,k] + gru.h[t-1,n,k])*gru.r_z[t,n,k+H] + gru.g[t,n,k]
+        # (8) gru.h[t,n,k] = [t < len[n]] gru.g[t,n,k] + gru.r_z[t,n,k+H]*(gru.h[t-1,n,k] - gru.g[t,n,k])
         gru_h_t[...] = np.where((t < len[:, None]), gru_g + (gru_h_tm1 - gru_g)*gru_r_z[:, H:], 0)
         gru_h_tm1 = gru_h_t
     # (9) gru.y[n,i] = gru.h[len[n]-1,n,i]
     at_len = len[:, None], np.arange(N)[:, None], np.arange(H)
     gru_y = gru_h[at_len]
-    # (10) out.y[n,i] += sum_k gru.y[n,k]*out.W[i,k]
+    # (10) out.y[n,i] += sum_k out.W[i,k]*gru.y[n,k]
     out_y = out_W.dot(gru_y.T).T
     # (10) out.y[n,i] += out.b[i]
     out_y += out_b
     # (15) loss.s_max[n] = max over k of out.y[n,k]
     loss_s_max = out_y.max(axis=1)
-    # (11) loss.e[n,k] = exp(-loss.s_max[n] + out.y[n,k])
+    # (11) loss.e[n,k] = exp(out.y[n,k] - loss.s_max[n])
     loss_e = out_y - loss_s_max[:, None]
     np.exp(loss_e, out=loss_e)
     # (12) loss.s[n] = sum_k loss.e[n,k]
     loss_s = loss_e.sum(axis=1)
-    # (13) loss.l[n] += log(loss.s[n]) + loss.s_max[n] - out.y[n,y[n]]
+    # (13) loss.l[n] += loss.s_max[n] + log(loss.s[n]) - out.y[n,y[n]]
     at_y = np.arange(N), y
     loss_l = np.add(loss_s_max - out_y[at_y], np.log(loss_s), out=loss_s)
     # (14) loss = sum_n loss.l[n]/N
@@ -281,22 +281,22 @@ def predict(params, batch):
     for t, gru_a_r_z_t, gru_v_t, gru_a_g_t, gru_h_t in zip(range(T), gru_a_r_z, gru_v, gru_a_g, gru_h[1:]):
         # (3) gru.m[t,n,q] = sum_j gru.U[q,j]*gru.h[t-1,n,j]
         gru_h_tm1.dot(gru_U_T, gru_m)
-        # (4, 5) gru.r_z[t,n,k] = sigmoid(gru.a_r_z[t,n,k] + gru.m[t,n,k])
+        # (4, 5) gru.r_z[t,n,k] = sigmoid(gru.m[t,n,k] + gru.a_r_z[t,n,k])
         np.add(gru_m[:, :2*H], gru_a_r_z_t, gru_r_z)
         _sigmoid(gru_r_z, gru_r_z)
         # (6) gru.v[t,n,k] += gru.m[t,n,k+2*H]
         gru_v_t += gru_m[:, 2*H:]
-        # (7) gru.g[t,n,k] = tanh(gru.a_g[t,n,k] + gru.r_z[t,n,k]*gru.v[t,n,k])
-        np.multiply(gru_r_z[:, :H], gru_v_t, gru_g)
+        # (7) gru.g[t,n,k] = tanh(gru.v[t,n,k]*gru.r_z[t,n,k] + gru.a_g[t,n,k])
+        np.multiply(gru_v_t, gru_r_z[:, :H], gru_g)
         gru_g += gru_a_g_t
         np.tanh(gru_g, gru_g)
-        # (8) gru.h[t,n,k] = [t < len[n]] (-gru.g[t,n,k] + gru.h[t-1,n,k])*gru.r_z[t,n,k+H] + gru.g[t,n,k]
+        # (8) gru.h[t,n,k] = [t < len[n]] gru.g[t,n,k] + gru.r_z[t,n,k+H]*(gru.h[t-1,n,k] - gru.g[t,n,k])
         gru_h_t[...] = np.where((t < len[:, None]), gru_g + (gru_h_tm1 - gru_g)*gru_r_z[:, H:], 0)
         gru_h_tm1 = gru_h_t
     # (9) gru.y[n,i] = gru.h[len[n]-1,n,i]
     at_len = len[:, None], np.arange(N)[:, None], np.arange(H)
     gru_y = gru_h[at_len]
-    # (10) out.y[n,i] += sum_k gru.y[n,k]*out.W[i,k]
+    # (10) out.y[n,i] += sum_k out.W[i,k]*gru.y[n,k]
     out_y = out_W.dot(gru_y.T).T
     # (10) out.y[n,i] += out.b[i]
     out_y += out_b
@@ -362,12 +362,12 @@ def update(params, grads, state=None, **hyper):
         v = state["v"][name]
         # (1) k_next += k + 1
         k_next = k + 1
-        # (2) m_next[i] += (1 - beta1)*g[i] + m[i]*beta1
-        m_next = (1 - beta1)*g + beta1*m
-        # (3) v_next[i] += (1 - beta2)*g[i]**2 + v[i]*beta2
-        v_next = g**2*(1 - beta2) + beta2*v
-        # (4) p_next[i] += p[i] - m_next[i]*rate/((1 - beta1**k_next)*(sqrt(v_next[i]/(1 - beta2**k_next)) + eps))
-        p_next = p - m_next*rate/(1 - beta1**k_next)/(eps + np.sqrt(v_next/(1 - beta2**k_next)))
+        # (2) m_next[i] += g[i]*(1 - beta1) + m[i]*beta1
+        m_next = (1 - beta1)*g + m*beta1
+        # (3) v_next[i] += g[i]**2*(1 - beta2) + v[i]*beta2
+        v_next = g**2*(1 - beta2) + v*beta2
+        # (4) p_next[i] += p[i] - rate*m_next[i]/((1 - beta1**k_next)*(eps + sqrt(v_next[i]/(1 - beta2**k_next))))
+        p_next = p - rate*m_next/(1 - beta1**k_next)/(eps + np.sqrt(v_next/(1 - beta2**k_next)))
         new[name] = np.asarray(p_next, p.dtype)
         slots["m"][name] = np.asarray(m_next, p.dtype)
         slots["v"][name] = np.asarray(v_next, p.dtype)

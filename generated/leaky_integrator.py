@@ -60,7 +60,7 @@ def value_and_grad(params, batch, aux=False):
         # (2) cell.v[t,n,i] += sum_j cell.U[i,j]*cell.h[t-1,n,j]
         cell_h_tm1.dot(cell_U_T, product)
         cell_v_t += product
-        # (3) cell.u[t,n,i] = (-cell.u[t-1,n,i] + cell.v[t,n,i])*cell.a[i] + cell.u[t-1,n,i]
+        # (3) cell.u[t,n,i] = cell.u[t-1,n,i] + cell.a[i]*(cell.v[t,n,i] - cell.u[t-1,n,i])
         np.subtract(cell_v_t, cell_u_tm1, cell_u_t)
         cell_u_t *= cell_a
         cell_u_t += cell_u_tm1
@@ -86,7 +86,7 @@ def value_and_grad(params, batch, aux=False):
     ) in zip(
         d_cell_u[T - 1::-1], d_cell_h[::-1], d_cell_u_slope[::-1], d_cell_v[T - 1::-1],
     ):
-        # (12) d_cell.u[t,n,i] += (1 - cell.a[i])*d_cell.u[t+1,n,i]
+        # (11) d_cell.u[t,n,i] += d_cell.u[t+1,n,i]*(1 - cell.a[i])
         np.multiply(1 - cell_a, d_cell_u_tp1, d_cell_u_t)
         # (16) d_cell.h[t,n,j] += sum_i cell.U[i,j]*d_cell.v[t+1,n,i]
         d_cell_v_tp1.dot(cell_U, product_2)
@@ -97,17 +97,17 @@ def value_and_grad(params, batch, aux=False):
         np.multiply(cell_a, d_cell_u_t, d_cell_v_t)
         d_cell_u_tp1 = d_cell_u_t
         d_cell_v_tp1 = d_cell_v_t
-    # (11) d_cell.a[i] = sum_t,n (-cell.u[t-1,n,i] + cell.v[t,n,i])*d_cell.u[t,n,i]
+    # (12) d_cell.a[i] = sum_t,n d_cell.u[t,n,i]*(cell.v[t,n,i] - cell.u[t-1,n,i])
     d_cell_a = ((cell_v.transpose(2, 0, 1) - cell_u[:T].transpose(2, 0, 1))*d_cell_u[:T].transpose(2, 0, 1)).sum(axis=(1, 2))
     # (14) d_cell.b[i] = sum_t,n d_cell.v[t,n,i]
     ones = np.ones(N*T, DTYPE)
     d_cell_b = ones.dot(d_cell_v[:T].reshape(N*T, H))
     # (15) d_cell.U[i,j] = sum_t,n cell.h[t-1,n,j]*d_cell.v[t,n,i]
     d_cell_U = d_cell_v[:T].reshape(-1, H).T.dot(cell_h[:T].reshape(-1, H))
-    # (17) d_cell.W[i,k] = sum_t,n d_cell.v[t,n,i]*x[t,n,k]
+    # (17) d_cell.W[i,k] = sum_t,n x[t,n,k]*d_cell.v[t,n,i]
     d_cell_W = d_cell_v[:T].reshape(-1, H).T.dot(x.reshape(-1, D))
-    # (18) d_cell.s[i] = (1 - cell.a[i])*cell.a[i]*d_cell.a[i]
-    d_cell_s = np.multiply((1 - cell_a)*cell_a, d_cell_a, out=cell_a)
+    # (18) d_cell.s[i] = cell.a[i]*d_cell.a[i]*(1 - cell.a[i])
+    d_cell_s = np.multiply((1 - cell_a)*cell_a, d_cell_a, out=d_cell_a)
     grads = {"cell.W": d_cell_W, "cell.U": d_cell_U, "cell.b": d_cell_b, "cell.s": d_cell_s}
     if aux:
         return float(loss), grads, {"cell.h": cell_h[1:]}
@@ -139,7 +139,7 @@ def loss(params, batch):
         # (2) cell.v[t,n,i] += sum_j cell.U[i,j]*cell.h[t-1,n,j]
         cell_h_tm1.dot(cell_U_T, product)
         cell_v_t += product
-        # (3) cell.u[t,n,i] = (-cell.u[t-1,n,i] + cell.v[t,n,i])*cell.a[i] + cell.u[t-1,n,i]
+        # (3) cell.u[t,n,i] = cell.u[t-1,n,i] + cell.a[i]*(cell.v[t,n,i] - cell.u[t-1,n,i])
         np.add(cell_u, (cell_v_t - cell_u)*cell_a, cell_u)
         # (4) cell.h[t,n,i] = tanh(cell.u[t,n,i])
         np.tanh(cell_u, cell_h_t)
@@ -175,7 +175,7 @@ def predict(params, batch):
         # (2) cell.v[t,n,i] += sum_j cell.U[i,j]*cell.h[t-1,n,j]
         cell_h_tm1.dot(cell_U_T, product)
         cell_v_t += product
-        # (3) cell.u[t,n,i] = (-cell.u[t-1,n,i] + cell.v[t,n,i])*cell.a[i] + cell.u[t-1,n,i]
+        # (3) cell.u[t,n,i] = cell.u[t-1,n,i] + cell.a[i]*(cell.v[t,n,i] - cell.u[t-1,n,i])
         np.add(cell_u, (cell_v_t - cell_u)*cell_a, cell_u)
         # (4) cell.h[t,n,i] = tanh(cell.u[t,n,i])
         np.tanh(cell_u, cell_h_t)
@@ -240,12 +240,12 @@ def update(params, grads, state=None, **hyper):
         v = state["v"][name]
         # (1) k_next += k + 1
         k_next = k + 1
-        # (2) m_next[i] += (1 - beta1)*g[i] + m[i]*beta1
-        m_next = (1 - beta1)*g + beta1*m
-        # (3) v_next[i] += (1 - beta2)*g[i]**2 + v[i]*beta2
-        v_next = g**2*(1 - beta2) + beta2*v
-        # (4) p_next[i] += p[i] - m_next[i]*rate/((1 - beta1**k_next)*(sqrt(v_next[i]/(1 - beta2**k_next)) + eps))
-        p_next = p - m_next*rate/(1 - beta1**k_next)/(eps + np.sqrt(v_next/(1 - beta2**k_next)))
+        # (2) m_next[i] += g[i]*(1 - beta1) + m[i]*beta1
+        m_next = (1 - beta1)*g + m*beta1
+        # (3) v_next[i] += g[i]**2*(1 - beta2) + v[i]*beta2
+        v_next = g**2*(1 - beta2) + v*beta2
+        # (4) p_next[i] += p[i] - rate*m_next[i]/((1 - beta1**k_next)*(eps + sqrt(v_next[i]/(1 - beta2**k_next))))
+        p_next = p - rate*m_next/(1 - beta1**k_next)/(eps + np.sqrt(v_next/(1 - beta2**k_next)))
         new[name] = np.asarray(p_next, p.dtype)
         slots["m"][name] = np.asarray(m_next, p.dtype)
         slots["v"][name] = np.asarray(v_next, p.dtype)

@@ -87,58 +87,58 @@ def value_and_grad(params, batch, aux=False):
     fc1_a += fc1_b
     # (9) fc1.y[n,i] = relu(fc1.a[n,i])
     fc1_y = np.maximum(fc1_a, 0, out=fc1_a)
-    # (10) fc2.a[n,i] += sum_k fc1.y[n,k]*fc2.W[i,k]
+    # (10) fc2.a[n,i] += sum_k fc2.W[i,k]*fc1.y[n,k]
     fc2_a = fc2_W.dot(fc1_y.T).T
     # (10) fc2.a[n,i] += fc2.b[i]
     fc2_a += fc2_b
     # (11) fc2.y[n,i] = relu(fc2.a[n,i])
     fc2_y = np.maximum(fc2_a, 0, out=fc2_a)
-    # (12) out.y[n,i] += sum_k fc2.y[n,k]*out.W[i,k]
+    # (12) out.y[n,i] += sum_k out.W[i,k]*fc2.y[n,k]
     out_y = out_W.dot(fc2_y.T).T
     # (12) out.y[n,i] += out.b[i]
     out_y += out_b
     # (17) loss.s_max[n] = max over k of out.y[n,k]
     loss_s_max = out_y.max(axis=1)
-    # (13) loss.e[n,k] = exp(-loss.s_max[n] + out.y[n,k])
+    # (13) loss.e[n,k] = exp(out.y[n,k] - loss.s_max[n])
     loss_e = out_y - loss_s_max[:, None]
     np.exp(loss_e, out=loss_e)
     # (14) loss.s[n] = sum_k loss.e[n,k]
     loss_s = loss_e.sum(axis=1)
-    # (15) loss.l[n] += log(loss.s[n]) + loss.s_max[n] - out.y[n,y[n]]
+    # (15) loss.l[n] += loss.s_max[n] + log(loss.s[n]) - out.y[n,y[n]]
     at_y = np.arange(N), y
     loss_l = np.add(loss_s_max - out_y[at_y], np.log(loss_s), out=loss_s_max)
     # (16) loss = sum_n loss.l[n]/N
     loss = loss_l.sum()/N
     # (24, 23, 22) d_loss.s[n] = 1/(N*loss.s[n])
     d_loss_s = (1/N)/loss_s
-    # (27, 26) d_out.y[n,k] += d_loss.s[n]*loss.e[n,k]
-    d_out_y = np.multiply(d_loss_s[:, None], loss_e, out=loss_e)
+    # (27, 26) d_out.y[n,k] += loss.e[n,k]*d_loss.s[n]
+    d_out_y = np.multiply(loss_e, d_loss_s[:, None], out=loss_e)
     # (25, 23, 22) d_out.y[n,y[n]] += -1/N
     d_out_y[at_y] -= 1/N
     # (28) d_out.b[i] = sum_n d_out.y[n,i]
     ones = np.ones(N, DTYPE)
     d_out_b = ones.dot(d_out_y)
-    # (29) d_fc2.y[n,k] = sum_i d_out.y[n,i]*out.W[i,k]
-    d_fc2_y = out_W.T.dot(d_out_y.T).T
-    # (30) d_out.W[i,k] = sum_n d_out.y[n,i]*fc2.y[n,k]
+    # (29) d_out.W[i,k] = sum_n fc2.y[n,k]*d_out.y[n,i]
     d_out_W = d_out_y.T.dot(fc2_y)
-    # (31) d_fc2.a[n,i] = [fc2.y[n,i] > 0]*d_fc2.y[n,i]
+    # (30) d_fc2.y[n,k] = sum_i out.W[i,k]*d_out.y[n,i]
+    d_fc2_y = out_W.T.dot(d_out_y.T).T
+    # (31) d_fc2.a[n,i] = d_fc2.y[n,i]*[fc2.y[n,i] > 0]
     d_fc2_a = np.multiply(d_fc2_y, (fc2_y > 0), out=d_fc2_y)
     # (32) d_fc2.b[i] = sum_n d_fc2.a[n,i]
     d_fc2_b = ones.dot(d_fc2_a)
-    # (33) d_fc1.y[n,k] = sum_i d_fc2.a[n,i]*fc2.W[i,k]
-    d_fc1_y = fc2_W.T.dot(d_fc2_a.T).T
-    # (34) d_fc2.W[i,k] = sum_n d_fc2.a[n,i]*fc1.y[n,k]
+    # (33) d_fc2.W[i,k] = sum_n fc1.y[n,k]*d_fc2.a[n,i]
     d_fc2_W = d_fc2_a.T.dot(fc1_y)
-    # (35) d_fc1.a[n,i] = [fc1.y[n,i] > 0]*d_fc1.y[n,i]
+    # (34) d_fc1.y[n,k] = sum_i fc2.W[i,k]*d_fc2.a[n,i]
+    d_fc1_y = fc2_W.T.dot(d_fc2_a.T).T
+    # (35) d_fc1.a[n,i] = d_fc1.y[n,i]*[fc1.y[n,i] > 0]
     d_fc1_a = np.multiply(d_fc1_y, (fc1_y > 0), out=d_fc1_y)
     # (36) d_fc1.b[i] = sum_n d_fc1.a[n,i]
     d_fc1_b = ones.dot(d_fc1_a)
-    # (37) d_fc1.W[i,k] = sum_n d_fc1.a[n,i]*flat.y[n,k]
+    # (37) d_fc1.W[i,k] = sum_n flat.y[n,k]*d_fc1.a[n,i]
     d_fc1_W = d_fc1_a.T.dot(flat_y)
-    # (38) d_flat.y[n,k] = sum_i d_fc1.a[n,i]*fc1.W[i,k]
+    # (38) d_flat.y[n,k] = sum_i fc1.W[i,k]*d_fc1.a[n,i]
     d_flat_y = d_fc1_a.dot(fc1_W)
-    # (41, 40, 39) d_conv2.a[n,c,2*u+pool2.y_max_p[n,c,u,v],2*v+pool2.y_max_q[n,c,u,v]] += [pool2.y[n,c,u,v] > 0]*d_flat.y[n,16*c+4*u+v]
+    # (41, 40, 39) d_conv2.a[n,c,2*u+pool2.y_max_p[n,c,u,v],2*v+pool2.y_max_q[n,c,u,v]] += d_flat.y[n,16*c+4*u+v]*[pool2.y[n,c,u,v] > 0]
     d_conv2_a = conv2_a  # nobody reads it after this: written over, entry by entry
     d_conv2_a_left = np.empty_like(pool2_y_max)
     d_conv2_a_left[...] = d_flat_y.reshape(N, 16, 4, 4)*(pool2_y > 0)
@@ -148,7 +148,7 @@ def value_and_grad(params, batch, aux=False):
             d_conv2_a_left -= d_conv2_a[:, :, p:p + 7:2, q:q + 7:2]
     # (42) d_conv2.b[o] = sum_n,u,v d_conv2.a[n,o,u,v]
     d_conv2_b = d_conv2_a.sum(axis=(0, 2, 3))
-    # (43) d_conv2.W[o,c,p,q] = sum_n,u,v d_conv2.a[n,o,u,v]*pool1.y[n,c,p+u,q+v]
+    # (43) d_conv2.W[o,c,p,q] = sum_n,u,v pool1.y[n,c,p+u,q+v]*d_conv2.a[n,o,u,v]
     d_conv2_W = (pool1_y_patches @ d_conv2_a.transpose(2, 1, 3, 0).reshape(8, 16, 8*N).swapaxes(-1, -2)).sum(axis=0).T.reshape(16, 6, 5, 5)
     d_pool1_y = np.zeros((12, 6, 12, N), DTYPE).transpose(3, 1, 0, 2)
     # (44) d_pool1.y[n,c,p+u,q+v] += sum_o conv2.W[o,c,p,q]*d_conv2.a[n,o,u,v]
@@ -156,7 +156,7 @@ def value_and_grad(params, batch, aux=False):
     for p in range(5):
         for q in range(5):
             d_pool1_y[:, :, p:p + 8, q:q + 8] += d_pool1_y_parts[:, :, p, q]
-    # (46, 45) d_conv1.a[n,c,2*u+pool1.y_max_p[n,c,u,v],2*v+pool1.y_max_q[n,c,u,v]] += [pool1.y[n,c,u,v] > 0]*d_pool1.y[n,c,u,v]
+    # (46, 45) d_conv1.a[n,c,2*u+pool1.y_max_p[n,c,u,v],2*v+pool1.y_max_q[n,c,u,v]] += d_pool1.y[n,c,u,v]*[pool1.y[n,c,u,v] > 0]
     d_conv1_a = conv1_a  # nobody reads it after this: written over, entry by entry
     d_conv1_a_left = d_pool1_y*(pool1_y > 0)
     for p in range(2):
@@ -165,7 +165,7 @@ def value_and_grad(params, batch, aux=False):
             d_conv1_a_left -= d_conv1_a[:, :, p:p + 23:2, q:q + 23:2]
     # (47) d_conv1.b[o] = sum_n,u,v d_conv1.a[n,o,u,v]
     d_conv1_b = d_conv1_a.sum(axis=(0, 2, 3))
-    # (48) d_conv1.W[o,c,p,q] = sum_n,u,v d_conv1.a[n,o,u,v]*x[n,c,p+u,q+v]
+    # (48) d_conv1.W[o,c,p,q] = sum_n,u,v x[n,c,p+u,q+v]*d_conv1.a[n,o,u,v]
     d_conv1_W = (x_patches @ d_conv1_a.transpose(2, 1, 3, 0).reshape(24, 6, 24*N).swapaxes(-1, -2)).sum(axis=0).T.reshape(6, 1, 5, 5)
     grads = {
         "conv1.W": d_conv1_W,
@@ -234,24 +234,24 @@ def loss(params, batch):
     fc1_a += fc1_b
     # (9) fc1.y[n,i] = relu(fc1.a[n,i])
     fc1_y = np.maximum(fc1_a, 0, out=fc1_a)
-    # (10) fc2.a[n,i] += sum_k fc1.y[n,k]*fc2.W[i,k]
+    # (10) fc2.a[n,i] += sum_k fc2.W[i,k]*fc1.y[n,k]
     fc2_a = fc2_W.dot(fc1_y.T).T
     # (10) fc2.a[n,i] += fc2.b[i]
     fc2_a += fc2_b
     # (11) fc2.y[n,i] = relu(fc2.a[n,i])
     fc2_y = np.maximum(fc2_a, 0, out=fc2_a)
-    # (12) out.y[n,i] += sum_k fc2.y[n,k]*out.W[i,k]
+    # (12) out.y[n,i] += sum_k out.W[i,k]*fc2.y[n,k]
     out_y = out_W.dot(fc2_y.T).T
     # (12) out.y[n,i] += out.b[i]
     out_y += out_b
     # (17) loss.s_max[n] = max over k of out.y[n,k]
     loss_s_max = out_y.max(axis=1)
-    # (13) loss.e[n,k] = exp(-loss.s_max[n] + out.y[n,k])
+    # (13) loss.e[n,k] = exp(out.y[n,k] - loss.s_max[n])
     loss_e = out_y - loss_s_max[:, None]
     np.exp(loss_e, out=loss_e)
     # (14) loss.s[n] = sum_k loss.e[n,k]
     loss_s = loss_e.sum(axis=1)
-    # (15) loss.l[n] += log(loss.s[n]) + loss.s_max[n] - out.y[n,y[n]]
+    # (15) loss.l[n] += loss.s_max[n] + log(loss.s[n]) - out.y[n,y[n]]
     at_y = np.arange(N), y
     loss_l = np.add(loss_s_max - out_y[at_y], np.log(loss_s), out=loss_s)
     # (16) loss = sum_n loss.l[n]/N
@@ -308,13 +308,13 @@ def predict(params, batch):
     fc1_a += fc1_b
     # (9) fc1.y[n,i] = relu(fc1.a[n,i])
     fc1_y = np.maximum(fc1_a, 0, out=fc1_a)
-    # (10) fc2.a[n,i] += sum_k fc1.y[n,k]*fc2.W[i,k]
+    # (10) fc2.a[n,i] += sum_k fc2.W[i,k]*fc1.y[n,k]
     fc2_a = fc2_W.dot(fc1_y.T).T
     # (10) fc2.a[n,i] += fc2.b[i]
     fc2_a += fc2_b
     # (11) fc2.y[n,i] = relu(fc2.a[n,i])
     fc2_y = np.maximum(fc2_a, 0, out=fc2_a)
-    # (12) out.y[n,i] += sum_k fc2.y[n,k]*out.W[i,k]
+    # (12) out.y[n,i] += sum_k out.W[i,k]*fc2.y[n,k]
     out_y = out_W.dot(fc2_y.T).T
     # (12) out.y[n,i] += out.b[i]
     out_y += out_b
@@ -372,12 +372,12 @@ def update(params, grads, state=None, **hyper):
         v = state["v"][name]
         # (1) k_next += k + 1
         k_next = k + 1
-        # (2) m_next[i] += (1 - beta1)*g[i] + m[i]*beta1
-        m_next = (1 - beta1)*g + beta1*m
-        # (3) v_next[i] += (1 - beta2)*g[i]**2 + v[i]*beta2
-        v_next = g**2*(1 - beta2) + beta2*v
-        # (4) p_next[i] += p[i] - m_next[i]*rate/((1 - beta1**k_next)*(sqrt(v_next[i]/(1 - beta2**k_next)) + eps))
-        p_next = p - m_next*rate/(1 - beta1**k_next)/(eps + np.sqrt(v_next/(1 - beta2**k_next)))
+        # (2) m_next[i] += g[i]*(1 - beta1) + m[i]*beta1
+        m_next = (1 - beta1)*g + m*beta1
+        # (3) v_next[i] += g[i]**2*(1 - beta2) + v[i]*beta2
+        v_next = g**2*(1 - beta2) + v*beta2
+        # (4) p_next[i] += p[i] - rate*m_next[i]/((1 - beta1**k_next)*(eps + sqrt(v_next[i]/(1 - beta2**k_next))))
+        p_next = p - rate*m_next/(1 - beta1**k_next)/(eps + np.sqrt(v_next/(1 - beta2**k_next)))
         new[name] = np.asarray(p_next, p.dtype)
         slots["m"][name] = np.asarray(m_next, p.dtype)
         slots["v"][name] = np.asarray(v_next, p.dtype)

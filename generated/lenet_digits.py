@@ -85,44 +85,44 @@ def value_and_grad(params, batch, aux=False):
     fc1_a += fc1_b
     # (9) fc1.y[n,i] = relu(fc1.a[n,i])
     fc1_y = np.maximum(fc1_a, 0, out=fc1_a)
-    # (10) out.y[n,i] += sum_k fc1.y[n,k]*out.W[i,k]
+    # (10) out.y[n,i] += sum_k out.W[i,k]*fc1.y[n,k]
     out_y = out_W.dot(fc1_y.T).T
     # (10) out.y[n,i] += out.b[i]
     out_y += out_b
     # (15) loss.s_max[n] = max over k of out.y[n,k]
     loss_s_max = out_y.max(axis=1)
-    # (11) loss.e[n,k] = exp(-loss.s_max[n] + out.y[n,k])
+    # (11) loss.e[n,k] = exp(out.y[n,k] - loss.s_max[n])
     loss_e = out_y - loss_s_max[:, None]
     np.exp(loss_e, out=loss_e)
     # (12) loss.s[n] = sum_k loss.e[n,k]
     loss_s = loss_e.sum(axis=1)
-    # (13) loss.l[n] += log(loss.s[n]) + loss.s_max[n] - out.y[n,y[n]]
+    # (13) loss.l[n] += loss.s_max[n] + log(loss.s[n]) - out.y[n,y[n]]
     at_y = np.arange(N), y
     loss_l = np.add(loss_s_max - out_y[at_y], np.log(loss_s), out=loss_s_max)
     # (14) loss = sum_n loss.l[n]/N
     loss = loss_l.sum()/N
     # (22, 21, 20) d_loss.s[n] = 1/(N*loss.s[n])
     d_loss_s = (1/N)/loss_s
-    # (25, 24) d_out.y[n,k] += d_loss.s[n]*loss.e[n,k]
-    d_out_y = np.multiply(d_loss_s[:, None], loss_e, out=loss_e)
+    # (25, 24) d_out.y[n,k] += loss.e[n,k]*d_loss.s[n]
+    d_out_y = np.multiply(loss_e, d_loss_s[:, None], out=loss_e)
     # (23, 21, 20) d_out.y[n,y[n]] += -1/N
     d_out_y[at_y] -= 1/N
     # (26) d_out.b[i] = sum_n d_out.y[n,i]
     ones = np.ones(N, DTYPE)
     d_out_b = ones.dot(d_out_y)
-    # (27) d_fc1.y[n,k] = sum_i d_out.y[n,i]*out.W[i,k]
-    d_fc1_y = out_W.T.dot(d_out_y.T).T
-    # (28) d_out.W[i,k] = sum_n d_out.y[n,i]*fc1.y[n,k]
+    # (27) d_out.W[i,k] = sum_n fc1.y[n,k]*d_out.y[n,i]
     d_out_W = d_out_y.T.dot(fc1_y)
-    # (29) d_fc1.a[n,i] = [fc1.y[n,i] > 0]*d_fc1.y[n,i]
+    # (28) d_fc1.y[n,k] = sum_i out.W[i,k]*d_out.y[n,i]
+    d_fc1_y = out_W.T.dot(d_out_y.T).T
+    # (29) d_fc1.a[n,i] = d_fc1.y[n,i]*[fc1.y[n,i] > 0]
     d_fc1_a = np.multiply(d_fc1_y, (fc1_y > 0), out=d_fc1_y)
     # (30) d_fc1.b[i] = sum_n d_fc1.a[n,i]
     d_fc1_b = ones.dot(d_fc1_a)
-    # (31) d_fc1.W[i,k] = sum_n d_fc1.a[n,i]*flat.y[n,k]
+    # (31) d_fc1.W[i,k] = sum_n flat.y[n,k]*d_fc1.a[n,i]
     d_fc1_W = d_fc1_a.T.dot(flat_y)
-    # (32) d_flat.y[n,k] = sum_i d_fc1.a[n,i]*fc1.W[i,k]
+    # (32) d_flat.y[n,k] = sum_i fc1.W[i,k]*d_fc1.a[n,i]
     d_flat_y = d_fc1_a.dot(fc1_W)
-    # (35, 34, 33) d_conv2.a[n,c,2*u+pool2.y_max_p[n,c,u,v],2*v+pool2.y_max_q[n,c,u,v]] += [pool2.y[n,c,u,v] > 0]*d_flat.y[n,4*c+2*u+v]
+    # (35, 34, 33) d_conv2.a[n,c,2*u+pool2.y_max_p[n,c,u,v],2*v+pool2.y_max_q[n,c,u,v]] += d_flat.y[n,4*c+2*u+v]*[pool2.y[n,c,u,v] > 0]
     d_conv2_a = conv2_a  # nobody reads it after this: written over, entry by entry
     d_conv2_a_left = np.empty_like(pool2_y_max)
     d_conv2_a_left[...] = d_flat_y.reshape(N, 16, 2, 2)*(pool2_y > 0)
@@ -132,7 +132,7 @@ def value_and_grad(params, batch, aux=False):
             d_conv2_a_left -= d_conv2_a[:, :, p:p + 3:2, q:q + 3:2]
     # (36) d_conv2.b[o] = sum_n,u,v d_conv2.a[n,o,u,v]
     d_conv2_b = d_conv2_a.sum(axis=(0, 2, 3))
-    # (37) d_conv2.W[o,c,p,q] = sum_n,u,v d_conv2.a[n,o,u,v]*pool1.y[n,c,p+u-1,q+v-1]
+    # (37) d_conv2.W[o,c,p,q] = sum_n,u,v pool1.y[n,c,p+u-1,q+v-1]*d_conv2.a[n,o,u,v]
     d_conv2_W = (pool1_y_patches @ d_conv2_a.transpose(2, 1, 3, 0).reshape(4, 16, 4*N).swapaxes(-1, -2)).sum(axis=0).T.reshape(16, 8, 3, 3)
     d_pool1_y = np.zeros((4, 8, 4, N), DTYPE).transpose(3, 1, 0, 2)
     # (38) d_pool1.y[n,c,p+u-1,q+v-1] += sum_o conv2.W[o,c,p,q]*d_conv2.a[n,o,u,v]
@@ -140,7 +140,7 @@ def value_and_grad(params, batch, aux=False):
     for p in range(3):
         for q in range(3):
             d_pool1_y[:, :, p + max(0, 1 - p) - 1:p + min(4, 5 - p) - 1, q + max(0, 1 - q) - 1:q + min(4, 5 - q) - 1] += d_pool1_y_parts[:, :, p, q, max(0, 1 - p):min(4, 5 - p), max(0, 1 - q):min(4, 5 - q)]
-    # (40, 39) d_conv1.a[n,c,2*u+pool1.y_max_p[n,c,u,v],2*v+pool1.y_max_q[n,c,u,v]] += [pool1.y[n,c,u,v] > 0]*d_pool1.y[n,c,u,v]
+    # (40, 39) d_conv1.a[n,c,2*u+pool1.y_max_p[n,c,u,v],2*v+pool1.y_max_q[n,c,u,v]] += d_pool1.y[n,c,u,v]*[pool1.y[n,c,u,v] > 0]
     d_conv1_a = conv1_a  # nobody reads it after this: written over, entry by entry
     d_conv1_a_left = d_pool1_y*(pool1_y[:, :, 1:5, 1:5] > 0)
     for p in range(2):
@@ -149,7 +149,7 @@ def value_and_grad(params, batch, aux=False):
             d_conv1_a_left -= d_conv1_a[:, :, p:p + 7:2, q:q + 7:2]
     # (41) d_conv1.b[o] = sum_n,u,v d_conv1.a[n,o,u,v]
     d_conv1_b = d_conv1_a.sum(axis=(0, 2, 3))
-    # (42) d_conv1.W[o,c,p,q] = sum_n,u,v d_conv1.a[n,o,u,v]*x[n,c,p+u-1,q+v-1]
+    # (42) d_conv1.W[o,c,p,q] = sum_n,u,v x[n,c,p+u-1,q+v-1]*d_conv1.a[n,o,u,v]
     d_conv1_W = (x_patches @ d_conv1_a.transpose(2, 1, 3, 0).reshape(8, 8, 8*N).swapaxes(-1, -2)).sum(axis=0).T.reshape(8, 1, 3, 3)
     grads = {
         "conv1.W": d_conv1_W,
@@ -216,18 +216,18 @@ def loss(params, batch):
     fc1_a += fc1_b
     # (9) fc1.y[n,i] = relu(fc1.a[n,i])
     fc1_y = np.maximum(fc1_a, 0, out=fc1_a)
-    # (10) out.y[n,i] += sum_k fc1.y[n,k]*out.W[i,k]
+    # (10) out.y[n,i] += sum_k out.W[i,k]*fc1.y[n,k]
     out_y = out_W.dot(fc1_y.T).T
     # (10) out.y[n,i] += out.b[i]
     out_y += out_b
     # (15) loss.s_max[n] = max over k of out.y[n,k]
     loss_s_max = out_y.max(axis=1)
-    # (11) loss.e[n,k] = exp(-loss.s_max[n] + out.y[n,k])
+    # (11) loss.e[n,k] = exp(out.y[n,k] - loss.s_max[n])
     loss_e = out_y - loss_s_max[:, None]
     np.exp(loss_e, out=loss_e)
     # (12) loss.s[n] = sum_k loss.e[n,k]
     loss_s = loss_e.sum(axis=1)
-    # (13) loss.l[n] += log(loss.s[n]) + loss.s_max[n] - out.y[n,y[n]]
+    # (13) loss.l[n] += loss.s_max[n] + log(loss.s[n]) - out.y[n,y[n]]
     at_y = np.arange(N), y
     loss_l = np.add(loss_s_max - out_y[at_y], np.log(loss_s), out=loss_s)
     # (14) loss = sum_n loss.l[n]/N
@@ -284,7 +284,7 @@ def predict(params, batch):
     fc1_a += fc1_b
     # (9) fc1.y[n,i] = relu(fc1.a[n,i])
     fc1_y = np.maximum(fc1_a, 0, out=fc1_a)
-    # (10) out.y[n,i] += sum_k fc1.y[n,k]*out.W[i,k]
+    # (10) out.y[n,i] += sum_k out.W[i,k]*fc1.y[n,k]
     out_y = out_W.dot(fc1_y.T).T
     # (10) out.y[n,i] += out.b[i]
     out_y += out_b
@@ -340,12 +340,12 @@ def update(params, grads, state=None, **hyper):
         v = state["v"][name]
         # (1) k_next += k + 1
         k_next = k + 1
-        # (2) m_next[i] += (1 - beta1)*g[i] + m[i]*beta1
-        m_next = (1 - beta1)*g + beta1*m
-        # (3) v_next[i] += (1 - beta2)*g[i]**2 + v[i]*beta2
-        v_next = g**2*(1 - beta2) + beta2*v
-        # (4) p_next[i] += p[i] - m_next[i]*rate/((1 - beta1**k_next)*(sqrt(v_next[i]/(1 - beta2**k_next)) + eps))
-        p_next = p - m_next*rate/(1 - beta1**k_next)/(eps + np.sqrt(v_next/(1 - beta2**k_next)))
+        # (2) m_next[i] += g[i]*(1 - beta1) + m[i]*beta1
+        m_next = (1 - beta1)*g + m*beta1
+        # (3) v_next[i] += g[i]**2*(1 - beta2) + v[i]*beta2
+        v_next = g**2*(1 - beta2) + v*beta2
+        # (4) p_next[i] += p[i] - rate*m_next[i]/((1 - beta1**k_next)*(eps + sqrt(v_next[i]/(1 - beta2**k_next))))
+        p_next = p - rate*m_next/(1 - beta1**k_next)/(eps + np.sqrt(v_next/(1 - beta2**k_next)))
         new[name] = np.asarray(p_next, p.dtype)
         slots["m"][name] = np.asarray(m_next, p.dtype)
         slots["v"][name] = np.asarray(v_next, p.dtype)

@@ -51,7 +51,7 @@ def value_and_grad(params, batch, aux=False):
     y = batch["y"].astype(np.intp, copy=False)
     # (1) embed.y[t,n,k] = embed.E[x[t,n],k]
     embed_y = embed_E[x]
-    # (2) lstm.a[t,n,r] += sum_d embed.y[t,n,d]*lstm.W[r,d]
+    # (2) lstm.a[t,n,r] += sum_d lstm.W[r,d]*embed.y[t,n,d]
     lstm_a = embed_y.reshape(-1, E).dot(lstm_W.T).reshape(T, N, 4*H)
     # (2) lstm.a[t,n,r] += lstm.b[r]
     lstm_a += lstm_b
@@ -90,44 +90,44 @@ def value_and_grad(params, batch, aux=False):
         np.multiply(lstm_o_t, lstm_tanh_c_t, lstm_h_t)
         lstm_h_tm1 = lstm_h_t
         lstm_c_tm1 = lstm_c_t
-    # (9) out.y[t,n,i] += sum_k lstm.h[t,n,k]*out.W[i,k]
+    # (9) out.y[t,n,i] += sum_k out.W[i,k]*lstm.h[t,n,k]
     out_y = lstm_h[1:].reshape(-1, H).dot(out_W.T).reshape(T, N, V)
     # (9) out.y[t,n,i] += out.b[i]
     out_y += out_b
     # (14) loss.s_max[t,n] = max over k of out.y[t,n,k]
     loss_s_max = out_y.max(axis=2)
-    # (10) loss.e[t,n,k] = exp(-loss.s_max[t,n] + out.y[t,n,k])
+    # (10) loss.e[t,n,k] = exp(out.y[t,n,k] - loss.s_max[t,n])
     loss_e = out_y - loss_s_max[:, :, None]
     np.exp(loss_e, out=loss_e)
     # (11) loss.s[t,n] = sum_k loss.e[t,n,k]
     loss_s = loss_e.sum(axis=2)
-    # (12) loss.l[t,n] += log(loss.s[t,n]) + loss.s_max[t,n] - out.y[t,n,y[t,n]]
+    # (12) loss.l[t,n] += loss.s_max[t,n] + log(loss.s[t,n]) - out.y[t,n,y[t,n]]
     at_y = np.arange(T)[:, None], np.arange(N), y
     loss_l = np.add(loss_s_max - out_y[at_y], np.log(loss_s), out=loss_s_max)
     # (13) loss = sum_t,n loss.l[t,n]/(N*T)
     loss = loss_l.sum()/(N*T)
     # (17, 16, 15) d_loss.s[t,n] = 1/(N*T*loss.s[t,n])
     d_loss_s = (1/(N*T))/loss_s
-    # (20, 19) d_out.y[t,n,k] += d_loss.s[t,n]*loss.e[t,n,k]
-    d_out_y = np.multiply(d_loss_s[:, :, None], loss_e, out=loss_e)
+    # (20, 19) d_out.y[t,n,k] += loss.e[t,n,k]*d_loss.s[t,n]
+    d_out_y = np.multiply(loss_e, d_loss_s[:, :, None], out=loss_e)
     # (18, 16, 15) d_out.y[t,n,y[t,n]] += -1/(N*T)
     d_out_y[at_y] -= 1/(N*T)
     # (21) d_out.b[i] = sum_t,n d_out.y[t,n,i]
     ones = np.ones(N*T, DTYPE)
     d_out_b = ones.dot(d_out_y.reshape(N*T, V))
-    # (22) d_lstm.h[t,n,k] += sum_i d_out.y[t,n,i]*out.W[i,k]
-    d_lstm_h = d_out_y.reshape(-1, V).dot(out_W).reshape(T, N, H)
-    # (23) d_out.W[i,k] = sum_t,n d_out.y[t,n,i]*lstm.h[t,n,k]
+    # (22) d_out.W[i,k] = sum_t,n lstm.h[t,n,k]*d_out.y[t,n,i]
     d_out_W = d_out_y.reshape(-1, V).T.dot(lstm_h[1:].reshape(-1, H))
-    # (24) d_lstm.c_slope[t,n,k] = (1 - lstm.tanh_c[t,n,k]**2)*lstm.o[t,n,k]
+    # (23) d_lstm.h[t,n,k] += sum_i out.W[i,k]*d_out.y[t,n,i]
+    d_lstm_h = d_out_y.reshape(-1, V).dot(out_W).reshape(T, N, H)
+    # (24) d_lstm.c_slope[t,n,k] = lstm.o[t,n,k]*(1 - lstm.tanh_c[t,n,k]**2)
     d_lstm_c_slope = (1 - lstm_tanh_c**2)*lstm_o
-    # (30, 25) d_lstm.a_slope[t,n,k] = (1 - lstm.o[t,n,k])*lstm.o[t,n,k]*lstm.tanh_c[t,n,k]
-    d_lstm_a_slope = np.multiply((1 - lstm_o)*lstm_o, lstm_tanh_c, out=lstm_o)
-    # (31, 26) d_lstm.a_slope_2[t,n,k] = (1 - lstm.g[t,n,k]**2)*lstm.i_f[t,n,k]
+    # (30, 25) d_lstm.a_slope[t,n,k] = lstm.o[t,n,k]*lstm.tanh_c[t,n,k]*(1 - lstm.o[t,n,k])
+    d_lstm_a_slope = np.multiply((1 - lstm_o)*lstm_o, lstm_tanh_c, out=lstm_tanh_c)
+    # (31, 27) d_lstm.a_slope_2[t,n,k] = lstm.i_f[t,n,k]*(1 - lstm.g[t,n,k]**2)
     d_lstm_a_slope_2 = (1 - lstm_g**2)*lstm_i_f[:T, :, :H]
-    # (32, 29) d_lstm.a_slope_3[t,n,k] = (1 - lstm.i_f[t,n,k+H])*lstm.c[t-1,n,k]*lstm.i_f[t,n,k+H]
+    # (32, 29) d_lstm.a_slope_3[t,n,k] = lstm.c[t-1,n,k]*lstm.i_f[t,n,k+H]*(1 - lstm.i_f[t,n,k+H])
     d_lstm_a_slope_3 = (1 - lstm_i_f[:T, :, H:])*lstm_c[:T]*lstm_i_f[:T, :, H:]
-    # (33, 27) d_lstm.a_slope_4[t,n,k] = (1 - lstm.i_f[t,n,k])*lstm.g[t,n,k]*lstm.i_f[t,n,k]
+    # (33, 26) d_lstm.a_slope_4[t,n,k] = lstm.g[t,n,k]*lstm.i_f[t,n,k]*(1 - lstm.i_f[t,n,k])
     d_lstm_a_slope_4 = np.multiply((1 - lstm_i_f[:T, :, :H])*lstm_g, lstm_i_f[:T, :, :H], out=lstm_g)
     d_lstm_c = np.zeros((N, H), DTYPE)  # the last step alone
     d_lstm_a = np.zeros((T + 1, N, 4*H), DTYPE)  # axis 0 has 1 more after
@@ -142,27 +142,27 @@ def value_and_grad(params, batch, aux=False):
     ):
         # (28) d_lstm.c[t,n,k] += d_lstm.c[t+1,n,k]*lstm.i_f[t+1,n,k+H]
         np.multiply(d_lstm_c, lstm_i_f_tp1_H, d_lstm_c)
-        # (36) d_lstm.h[t,n,j] += sum_r d_lstm.a[t+1,n,r]*lstm.U[r,j]
+        # (36) d_lstm.h[t,n,j] += sum_r lstm.U[r,j]*d_lstm.a[t+1,n,r]
         d_lstm_a_tp1.dot(lstm_U, product_2)
         d_lstm_h_t += product_2
-        # (24) d_lstm.c[t,n,k] += d_lstm.c_slope[t,n,k]*d_lstm.h[t,n,k]
-        d_lstm_c += d_lstm_c_slope_t*d_lstm_h_t
-        # (30, 25) d_lstm.a[t,n,k+3*H] += d_lstm.a_slope[t,n,k]*d_lstm.h[t,n,k]
-        np.multiply(d_lstm_a_slope_t, d_lstm_h_t, d_lstm_a_t_3H)
-        # (31, 26) d_lstm.a[t,n,k+2*H] += d_lstm.a_slope_2[t,n,k]*d_lstm.c[t,n,k]
+        # (24) d_lstm.c[t,n,k] += d_lstm.h[t,n,k]*d_lstm.c_slope[t,n,k]
+        d_lstm_c += d_lstm_h_t*d_lstm_c_slope_t
+        # (30, 25) d_lstm.a[t,n,k+3*H] += d_lstm.h[t,n,k]*d_lstm.a_slope[t,n,k]
+        np.multiply(d_lstm_h_t, d_lstm_a_slope_t, d_lstm_a_t_3H)
+        # (31, 27) d_lstm.a[t,n,k+2*H] += d_lstm.c[t,n,k]*d_lstm.a_slope_2[t,n,k]
         np.multiply(d_lstm_c, d_lstm_a_slope_2_t, d_lstm_a_t_2H)
-        # (32, 29) d_lstm.a[t,n,k+H] += d_lstm.a_slope_3[t,n,k]*d_lstm.c[t,n,k]
+        # (32, 29) d_lstm.a[t,n,k+H] += d_lstm.c[t,n,k]*d_lstm.a_slope_3[t,n,k]
         np.multiply(d_lstm_c, d_lstm_a_slope_3_t, d_lstm_a_t_H)
-        # (33, 27) d_lstm.a[t,n,k] += d_lstm.a_slope_4[t,n,k]*d_lstm.c[t,n,k]
+        # (33, 26) d_lstm.a[t,n,k] += d_lstm.c[t,n,k]*d_lstm.a_slope_4[t,n,k]
         np.multiply(d_lstm_c, d_lstm_a_slope_4_t, d_lstm_a_t_0)
     # (34) d_lstm.b[r] = sum_t,n d_lstm.a[t,n,r]
     d_lstm_b = ones.dot(d_lstm_a[:T].reshape(N*T, 4*H))
-    # (35) d_lstm.U[r,j] = sum_t,n d_lstm.a[t,n,r]*lstm.h[t-1,n,j]
+    # (35) d_lstm.U[r,j] = sum_t,n lstm.h[t-1,n,j]*d_lstm.a[t,n,r]
     d_lstm_U = d_lstm_a[:T].reshape(-1, 4*H).T.dot(lstm_h[:T].reshape(-1, H))
-    # (37) d_embed.y[t,n,d] = sum_r d_lstm.a[t,n,r]*lstm.W[r,d]
-    d_embed_y = d_lstm_a[:T].reshape(-1, 4*H).dot(lstm_W).reshape(T, N, E)
-    # (38) d_lstm.W[r,d] = sum_t,n d_lstm.a[t,n,r]*embed.y[t,n,d]
+    # (37) d_lstm.W[r,d] = sum_t,n embed.y[t,n,d]*d_lstm.a[t,n,r]
     d_lstm_W = d_lstm_a[:T].reshape(-1, 4*H).T.dot(embed_y.reshape(-1, E))
+    # (38) d_embed.y[t,n,d] = sum_r lstm.W[r,d]*d_lstm.a[t,n,r]
+    d_embed_y = d_lstm_a[:T].reshape(-1, 4*H).dot(lstm_W).reshape(T, N, E)
     # (39) d_embed.E[x[t,n],k] += d_embed.y[t,n,k]
     d_embed_E = _sum_rows(x, d_embed_y, V)
     grads = {
@@ -192,7 +192,7 @@ def loss(params, batch):
     y = batch["y"].astype(np.intp, copy=False)
     # (1) embed.y[t,n,k] = embed.E[x[t,n],k]
     embed_y = embed_E[x]
-    # (2) lstm.a[t,n,r] += sum_d embed.y[t,n,d]*lstm.W[r,d]
+    # (2) lstm.a[t,n,r] += sum_d lstm.W[r,d]*embed.y[t,n,d]
     lstm_a = embed_y.reshape(-1, E).dot(lstm_W.T).reshape(T, N, 4*H)
     # (2) lstm.a[t,n,r] += lstm.b[r]
     lstm_a += lstm_b
@@ -220,21 +220,21 @@ def loss(params, batch):
         _sigmoid(lstm_a_t_3H, lstm_o)
         # (7) lstm.c[t,n,k] += lstm.c[t-1,n,k]*lstm.i_f[t,n,k+H] + lstm.g[t,n,k]*lstm.i_f[t,n,k]
         np.add(lstm_c*lstm_i_f[:, H:], lstm_g*lstm_i_f[:, :H], lstm_c)
-        # (8) lstm.h[t,n,k] = tanh(lstm.c[t,n,k])*lstm.o[t,n,k]
+        # (8) lstm.h[t,n,k] = lstm.o[t,n,k]*tanh(lstm.c[t,n,k])
         np.multiply(lstm_o, np.tanh(lstm_c), lstm_h_t)
         lstm_h_tm1 = lstm_h_t
-    # (9) out.y[t,n,i] += sum_k lstm.h[t,n,k]*out.W[i,k]
+    # (9) out.y[t,n,i] += sum_k out.W[i,k]*lstm.h[t,n,k]
     out_y = lstm_h[1:].reshape(-1, H).dot(out_W.T).reshape(T, N, V)
     # (9) out.y[t,n,i] += out.b[i]
     out_y += out_b
     # (14) loss.s_max[t,n] = max over k of out.y[t,n,k]
     loss_s_max = out_y.max(axis=2)
-    # (10) loss.e[t,n,k] = exp(-loss.s_max[t,n] + out.y[t,n,k])
+    # (10) loss.e[t,n,k] = exp(out.y[t,n,k] - loss.s_max[t,n])
     loss_e = out_y - loss_s_max[:, :, None]
     np.exp(loss_e, out=loss_e)
     # (11) loss.s[t,n] = sum_k loss.e[t,n,k]
     loss_s = loss_e.sum(axis=2)
-    # (12) loss.l[t,n] += log(loss.s[t,n]) + loss.s_max[t,n] - out.y[t,n,y[t,n]]
+    # (12) loss.l[t,n] += loss.s_max[t,n] + log(loss.s[t,n]) - out.y[t,n,y[t,n]]
     at_y = np.arange(T)[:, None], np.arange(N), y
     loss_l = np.add(loss_s_max - out_y[at_y], np.log(loss_s), out=loss_s)
     # (13) loss = sum_t,n loss.l[t,n]/(N*T)
@@ -255,7 +255,7 @@ def predict(params, batch):
     x = batch["x"].astype(np.intp, copy=False)
     # (1) embed.y[t,n,k] = embed.E[x[t,n],k]
     embed_y = embed_E[x]
-    # (2) lstm.a[t,n,r] += sum_d embed.y[t,n,d]*lstm.W[r,d]
+    # (2) lstm.a[t,n,r] += sum_d lstm.W[r,d]*embed.y[t,n,d]
     lstm_a = embed_y.reshape(-1, E).dot(lstm_W.T).reshape(T, N, 4*H)
     # (2) lstm.a[t,n,r] += lstm.b[r]
     lstm_a += lstm_b
@@ -283,10 +283,10 @@ def predict(params, batch):
         _sigmoid(lstm_a_t_3H, lstm_o)
         # (7) lstm.c[t,n,k] += lstm.c[t-1,n,k]*lstm.i_f[t,n,k+H] + lstm.g[t,n,k]*lstm.i_f[t,n,k]
         np.add(lstm_c*lstm_i_f[:, H:], lstm_g*lstm_i_f[:, :H], lstm_c)
-        # (8) lstm.h[t,n,k] = tanh(lstm.c[t,n,k])*lstm.o[t,n,k]
+        # (8) lstm.h[t,n,k] = lstm.o[t,n,k]*tanh(lstm.c[t,n,k])
         np.multiply(lstm_o, np.tanh(lstm_c), lstm_h_t)
         lstm_h_tm1 = lstm_h_t
-    # (9) out.y[t,n,i] += sum_k lstm.h[t,n,k]*out.W[i,k]
+    # (9) out.y[t,n,i] += sum_k out.W[i,k]*lstm.h[t,n,k]
     out_y = lstm_h[1:].reshape(-1, H).dot(out_W.T).reshape(T, N, V)
     # (9) out.y[t,n,i] += out.b[i]
     out_y += out_b
@@ -352,12 +352,12 @@ def update(params, grads, state=None, **hyper):
         v = state["v"][name]
         # (1) k_next += k + 1
         k_next = k + 1
-        # (2) m_next[i] += (1 - beta1)*g[i] + m[i]*beta1
-        m_next = (1 - beta1)*g + beta1*m
-        # (3) v_next[i] += (1 - beta2)*g[i]**2 + v[i]*beta2
-        v_next = g**2*(1 - beta2) + beta2*v
-        # (4) p_next[i] += p[i] - m_next[i]*rate/((1 - beta1**k_next)*(sqrt(v_next[i]/(1 - beta2**k_next)) + eps))
-        p_next = p - m_next*rate/(1 - beta1**k_next)/(eps + np.sqrt(v_next/(1 - beta2**k_next)))
+        # (2) m_next[i] += g[i]*(1 - beta1) + m[i]*beta1
+        m_next = (1 - beta1)*g + m*beta1
+        # (3) v_next[i] += g[i]**2*(1 - beta2) + v[i]*beta2
+        v_next = g**2*(1 - beta2) + v*beta2
+        # (4) p_next[i] += p[i] - rate*m_next[i]/((1 - beta1**k_next)*(eps + sqrt(v_next[i]/(1 - beta2**k_next))))
+        p_next = p - rate*m_next/(1 - beta1**k_next)/(eps + np.sqrt(v_next/(1 - beta2**k_next)))
         new[name] = np.asarray(p_next, p.dtype)
         slots["m"][name] = np.asarray(m_next, p.dtype)
         slots["v"][name] = np.asarray(v_next, p.dtype)

@@ -74,14 +74,14 @@ def value_and_grad(params, batch, aux=False):
         cell_af_t += product
         # (2) cell.f[t,n,i] = sigmoid(cell.af[t,n,i])
         _sigmoid(cell_af_t, cell_f_t)
-        # (3) cell.r[t,n,j] = cell.f[t,n,j]*cell.h[t-1,n,j]
-        np.multiply(cell_f_t, cell_h_tm1, cell_r_t)
+        # (3) cell.r[t,n,j] = cell.h[t-1,n,j]*cell.f[t,n,j]
+        np.multiply(cell_h_tm1, cell_f_t, cell_r_t)
         # (4) cell.ag[t,n,i] += sum_j cell.Uh[i,j]*cell.r[t,n,j]
         cell_r_t.dot(cell_Uh_T, product)
         cell_ag_t += product
         # (5) cell.g[t,n,i] = tanh(cell.ag[t,n,i])
         np.tanh(cell_ag_t, cell_g_t)
-        # (6) cell.h[t,n,i] = (cell.g[t,n,i] - cell.h[t-1,n,i])*cell.f[t,n,i] + cell.h[t-1,n,i]
+        # (6) cell.h[t,n,i] = cell.h[t-1,n,i] + cell.f[t,n,i]*(cell.g[t,n,i] - cell.h[t-1,n,i])
         np.subtract(cell_g_t, cell_h_tm1, cell_h_t)
         cell_h_t *= cell_f_t
         cell_h_t += cell_h_tm1
@@ -92,11 +92,11 @@ def value_and_grad(params, batch, aux=False):
     loss = np.vdot(loss_r, loss_r)/(H*N*T)
     # (11, 10, 9) d_cell.h[t,n,i] += 2*loss.r[t,n,i]/(H*N*T)
     d_cell_h = (2/(H*N*T))*loss_r
-    # (12) d_cell.f_slope[t,n,i] = cell.g[t,n,i] - cell.h[t-1,n,i]
+    # (13) d_cell.f_slope[t,n,i] = cell.g[t,n,i] - cell.h[t-1,n,i]
     d_cell_f_slope = cell_g - cell_h[:T]
-    # (15, 13) d_cell.ag_slope[t,n,i] = (1 - cell.g[t,n,i]**2)*cell.f[t,n,i]
+    # (15, 14) d_cell.ag_slope[t,n,i] = cell.f[t,n,i]*(1 - cell.g[t,n,i]**2)
     d_cell_ag_slope = np.multiply(1 - cell_g**2, cell_f[:T], out=cell_g)
-    # (22) d_cell.af_slope[t,n,i] = (1 - cell.f[t,n,i])*cell.f[t,n,i]
+    # (22) d_cell.af_slope[t,n,i] = cell.f[t,n,i]*(1 - cell.f[t,n,i])
     d_cell_af_slope = (1 - cell_f[:T])*cell_f[:T]
     d_cell_f = np.empty((N, H), DTYPE)  # the last step alone
     d_cell_ag = np.empty((T, N, H), DTYPE)
@@ -111,23 +111,23 @@ def value_and_grad(params, batch, aux=False):
         range(T - 1, -1, -1), d_cell_h[::-1], cell_f[:0:-1], d_cell_f_slope[::-1], d_cell_ag_slope[::-1],
         d_cell_ag[::-1], cell_h[T - 1::-1], d_cell_af_slope[::-1], d_cell_af[T - 1::-1],
     ):
-        # (14) d_cell.h[t,n,i] += (1 - cell.f[t+1,n,i])*d_cell.h[t+1,n,i]
+        # (12) d_cell.h[t,n,i] += d_cell.h[t+1,n,i]*(1 - cell.f[t+1,n,i])
         if t < T - 1:
             d_cell_h_t += (1 - cell_f_tp1)*d_cell_h[t + 1]
-        # (21) d_cell.h[t,n,j] += cell.f[t+1,n,j]*d_cell.r[t+1,n,j]
-        d_cell_h_t += d_cell_r*cell_f_tp1
+        # (20) d_cell.h[t,n,j] += cell.f[t+1,n,j]*d_cell.r[t+1,n,j]
+        d_cell_h_t += cell_f_tp1*d_cell_r
         # (25) d_cell.h[t,n,j] += sum_i cell.Uf[i,j]*d_cell.af[t+1,n,i]
         d_cell_af_tp1.dot(cell_Uf, product_2)
         d_cell_h_t += product_2
-        # (12) d_cell.f[t,n,i] += d_cell.f_slope[t,n,i]*d_cell.h[t,n,i]
-        np.multiply(d_cell_f_slope_t, d_cell_h_t, d_cell_f)
-        # (15, 13) d_cell.ag[t,n,i] = d_cell.ag_slope[t,n,i]*d_cell.h[t,n,i]
-        np.multiply(d_cell_ag_slope_t, d_cell_h_t, d_cell_ag_t)
+        # (13) d_cell.f[t,n,i] += d_cell.h[t,n,i]*d_cell.f_slope[t,n,i]
+        np.multiply(d_cell_h_t, d_cell_f_slope_t, d_cell_f)
+        # (15, 14) d_cell.ag[t,n,i] = d_cell.h[t,n,i]*d_cell.ag_slope[t,n,i]
+        np.multiply(d_cell_h_t, d_cell_ag_slope_t, d_cell_ag_t)
         # (18) d_cell.r[t,n,j] = sum_i cell.Uh[i,j]*d_cell.ag[t,n,i]
         d_cell_ag_t.dot(cell_Uh, d_cell_r)
-        # (20) d_cell.f[t,n,j] += cell.h[t-1,n,j]*d_cell.r[t,n,j]
-        d_cell_f += d_cell_r*cell_h_tm1
-        # (22) d_cell.af[t,n,i] = d_cell.af_slope[t,n,i]*d_cell.f[t,n,i]
+        # (21) d_cell.f[t,n,j] += cell.h[t-1,n,j]*d_cell.r[t,n,j]
+        d_cell_f += cell_h_tm1*d_cell_r
+        # (22) d_cell.af[t,n,i] = d_cell.f[t,n,i]*d_cell.af_slope[t,n,i]
         np.multiply(d_cell_f, d_cell_af_slope_t, d_cell_af_t)
         d_cell_af_tp1 = d_cell_af_t
     # (16) d_cell.bh[i] = sum_t,n d_cell.ag[t,n,i]
@@ -135,13 +135,13 @@ def value_and_grad(params, batch, aux=False):
     d_cell_bh = ones.dot(d_cell_ag.reshape(N*T, H))
     # (17) d_cell.Uh[i,j] = sum_t,n cell.r[t,n,j]*d_cell.ag[t,n,i]
     d_cell_Uh = d_cell_ag.reshape(-1, H).T.dot(cell_r.reshape(-1, H))
-    # (19) d_cell.Wh[i,k] = sum_t,n d_cell.ag[t,n,i]*x[t,n,k]
+    # (19) d_cell.Wh[i,k] = sum_t,n x[t,n,k]*d_cell.ag[t,n,i]
     d_cell_Wh = d_cell_ag.reshape(-1, H).T.dot(x.reshape(-1, D))
     # (23) d_cell.bf[i] = sum_t,n d_cell.af[t,n,i]
     d_cell_bf = ones.dot(d_cell_af[:T].reshape(N*T, H))
     # (24) d_cell.Uf[i,j] = sum_t,n cell.h[t-1,n,j]*d_cell.af[t,n,i]
     d_cell_Uf = d_cell_af[:T].reshape(-1, H).T.dot(cell_h[:T].reshape(-1, H))
-    # (26) d_cell.Wf[i,k] = sum_t,n d_cell.af[t,n,i]*x[t,n,k]
+    # (26) d_cell.Wf[i,k] = sum_t,n x[t,n,k]*d_cell.af[t,n,i]
     d_cell_Wf = d_cell_af[:T].reshape(-1, H).T.dot(x.reshape(-1, D))
     grads = {
         "cell.Wf": d_cell_Wf,
@@ -190,14 +190,14 @@ def loss(params, batch):
         cell_af_t += product
         # (2) cell.f[t,n,i] = sigmoid(cell.af[t,n,i])
         _sigmoid(cell_af_t, cell_f)
-        # (3) cell.r[t,n,j] = cell.f[t,n,j]*cell.h[t-1,n,j]
-        np.multiply(cell_f, cell_h_tm1, cell_r)
+        # (3) cell.r[t,n,j] = cell.h[t-1,n,j]*cell.f[t,n,j]
+        np.multiply(cell_h_tm1, cell_f, cell_r)
         # (4) cell.ag[t,n,i] += sum_j cell.Uh[i,j]*cell.r[t,n,j]
         cell_r.dot(cell_Uh_T, product)
         cell_ag_t += product
         # (5) cell.g[t,n,i] = tanh(cell.ag[t,n,i])
         np.tanh(cell_ag_t, cell_g)
-        # (6) cell.h[t,n,i] = (cell.g[t,n,i] - cell.h[t-1,n,i])*cell.f[t,n,i] + cell.h[t-1,n,i]
+        # (6) cell.h[t,n,i] = cell.h[t-1,n,i] + cell.f[t,n,i]*(cell.g[t,n,i] - cell.h[t-1,n,i])
         np.subtract(cell_g, cell_h_tm1, cell_h_t)
         cell_h_t *= cell_f
         cell_h_t += cell_h_tm1
@@ -242,14 +242,14 @@ def predict(params, batch):
         cell_af_t += product
         # (2) cell.f[t,n,i] = sigmoid(cell.af[t,n,i])
         _sigmoid(cell_af_t, cell_f)
-        # (3) cell.r[t,n,j] = cell.f[t,n,j]*cell.h[t-1,n,j]
-        np.multiply(cell_f, cell_h_tm1, cell_r)
+        # (3) cell.r[t,n,j] = cell.h[t-1,n,j]*cell.f[t,n,j]
+        np.multiply(cell_h_tm1, cell_f, cell_r)
         # (4) cell.ag[t,n,i] += sum_j cell.Uh[i,j]*cell.r[t,n,j]
         cell_r.dot(cell_Uh_T, product)
         cell_ag_t += product
         # (5) cell.g[t,n,i] = tanh(cell.ag[t,n,i])
         np.tanh(cell_ag_t, cell_g)
-        # (6) cell.h[t,n,i] = (cell.g[t,n,i] - cell.h[t-1,n,i])*cell.f[t,n,i] + cell.h[t-1,n,i]
+        # (6) cell.h[t,n,i] = cell.h[t-1,n,i] + cell.f[t,n,i]*(cell.g[t,n,i] - cell.h[t-1,n,i])
         np.subtract(cell_g, cell_h_tm1, cell_h_t)
         cell_h_t *= cell_f
         cell_h_t += cell_h_tm1
@@ -304,12 +304,12 @@ def update(params, grads, state=None, **hyper):
         v = state["v"][name]
         # (1) k_next += k + 1
         k_next = k + 1
-        # (2) m_next[i] += (1 - beta1)*g[i] + m[i]*beta1
-        m_next = (1 - beta1)*g + beta1*m
-        # (3) v_next[i] += (1 - beta2)*g[i]**2 + v[i]*beta2
-        v_next = g**2*(1 - beta2) + beta2*v
-        # (4) p_next[i] += p[i] - m_next[i]*rate/((1 - beta1**k_next)*(sqrt(v_next[i]/(1 - beta2**k_next)) + eps))
-        p_next = p - m_next*rate/(1 - beta1**k_next)/(eps + np.sqrt(v_next/(1 - beta2**k_next)))
+        # (2) m_next[i] += g[i]*(1 - beta1) + m[i]*beta1
+        m_next = (1 - beta1)*g + m*beta1
+        # (3) v_next[i] += g[i]**2*(1 - beta2) + v[i]*beta2
+        v_next = g**2*(1 - beta2) + v*beta2
+        # (4) p_next[i] += p[i] - rate*m_next[i]/((1 - beta1**k_next)*(eps + sqrt(v_next[i]/(1 - beta2**k_next))))
+        p_next = p - rate*m_next/(1 - beta1**k_next)/(eps + np.sqrt(v_next/(1 - beta2**k_next)))
         new[name] = np.asarray(p_next, p.dtype)
         slots["m"][name] = np.asarray(m_next, p.dtype)
         slots["v"][name] = np.asarray(v_next, p.dtype)

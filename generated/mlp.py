@@ -51,54 +51,54 @@ def value_and_grad(params, batch, aux=False):
     fc1_a += fc1_b
     # (2) fc1.y[n,i] = relu(fc1.a[n,i])
     fc1_y = np.maximum(fc1_a, 0, out=fc1_a)
-    # (3) fc2.a[n,i] += sum_k fc1.y[n,k]*fc2.W[i,k]
+    # (3) fc2.a[n,i] += sum_k fc2.W[i,k]*fc1.y[n,k]
     fc2_a = fc2_W.dot(fc1_y.T).T
     # (3) fc2.a[n,i] += fc2.b[i]
     fc2_a += fc2_b
     # (4) fc2.y[n,i] = relu(fc2.a[n,i])
     fc2_y = np.maximum(fc2_a, 0, out=fc2_a)
-    # (5) out.y[n,i] += sum_k fc2.y[n,k]*out.W[i,k]
+    # (5) out.y[n,i] += sum_k out.W[i,k]*fc2.y[n,k]
     out_y = out_W.dot(fc2_y.T).T
     # (5) out.y[n,i] += out.b[i]
     out_y += out_b
     # (10) loss.s_max[n] = max over k of out.y[n,k]
     loss_s_max = out_y.max(axis=1)
-    # (6) loss.e[n,k] = exp(-loss.s_max[n] + out.y[n,k])
+    # (6) loss.e[n,k] = exp(out.y[n,k] - loss.s_max[n])
     loss_e = out_y - loss_s_max[:, None]
     np.exp(loss_e, out=loss_e)
     # (7) loss.s[n] = sum_k loss.e[n,k]
     loss_s = loss_e.sum(axis=1)
-    # (8) loss.l[n] += log(loss.s[n]) + loss.s_max[n] - out.y[n,y[n]]
+    # (8) loss.l[n] += loss.s_max[n] + log(loss.s[n]) - out.y[n,y[n]]
     at_y = np.arange(N), y
     loss_l = np.add(loss_s_max - out_y[at_y], np.log(loss_s), out=loss_s_max)
     # (9) loss = sum_n loss.l[n]/N
     loss = loss_l.sum()/N
     # (13, 12, 11) d_loss.s[n] = 1/(N*loss.s[n])
     d_loss_s = (1/N)/loss_s
-    # (16, 15) d_out.y[n,k] += d_loss.s[n]*loss.e[n,k]
-    d_out_y = np.multiply(d_loss_s[:, None], loss_e, out=loss_e)
+    # (16, 15) d_out.y[n,k] += loss.e[n,k]*d_loss.s[n]
+    d_out_y = np.multiply(loss_e, d_loss_s[:, None], out=loss_e)
     # (14, 12, 11) d_out.y[n,y[n]] += -1/N
     d_out_y[at_y] -= 1/N
     # (17) d_out.b[i] = sum_n d_out.y[n,i]
     ones = np.ones(N, DTYPE)
     d_out_b = ones.dot(d_out_y)
-    # (18) d_fc2.y[n,k] = sum_i d_out.y[n,i]*out.W[i,k]
-    d_fc2_y = out_W.T.dot(d_out_y.T).T
-    # (19) d_out.W[i,k] = sum_n d_out.y[n,i]*fc2.y[n,k]
+    # (18) d_out.W[i,k] = sum_n fc2.y[n,k]*d_out.y[n,i]
     d_out_W = d_out_y.T.dot(fc2_y)
-    # (20) d_fc2.a[n,i] = [fc2.y[n,i] > 0]*d_fc2.y[n,i]
+    # (19) d_fc2.y[n,k] = sum_i out.W[i,k]*d_out.y[n,i]
+    d_fc2_y = out_W.T.dot(d_out_y.T).T
+    # (20) d_fc2.a[n,i] = d_fc2.y[n,i]*[fc2.y[n,i] > 0]
     d_fc2_a = np.multiply(d_fc2_y, (fc2_y > 0), out=d_fc2_y)
     # (21) d_fc2.b[i] = sum_n d_fc2.a[n,i]
     d_fc2_b = ones.dot(d_fc2_a)
-    # (22) d_fc1.y[n,k] = sum_i d_fc2.a[n,i]*fc2.W[i,k]
-    d_fc1_y = fc2_W.T.dot(d_fc2_a.T).T
-    # (23) d_fc2.W[i,k] = sum_n d_fc2.a[n,i]*fc1.y[n,k]
+    # (22) d_fc2.W[i,k] = sum_n fc1.y[n,k]*d_fc2.a[n,i]
     d_fc2_W = d_fc2_a.T.dot(fc1_y)
-    # (24) d_fc1.a[n,i] = [fc1.y[n,i] > 0]*d_fc1.y[n,i]
+    # (23) d_fc1.y[n,k] = sum_i fc2.W[i,k]*d_fc2.a[n,i]
+    d_fc1_y = fc2_W.T.dot(d_fc2_a.T).T
+    # (24) d_fc1.a[n,i] = d_fc1.y[n,i]*[fc1.y[n,i] > 0]
     d_fc1_a = np.multiply(d_fc1_y, (fc1_y > 0), out=d_fc1_y)
     # (25) d_fc1.b[i] = sum_n d_fc1.a[n,i]
     d_fc1_b = ones.dot(d_fc1_a)
-    # (26) d_fc1.W[i,k] = sum_n d_fc1.a[n,i]*x[n,k]
+    # (26) d_fc1.W[i,k] = sum_n x[n,k]*d_fc1.a[n,i]
     d_fc1_W = d_fc1_a.T.dot(x)
     grads = {
         "fc1.W": d_fc1_W,
@@ -131,24 +131,24 @@ def loss(params, batch):
     fc1_a += fc1_b
     # (2) fc1.y[n,i] = relu(fc1.a[n,i])
     fc1_y = np.maximum(fc1_a, 0, out=fc1_a)
-    # (3) fc2.a[n,i] += sum_k fc1.y[n,k]*fc2.W[i,k]
+    # (3) fc2.a[n,i] += sum_k fc2.W[i,k]*fc1.y[n,k]
     fc2_a = fc2_W.dot(fc1_y.T).T
     # (3) fc2.a[n,i] += fc2.b[i]
     fc2_a += fc2_b
     # (4) fc2.y[n,i] = relu(fc2.a[n,i])
     fc2_y = np.maximum(fc2_a, 0, out=fc2_a)
-    # (5) out.y[n,i] += sum_k fc2.y[n,k]*out.W[i,k]
+    # (5) out.y[n,i] += sum_k out.W[i,k]*fc2.y[n,k]
     out_y = out_W.dot(fc2_y.T).T
     # (5) out.y[n,i] += out.b[i]
     out_y += out_b
     # (10) loss.s_max[n] = max over k of out.y[n,k]
     loss_s_max = out_y.max(axis=1)
-    # (6) loss.e[n,k] = exp(-loss.s_max[n] + out.y[n,k])
+    # (6) loss.e[n,k] = exp(out.y[n,k] - loss.s_max[n])
     loss_e = out_y - loss_s_max[:, None]
     np.exp(loss_e, out=loss_e)
     # (7) loss.s[n] = sum_k loss.e[n,k]
     loss_s = loss_e.sum(axis=1)
-    # (8) loss.l[n] += log(loss.s[n]) + loss.s_max[n] - out.y[n,y[n]]
+    # (8) loss.l[n] += loss.s_max[n] + log(loss.s[n]) - out.y[n,y[n]]
     at_y = np.arange(N), y
     loss_l = np.add(loss_s_max - out_y[at_y], np.log(loss_s), out=loss_s)
     # (9) loss = sum_n loss.l[n]/N
@@ -173,13 +173,13 @@ def predict(params, batch):
     fc1_a += fc1_b
     # (2) fc1.y[n,i] = relu(fc1.a[n,i])
     fc1_y = np.maximum(fc1_a, 0, out=fc1_a)
-    # (3) fc2.a[n,i] += sum_k fc1.y[n,k]*fc2.W[i,k]
+    # (3) fc2.a[n,i] += sum_k fc2.W[i,k]*fc1.y[n,k]
     fc2_a = fc2_W.dot(fc1_y.T).T
     # (3) fc2.a[n,i] += fc2.b[i]
     fc2_a += fc2_b
     # (4) fc2.y[n,i] = relu(fc2.a[n,i])
     fc2_y = np.maximum(fc2_a, 0, out=fc2_a)
-    # (5) out.y[n,i] += sum_k fc2.y[n,k]*out.W[i,k]
+    # (5) out.y[n,i] += sum_k out.W[i,k]*fc2.y[n,k]
     out_y = out_W.dot(fc2_y.T).T
     # (5) out.y[n,i] += out.b[i]
     out_y += out_b
@@ -233,12 +233,12 @@ def update(params, grads, state=None, **hyper):
         v = state["v"][name]
         # (1) k_next += k + 1
         k_next = k + 1
-        # (2) m_next[i] += (1 - beta1)*g[i] + m[i]*beta1
-        m_next = (1 - beta1)*g + beta1*m
-        # (3) v_next[i] += (1 - beta2)*g[i]**2 + v[i]*beta2
-        v_next = g**2*(1 - beta2) + beta2*v
-        # (4) p_next[i] += p[i] - m_next[i]*rate/((1 - beta1**k_next)*(sqrt(v_next[i]/(1 - beta2**k_next)) + eps))
-        p_next = p - m_next*rate/(1 - beta1**k_next)/(eps + np.sqrt(v_next/(1 - beta2**k_next)))
+        # (2) m_next[i] += g[i]*(1 - beta1) + m[i]*beta1
+        m_next = (1 - beta1)*g + m*beta1
+        # (3) v_next[i] += g[i]**2*(1 - beta2) + v[i]*beta2
+        v_next = g**2*(1 - beta2) + v*beta2
+        # (4) p_next[i] += p[i] - rate*m_next[i]/((1 - beta1**k_next)*(eps + sqrt(v_next[i]/(1 - beta2**k_next))))
+        p_next = p - rate*m_next/(1 - beta1**k_next)/(eps + np.sqrt(v_next/(1 - beta2**k_next)))
         new[name] = np.asarray(p_next, p.dtype)
         slots["m"][name] = np.asarray(m_next, p.dtype)
         slots["v"][name] = np.asarray(v_next, p.dtype)

@@ -37,14 +37,14 @@ def value_and_grad(params, batch, aux=False):
     z = params["z"][()]
     # (1) q += x + y
     q = x + y
-    # (2) f = q*z
-    f = q*z
+    # (2) f = z*q
+    f = z*q
     # (3) loss = f
     loss = f
-    # (6, 5, 4) d_q = z
-    d_q = z
-    # (7, 5, 4) d_z = q
+    # (6, 5, 4) d_z = q
     d_z = q
+    # (7, 5, 4) d_q = z
+    d_q = z
     # (8) d_y = d_q
     d_y = d_q
     # (9) d_x = d_q
@@ -64,8 +64,8 @@ def loss(params, batch):
     z = params["z"][()]
     # (1) q += x + y
     q = x + y
-    # (2) f = q*z
-    f = q*z
+    # (2) f = z*q
+    f = z*q
     # (3) loss = f
     loss = f
     return float(loss)
@@ -80,8 +80,8 @@ def predict(params, batch):
     z = params["z"][()]
     # (1) q += x + y
     q = x + y
-    # (2) f = q*z
-    f = q*z
+    # (2) f = z*q
+    f = z*q
     return {"f": np.asarray(f, DTYPE)}
 
 
@@ -113,7 +113,7 @@ def update(params, grads, state=None, **hyper):
     new, slots = {}, {}
     for name, p in params.items():
         g = grads[name]
-        # (1) p_next[i] += -g[i]*rate + p[i]
+        # (1) p_next[i] += p[i] - g[i]*rate
         p_next = p - g*rate
         new[name] = np.asarray(p_next, p.dtype)
     return new, slots

@@ -84,8 +84,8 @@ def value_and_grad(params, batch, aux=False):
         # (13) d_cell.h[t,n,j] += sum_i cell.U[i,j]*d_cell.a[t+1,n,i]
         d_cell_a_tp1.dot(cell_U, product_2)
         d_cell_h_t += product_2
-        # (8) d_cell.a[t,n,i] = d_cell.a_slope[t,n,i]*d_cell.h[t,n,i]
-        np.multiply(d_cell_a_slope_t, d_cell_h_t, d_cell_a_t)
+        # (8) d_cell.a[t,n,i] = d_cell.h[t,n,i]*d_cell.a_slope[t,n,i]
+        np.multiply(d_cell_h_t, d_cell_a_slope_t, d_cell_a_t)
         d_cell_a_tp2 = d_cell_a_tp1
         d_cell_a_tp1 = d_cell_a_t
     # (9) d_cell.b[i] = sum_t,n d_cell.a[t,n,i]
@@ -95,7 +95,7 @@ def value_and_grad(params, batch, aux=False):
     d_cell_V = d_cell_a[:T].reshape(-1, H).T.dot(cell_h[:T].reshape(-1, H))
     # (12) d_cell.U[i,j] = sum_t,n cell.h[t-1,n,j]*d_cell.a[t,n,i]
     d_cell_U = d_cell_a[:T].reshape(-1, H).T.dot(cell_h[1:T + 1].reshape(-1, H))
-    # (14) d_cell.W[i,k] = sum_t,n d_cell.a[t,n,i]*x[t,n,k]
+    # (14) d_cell.W[i,k] = sum_t,n x[t,n,k]*d_cell.a[t,n,i]
     d_cell_W = d_cell_a[:T].reshape(-1, H).T.dot(x.reshape(-1, D))
     grads = {"cell.W": d_cell_W, "cell.U": d_cell_U, "cell.V": d_cell_V, "cell.b": d_cell_b}
     if aux:
@@ -203,7 +203,7 @@ def update(params, grads, state=None, **hyper):
     new, slots = {}, {}
     for name, p in params.items():
         g = grads[name]
-        # (1) p_next[i] += -g[i]*rate + p[i]
+        # (1) p_next[i] += p[i] - g[i]*rate
         p_next = p - g*rate
         new[name] = np.asarray(p_next, p.dtype)
     return new, slots

@@ -107,7 +107,7 @@ def differentiable_reads(equation: Equation, program: Program, live: Iterable[st
         return ()
     return tuple(
         entry
-        for entry in operands(equation.body)
+        for entry in program.in_order(operands(equation.body))
         if not is_index_read(entry) and tensor_of(entry) in live and not program.tensor(tensor_of(entry)).constant
     )
 

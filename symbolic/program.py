@@ -95,6 +95,19 @@ class Program:
     def _by_name(self) -> dict[str, Tensor]:
         return {tensor.name: tensor for tensor in self.tensors}
 
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        ordered = sorted(self.tensors, key=lambda tensor: tensor.role is not Role.PARAMETER)
+        return {tensor.name: k for k, tensor in enumerate(ordered)}
+
+    def in_order(self, entries: Iterable[Indexed]) -> list[Indexed]:
+        """Reads in the order in which their tensors were declared: what is made of a program does not hang on its names."""
+        return sorted(entries, key=lambda entry: (self.position(entry), sp.default_sort_key(entry)))
+
+    def position(self, entry: Indexed) -> int:
+        """Where the tensor of a read stands: parameters first (``W*x``), then as declared; those that are not there last."""
+        return self._positions.get(tensor_of(entry), len(self.tensors))
+
     def tensor(self, name: str) -> Tensor:
         """The tensor of this name. Raises ProgramError where there is none."""
         try:

@@ -34,7 +34,7 @@ def char_rnn(specs: Path) -> Derivation:
 def test_the_scalar_example_in_full(specs: Path) -> None:
     shown = as_text(derive(load(specs / "scalar.yaml")))
     body = shown.partition("Forward\n")[2]
-    assert body.startswith("  (1) q = x + y\n  (2) f = q*z\n")
+    assert body.startswith("  (1) q = x + y\n  (2) f = z*q\n")
     for line in (
         "chain rule on (2), df/dz = q",
         "chain rule on (2), df/dq = z",
@@ -48,8 +48,8 @@ def test_the_scalar_example_in_full(specs: Path) -> None:
 def test_backpropagation_through_time_is_an_index_shift(char_rnn: Derivation) -> None:
     lines = [step.text for step in char_rnn.adjoints["rnn.h"]]
     assert lines == [
-        "d_rnn.h[t,n,k] += sum_i d_out.y[t,n,i]*out.W[i,k]",
-        "d_rnn.h[t-1,n,j] += sum_i d_rnn.a[t,n,i]*rnn.U[i,j]",
+        "d_rnn.h[t,n,k] += sum_i out.W[i,k]*d_out.y[t,n,i]",
+        "d_rnn.h[t-1,n,j] += sum_i rnn.U[i,j]*d_rnn.a[t,n,i]",
     ]
 
 

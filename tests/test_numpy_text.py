@@ -187,27 +187,29 @@ def body_of(text: str, names: dict[str, str]) -> str:
     return re.sub(r"\b((?:d_|t_)?cell[._](?:tanh_)?)((?:[A-Za-z]_)*[A-Za-z])(?![A-Za-z])", renamed, body)
 
 
-def test_an_lstm_written_out_generates_the_same_bytes() -> None:
-    """Other names, in the same order of the alphabet: factors of a product stand in the order of their names."""
+@pytest.mark.parametrize("letters", ["KJeqmoslpg", "ZYwvuqsrpX", "abcdefghij", "jihgfedcba"])
+def test_an_lstm_written_out_generates_the_same_bytes(letters: str) -> None:
+    """Names aside, whatever they are: the order of factors and equations is that of the declarations."""
     data = {"name": "net", "sizes": {"H": 5}, "inputs": {"x": ["T", "N", 3], "y": ["T", "N", "H"]},
             "loss": {"type": "mse", "target": "y"}}
     built = symbolic.load({**data, "layers": [{"name": "cell", "type": "lstm", "units": "H"}]})
-    own = symbolic.load({**data, "layers": [{
-        "name": "cell", "type": "equations", "output": "p",
-        "parameters": {"K": ["4*H", 3], "J": ["4*H", "H"], "g": ["4*H"]},
-        "states": {"p": ["T", "N", "H"], "l": ["T", "N", "H"]}, "ranges": {"k": "H"},
-        "equations": dedent("""
-            e[t,n,r] = K[r,d]*x[t,n,d] + J[r,j]*p[t-1,n,j] + g[r]
-            q[t,n,k] = sigmoid(e[t,n,k+0])
-            m[t,n,k] = sigmoid(e[t,n,H+k])
-            o[t,n,k] = tanh(e[t,n,2*H+k])
-            s[t,n,k] = sigmoid(e[t,n,3*H+k])
-            l[t,n,k] = m[t,n,k]*l[t-1,n,k] + q[t,n,k]*o[t,n,k]
-            p[t,n,k] = s[t,n,k]*tanh(l[t,n,k])
-        """),
+    own = dict(zip("WUaifgochb", letters, strict=True))
+    equations = """
+        {a}[t,n,r] = {W}[r,d]*x[t,n,d] + {U}[r,j]*{h}[t-1,n,j] + {b}[r]
+        {i}[t,n,k] = sigmoid({a}[t,n,k+0])
+        {f}[t,n,k] = sigmoid({a}[t,n,H+k])
+        {g}[t,n,k] = tanh({a}[t,n,2*H+k])
+        {o}[t,n,k] = sigmoid({a}[t,n,3*H+k])
+        {c}[t,n,k] = {f}[t,n,k]*{c}[t-1,n,k] + {i}[t,n,k]*{g}[t,n,k]
+        {h}[t,n,k] = {o}[t,n,k]*tanh({c}[t,n,k])
+    """
+    written = symbolic.load({**data, "layers": [{
+        "name": "cell", "type": "equations", "output": own["h"],
+        "parameters": {own["W"]: ["4*H", 3], own["U"]: ["4*H", "H"], own["b"]: ["4*H"]},
+        "states": {own["h"]: ["T", "N", "H"], own["c"]: ["T", "N", "H"]}, "ranges": {"k": "H"},
+        "equations": dedent(equations.format(**own)),
     }]})
-    names = {"K": "W", "J": "U", "e": "a", "g": "b", "l": "c", "m": "f", "o": "g", "p": "h", "q": "i", "s": "o"}
-    assert body_of(module_text(own), names) == body_of(module_text(built), {})
+    assert body_of(module_text(written), {v: k for k, v in own.items()}) == body_of(module_text(built), {})
 
 
 def test_a_convolution_written_out_generates_the_same_bytes() -> None:

@@ -41,9 +41,20 @@ class Call:
 
 
 class Text(sp.Symbol):  # type: ignore[misc]
-    """A piece of finished NumPy text standing in an expression; ``Text`` is real-valued and an atom of the syntax."""
+    """A piece of finished NumPy text standing in an expression; ``Text`` is real-valued and an atom of the syntax.
+
+    ``Text.placed(k, text)`` sorts by k, not by what it says: factors stand in the order in which their tensors were declared.
+    """
 
     __slots__ = ()
+
+    @classmethod
+    def placed(cls, position: int, text: str) -> Text:
+        return cls(f"{position:06d}\0{text}")
+
+    @property
+    def shown(self) -> str:
+        return str(self.name).rpartition("\0")[2]
 
 
 class NumPyPrinter(StrPrinter):  # type: ignore[misc]
@@ -54,7 +65,7 @@ class NumPyPrinter(StrPrinter):  # type: ignore[misc]
         self.dtype = dtype
 
     def _print_Text(self, expr: Text) -> str:
-        return str(expr.name)
+        return expr.shown
 
     def _print_Float(self, expr: Any) -> str:
         return repr(float(expr))
@@ -223,7 +234,7 @@ class NumPyPrinter(StrPrinter):  # type: ignore[misc]
 
     def parenthesize(self, item: Expr, level: int, strict: bool = False) -> str:
         if isinstance(item, Text):
-            return str(item.name)
+            return item.shown
         if isinstance(item, sp.Float) and item < 0 or item.is_Rational and not item.is_Integer:
             return f"({self._print(item)})"
         if item.is_Pow and item.exp.is_Rational and (item.exp < 0 or item.exp == sp.Rational(3, 2)):
@@ -270,7 +281,7 @@ class _IntegerPrinter(StrPrinter):  # type: ignore[misc]
         return f"min({', '.join(map(self._print, expr.args))})"
 
     def _print_Text(self, expr: Text) -> str:
-        return str(expr.name)
+        return expr.shown
 
 
 _INTEGERS = _IntegerPrinter()

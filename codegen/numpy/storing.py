@@ -76,7 +76,7 @@ class Storing(Values):
     def _bind_in_place(self, equation: Equation, viewer: Viewer, target: Operand) -> bool:
         """Give the result the array of an operand that nobody reads any more, or compute a function in its own result."""
         code = self.storages[equation.name].code
-        for entry in operands(equation.body):
+        for entry in reversed(self.program.in_order(operands(equation.body))):  # the last made is the nearest at hand
             storage = self.storages[tensor_of(entry)]
             dead = self.plan.last_use.get(storage.tensor.name) == self.top and not given(storage.tensor)
             if dead and not storage.padded and not storage.tensor.is_index:
@@ -155,7 +155,7 @@ class Storing(Values):
 
     def _needs_room(self, expr: Expr, target: Operand, labels: Mapping[str, Labels]) -> bool:
         """Whether an operand is itself an operation on arrays, as large as the target."""
-        mine = {label for text in expr.atoms(Text) for label in labels.get(text.name, ())}
+        mine = {label for text in expr.atoms(Text) for label in labels.get(text.shown, ())}
         return mine == set(target.labels) and self._halves(expr) is not None
 
     def _unary(self, expr: Expr, argument: str) -> Call | None:

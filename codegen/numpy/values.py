@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import sympy as sp
 from sympy import Expr, Indexed
@@ -97,7 +98,7 @@ class Values:
             text = operand.wrapped()
             if self.program.tensor(tensor_of(entry)).is_index:
                 text = f"{text}.astype(DTYPE)"
-            rule[entry] = Text(text)
+            rule[entry] = Text.placed(self.program.position(entry), text)
         replaced = body.xreplace(rule)
         values = {}
         for symbol in sorted(index_symbols(replaced), key=str):
@@ -126,7 +127,7 @@ class Values:
         """A sum of products: factors grouped by their labels, then products in the best order."""
         order = (*kept, *(i.symbol for i in equation.reduced))
         groups: dict[frozenset[IndexName], Expr] = {}
-        for factor in sp.Mul.make_args(equation.body):
+        for factor in sorted(sp.Mul.make_args(equation.body), key=self._position):
             labels = self._labels(factor, viewer)
             groups[labels] = groups.get(labels, sp.Integer(1)) * factor
         scalar = groups.pop(frozenset(), sp.Integer(1))
@@ -187,6 +188,11 @@ class Values:
             groups[hosts[0] | labels] = groups.get(hosts[0] | labels, sp.Integer(1)) * merged
         return partly
 
+    def _position(self, factor: Expr) -> tuple[int, Any]:
+        """Where a factor stands: by the first declared tensor that it reads."""
+        first = min(map(self.program.position, operands(factor)), default=-1)
+        return first, sp.default_sort_key(factor)
+
     def _may_be_infinite(self, expr: Expr) -> bool:
         """Whether an expression is more than parameters, which are finite, and indices."""
         tensors = (self.program.tensor(tensor_of(entry)) for entry in operands(expr))
@@ -207,7 +213,7 @@ class Values:
         above, below = sp.fraction(scalar)
         if not operand.labels and above == 1 and not operands(scalar):
             bottom = integer_text(below)
-            return f"{marker.name}/({bottom})" if "*" in bottom else f"{marker.name}/{bottom}"
+            return f"{marker.shown}/({bottom})" if "*" in bottom else f"{marker.shown}/{bottom}"
         return str(self.printer.doprint(sp.Mul(self._with_views(scalar, viewer, ()), marker)))
 
     def _masked(self, equation: Equation, viewer: Viewer, operand: Operand, order: tuple[IndexName, ...]) -> Operand:
