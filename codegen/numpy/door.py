@@ -46,7 +46,7 @@ def check_text(program: Program) -> str:
     for extent, name in _derived(program, free).items():
         known = sorted(s.name for s in extent.free_symbols if s.name in free)
         told = " and ".join(f"{s} is not None" for s in known)
-        lines.append(f"    if {told} and {integer_text(extent)} < 1:")
+        lines.append(f"    if {told} and {integer_text(extent)} < 0:")
         lines.append(f'        raise ValueError(f"{_too_small(program, extent, name, known, where, sources)}")')
     lines.append("    for name in params:\n        if name not in PARAMETERS:\n"
                  "            raise ValueError(f\"params: unknown name '{name}'; expected {', '.join(PARAMETERS)}\")")
@@ -92,11 +92,12 @@ def _places_of_sizes(
 
 
 def _derived(program: Program, free: Sequence[str]) -> dict[Expr, str]:
-    """The extents of computed tensors that small sizes would leave empty (``floor((A - 4)/2)``), each with its first tensor."""
+    """The extents of computed tensors that small sizes would make negative (``A - 4``), each with its first tensor. An extent of
+    0 is none to refuse: a sum over nothing is 0."""
     found: dict[Expr, str] = {}
     for tensor in program.tensors:
         for extent in tensor.shape if tensor.role not in (Role.PARAMETER, Role.INPUT) else ():
-            if any(s.name in free for s in extent.free_symbols) and not is_nonnegative(extent - 1, program):
+            if any(s.name in free for s in extent.free_symbols) and not is_nonnegative(extent, program):
                 found.setdefault(extent, tensor.name)
     return found
 
@@ -105,16 +106,16 @@ def _too_small(
     program: Program, extent: Expr, name: str, known: Sequence[str], where: Mapping[str, tuple[str, int, Expr]],
     sources: Mapping[str, str],
 ) -> str:
-    """The words for an extent that is less than 1: the array, its size, and the least that would do where one size decides."""
+    """The words for an extent that is less than 0: the array, its size, and the least that would do where one size decides."""
     found = ", ".join(f"{s} = {{{s}}}" for s in known)
     arrays = ", ".join(dict.fromkeys(f"{sources[where[s][0]]}['{where[s][0]}']" for s in known))
     (symbol, *others) = [s for s in extent.free_symbols if s.name in known]
     alone = [e.xreplace(dict(program.fixed)) for e in _derived(program, [symbol.name])
              if {s.name for s in e.free_symbols if s.name in where} == {symbol.name}]
     least = None if others else next(
-        (n for n in range(1, MOST) if all(e.xreplace({symbol: sp.Integer(n)}) >= 1 for e in alone)), None)
-    wanted = f"{symbol} of at least {least}" if least is not None else f"{integer_text(extent)} of at least 1"
-    return f"{arrays}: expected {wanted}, found {found}, which leaves '{name}' empty ({integer_text(extent)} < 1)"
+        (n for n in range(1, MOST) if all(e.xreplace({symbol: sp.Integer(n)}) >= 0 for e in alone)), None)
+    wanted = f"{symbol} of at least {least}" if least is not None else f"{integer_text(extent)} of at least 0"
+    return f"{arrays}: expected {wanted}, found {found}, which is too small for '{name}' ({integer_text(extent)} < 0)"
 
 
 MOST = 4096
@@ -152,7 +153,7 @@ def _fast_check(program: Program, tensors: Sequence[tuple[Tensor, str]], where: 
         lines.append("            if (")
         lines.append(f"                len(params) == {len(program.parameters)}")
         lines += [f"                and {test}" for test in (*(f"{name} >= 1" for name in free), *quick)]
-        lines += [f"                and {integer_text(extent)} >= 1" for extent in _derived(program, free)]
+        lines += [f"                and {integer_text(extent)} >= 0" for extent in _derived(program, free)]
         lines.append("            ):")
         lines.append(f"                return {result}" if free else "                return None")
         lines.append("        except (KeyError, AttributeError, IndexError, TypeError):")
