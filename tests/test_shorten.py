@@ -81,4 +81,4 @@ def test_a_factor_of_several_products_is_computed_once() -> None:
     text = next(iter(render(gates()).values()))
     text = text[text.index("def value_and_grad"):text.index("def loss")]
     assert text.count("g**2") == 1
-    assert "d_m_slope = d_a_slope*r\n" in text
+    assert "d_m_slope = r*d_a_slope\n" in text
