@@ -292,35 +292,35 @@ def _check(params, batch, names=None):
             rnn_h0 = batch["rnn.h0"]
             T = x.shape[0]
             N = x.shape[1]
-            dtype = np.dtype(DTYPE)
+            array, dtype = np.ndarray, np.dtype(DTYPE)
             if (
                 len(params) == 5
                 and T >= 1
                 and N >= 1
-                and type(rnn_W) is np.ndarray
+                and type(rnn_W) is array
                 and rnn_W.shape == (H, V)
                 and rnn_W.dtype == dtype
-                and type(rnn_U) is np.ndarray
+                and type(rnn_U) is array
                 and rnn_U.shape == (H, H)
                 and rnn_U.dtype == dtype
-                and type(rnn_b) is np.ndarray
+                and type(rnn_b) is array
                 and rnn_b.shape == (H,)
                 and rnn_b.dtype == dtype
-                and type(out_W) is np.ndarray
+                and type(out_W) is array
                 and out_W.shape == (V, H)
                 and out_W.dtype == dtype
-                and type(out_b) is np.ndarray
+                and type(out_b) is array
                 and out_b.shape == (V,)
                 and out_b.dtype == dtype
-                and type(x) is np.ndarray
+                and type(x) is array
                 and x.shape == (T, N)
                 and x.dtype.kind in "iu"
                 and _in_range(x, 0, V)
-                and type(y) is np.ndarray
+                and type(y) is array
                 and y.shape == (T, N)
                 and y.dtype.kind in "iu"
                 and _in_range(y, 0, V)
-                and type(rnn_h0) is np.ndarray
+                and type(rnn_h0) is array
                 and rnn_h0.shape == (N, H)
                 and rnn_h0.dtype == dtype
             ):

@@ -408,37 +408,37 @@ def _check(params, batch, names=None):
             y = batch["y"]
             T = x.shape[0]
             N = x.shape[1]
-            dtype = np.dtype(DTYPE)
+            array, dtype = np.ndarray, np.dtype(DTYPE)
             if (
                 len(params) == 6
                 and T >= 1
                 and N >= 1
-                and type(gru_W) is np.ndarray
+                and type(gru_W) is array
                 and gru_W.shape == (3*H, D)
                 and gru_W.dtype == dtype
-                and type(gru_U) is np.ndarray
+                and type(gru_U) is array
                 and gru_U.shape == (3*H, H)
                 and gru_U.dtype == dtype
-                and type(gru_b) is np.ndarray
+                and type(gru_b) is array
                 and gru_b.shape == (3*H,)
                 and gru_b.dtype == dtype
-                and type(gru_bn) is np.ndarray
+                and type(gru_bn) is array
                 and gru_bn.shape == (H,)
                 and gru_bn.dtype == dtype
-                and type(out_W) is np.ndarray
+                and type(out_W) is array
                 and out_W.shape == (C, H)
                 and out_W.dtype == dtype
-                and type(out_b) is np.ndarray
+                and type(out_b) is array
                 and out_b.shape == (C,)
                 and out_b.dtype == dtype
-                and type(x) is np.ndarray
+                and type(x) is array
                 and x.shape == (T, N, D)
                 and x.dtype == dtype
-                and type(len) is np.ndarray
+                and type(len) is array
                 and len.shape == (N,)
                 and len.dtype.kind in "iu"
                 and _in_range(len, 1, T + 1)
-                and type(y) is np.ndarray
+                and type(y) is array
                 and y.shape == (N,)
                 and y.dtype.kind in "iu"
                 and _in_range(y, 0, C)

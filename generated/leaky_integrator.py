@@ -288,27 +288,27 @@ def _check(params, batch, names=None):
             y = batch["y"]
             T = x.shape[0]
             N = x.shape[1]
-            dtype = np.dtype(DTYPE)
+            array, dtype = np.ndarray, np.dtype(DTYPE)
             if (
                 len(params) == 4
                 and T >= 1
                 and N >= 1
-                and type(cell_W) is np.ndarray
+                and type(cell_W) is array
                 and cell_W.shape == (H, D)
                 and cell_W.dtype == dtype
-                and type(cell_U) is np.ndarray
+                and type(cell_U) is array
                 and cell_U.shape == (H, H)
                 and cell_U.dtype == dtype
-                and type(cell_b) is np.ndarray
+                and type(cell_b) is array
                 and cell_b.shape == (H,)
                 and cell_b.dtype == dtype
-                and type(cell_s) is np.ndarray
+                and type(cell_s) is array
                 and cell_s.shape == (H,)
                 and cell_s.dtype == dtype
-                and type(x) is np.ndarray
+                and type(x) is array
                 and x.shape == (T, N, D)
                 and x.dtype == dtype
-                and type(y) is np.ndarray
+                and type(y) is array
                 and y.shape == (T, N, H)
                 and y.dtype == dtype
             ):

@@ -422,44 +422,44 @@ def _check(params, batch, names=None):
             x = batch["x"]
             y = batch["y"]
             N = x.shape[0]
-            dtype = np.dtype(DTYPE)
+            array, dtype = np.ndarray, np.dtype(DTYPE)
             if (
                 len(params) == 10
                 and N >= 1
-                and type(conv1_W) is np.ndarray
+                and type(conv1_W) is array
                 and conv1_W.shape == (6, 1, 5, 5)
                 and conv1_W.dtype == dtype
-                and type(conv1_b) is np.ndarray
+                and type(conv1_b) is array
                 and conv1_b.shape == (6,)
                 and conv1_b.dtype == dtype
-                and type(conv2_W) is np.ndarray
+                and type(conv2_W) is array
                 and conv2_W.shape == (16, 6, 5, 5)
                 and conv2_W.dtype == dtype
-                and type(conv2_b) is np.ndarray
+                and type(conv2_b) is array
                 and conv2_b.shape == (16,)
                 and conv2_b.dtype == dtype
-                and type(fc1_W) is np.ndarray
+                and type(fc1_W) is array
                 and fc1_W.shape == (120, 256)
                 and fc1_W.dtype == dtype
-                and type(fc1_b) is np.ndarray
+                and type(fc1_b) is array
                 and fc1_b.shape == (120,)
                 and fc1_b.dtype == dtype
-                and type(fc2_W) is np.ndarray
+                and type(fc2_W) is array
                 and fc2_W.shape == (84, 120)
                 and fc2_W.dtype == dtype
-                and type(fc2_b) is np.ndarray
+                and type(fc2_b) is array
                 and fc2_b.shape == (84,)
                 and fc2_b.dtype == dtype
-                and type(out_W) is np.ndarray
+                and type(out_W) is array
                 and out_W.shape == (10, 84)
                 and out_W.dtype == dtype
-                and type(out_b) is np.ndarray
+                and type(out_b) is array
                 and out_b.shape == (10,)
                 and out_b.dtype == dtype
-                and type(x) is np.ndarray
+                and type(x) is array
                 and x.shape == (N, 1, 28, 28)
                 and x.dtype == dtype
-                and type(y) is np.ndarray
+                and type(y) is array
                 and y.shape == (N,)
                 and y.dtype.kind in "iu"
                 and _in_range(y, 0, 10)

@@ -419,34 +419,34 @@ def _check(params, batch, names=None):
             y = batch["y"]
             T = x.shape[0]
             N = x.shape[1]
-            dtype = np.dtype(DTYPE)
+            array, dtype = np.ndarray, np.dtype(DTYPE)
             if (
                 len(params) == 6
                 and T >= 1
                 and N >= 1
-                and type(embed_E) is np.ndarray
+                and type(embed_E) is array
                 and embed_E.shape == (V, E)
                 and embed_E.dtype == dtype
-                and type(lstm_W) is np.ndarray
+                and type(lstm_W) is array
                 and lstm_W.shape == (4*H, E)
                 and lstm_W.dtype == dtype
-                and type(lstm_U) is np.ndarray
+                and type(lstm_U) is array
                 and lstm_U.shape == (4*H, H)
                 and lstm_U.dtype == dtype
-                and type(lstm_b) is np.ndarray
+                and type(lstm_b) is array
                 and lstm_b.shape == (4*H,)
                 and lstm_b.dtype == dtype
-                and type(out_W) is np.ndarray
+                and type(out_W) is array
                 and out_W.shape == (V, H)
                 and out_W.dtype == dtype
-                and type(out_b) is np.ndarray
+                and type(out_b) is array
                 and out_b.shape == (V,)
                 and out_b.dtype == dtype
-                and type(x) is np.ndarray
+                and type(x) is array
                 and x.shape == (T, N)
                 and x.dtype.kind in "iu"
                 and _in_range(x, 0, V)
-                and type(y) is np.ndarray
+                and type(y) is array
                 and y.shape == (T, N)
                 and y.dtype.kind in "iu"
                 and _in_range(y, 0, V)

@@ -349,33 +349,33 @@ def _check(params, batch, names=None):
             y = batch["y"]
             T = x.shape[0]
             N = x.shape[1]
-            dtype = np.dtype(DTYPE)
+            array, dtype = np.ndarray, np.dtype(DTYPE)
             if (
                 len(params) == 6
                 and T >= 1
                 and N >= 1
-                and type(cell_Wf) is np.ndarray
+                and type(cell_Wf) is array
                 and cell_Wf.shape == (H, D)
                 and cell_Wf.dtype == dtype
-                and type(cell_Uf) is np.ndarray
+                and type(cell_Uf) is array
                 and cell_Uf.shape == (H, H)
                 and cell_Uf.dtype == dtype
-                and type(cell_bf) is np.ndarray
+                and type(cell_bf) is array
                 and cell_bf.shape == (H,)
                 and cell_bf.dtype == dtype
-                and type(cell_Wh) is np.ndarray
+                and type(cell_Wh) is array
                 and cell_Wh.shape == (H, D)
                 and cell_Wh.dtype == dtype
-                and type(cell_Uh) is np.ndarray
+                and type(cell_Uh) is array
                 and cell_Uh.shape == (H, H)
                 and cell_Uh.dtype == dtype
-                and type(cell_bh) is np.ndarray
+                and type(cell_bh) is array
                 and cell_bh.shape == (H,)
                 and cell_bh.dtype == dtype
-                and type(x) is np.ndarray
+                and type(x) is array
                 and x.shape == (T, N, D)
                 and x.dtype == dtype
-                and type(y) is np.ndarray
+                and type(y) is array
                 and y.shape == (T, N, H)
                 and y.dtype == dtype
             ):

@@ -269,32 +269,32 @@ def _check(params, batch, names=None):
             x = batch["x"]
             y = batch["y"]
             N = x.shape[0]
-            dtype = np.dtype(DTYPE)
+            array, dtype = np.ndarray, np.dtype(DTYPE)
             if (
                 len(params) == 6
                 and N >= 1
-                and type(fc1_W) is np.ndarray
+                and type(fc1_W) is array
                 and fc1_W.shape == (128, 784)
                 and fc1_W.dtype == dtype
-                and type(fc1_b) is np.ndarray
+                and type(fc1_b) is array
                 and fc1_b.shape == (128,)
                 and fc1_b.dtype == dtype
-                and type(fc2_W) is np.ndarray
+                and type(fc2_W) is array
                 and fc2_W.shape == (64, 128)
                 and fc2_W.dtype == dtype
-                and type(fc2_b) is np.ndarray
+                and type(fc2_b) is array
                 and fc2_b.shape == (64,)
                 and fc2_b.dtype == dtype
-                and type(out_W) is np.ndarray
+                and type(out_W) is array
                 and out_W.shape == (10, 64)
                 and out_W.dtype == dtype
-                and type(out_b) is np.ndarray
+                and type(out_b) is array
                 and out_b.shape == (10,)
                 and out_b.dtype == dtype
-                and type(x) is np.ndarray
+                and type(x) is array
                 and x.shape == (N, 784)
                 and x.dtype == dtype
-                and type(y) is np.ndarray
+                and type(y) is array
                 and y.shape == (N,)
                 and y.dtype.kind in "iu"
                 and _in_range(y, 0, 10)

@@ -126,14 +126,14 @@ def _fast_check(program: Program, tensors: Sequence[tuple[Tensor, str]], where: 
                 free: Sequence[str]) -> str:
     lines = ["def _check(params, batch, names=None):",
              '    """The free sizes, read off the shapes; ValueError says which array is wrong, what was expected, what came."""']
-    names = Identifiers((*program.sizes, "dtype", "names"))
+    names = Identifiers((*program.sizes, "array", "dtype", "names"))
     local = {t.name: names.fresh(t.name) for t, _ in tensors}
     quick = []
     for tensor, _ in tensors:
         shape = ", ".join(integer_text(e) for e in tensor.shape) + ("," if tensor.rank == 1 else "")
         item = local[tensor.name]
         if tensor.rank:
-            quick.append(f"type({item}) is np.ndarray")
+            quick.append(f"type({item}) is array")
         quick.append(f"{item}.shape == ({shape})")
         if tensor.is_index:
             quick.append(f'{item}.dtype.kind in "iu"')
@@ -149,7 +149,7 @@ def _fast_check(program: Program, tensors: Sequence[tuple[Tensor, str]], where: 
         lines += [f'            {local[t.name]} = {source}["{t.name}"]' for t, source in tensors]
         lines += [f"            {name} = {integer_text(solved.xreplace({_BARE: Text(f'{local[array]}.shape[{axis}]')}))}"
                   for name, (array, axis, solved) in where.items()]
-        lines.append("            dtype = np.dtype(DTYPE)")
+        lines.append("            array, dtype = np.ndarray, np.dtype(DTYPE)")
         lines.append("            if (")
         lines.append(f"                len(params) == {len(program.parameters)}")
         lines += [f"                and {test}" for test in (*(f"{name} >= 1" for name in free), *quick)]
