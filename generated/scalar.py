@@ -131,7 +131,7 @@ def _check(params, batch, names=None):
             x = params["x"]
             y = params["y"]
             z = params["z"]
-            array, dtype = np.ndarray, np.dtype(DTYPE)
+            dtype = np.dtype(DTYPE)
             if (
                 len(params) == 3
                 and x.shape == ()

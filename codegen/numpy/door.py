@@ -149,7 +149,8 @@ def _fast_check(program: Program, tensors: Sequence[tuple[Tensor, str]], where: 
         lines += [f'            {local[t.name]} = {source}["{t.name}"]' for t, source in tensors]
         lines += [f"            {name} = {integer_text(solved.xreplace({_BARE: Text(f'{local[array]}.shape[{axis}]')}))}"
                   for name, (array, axis, solved) in where.items()]
-        lines.append("            array, dtype = np.ndarray, np.dtype(DTYPE)")
+        ranked = any(tensor.rank for tensor, _ in tensors)
+        lines.append(f"            {'array, dtype = np.ndarray, ' if ranked else 'dtype = '}np.dtype(DTYPE)")
         lines.append("            if (")
         lines.append(f"                len(params) == {len(program.parameters)}")
         lines += [f"                and {test}" for test in (*(f"{name} >= 1" for name in free), *quick)]
