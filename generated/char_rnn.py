@@ -95,18 +95,18 @@ def value_and_grad(params, batch, aux=False):
     d_out_W = d_out_y.reshape(-1, V).T.dot(rnn_h[1:].reshape(-1, H))
     d_rnn_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
     # (20) d_rnn.h[t,n,k] += sum_i out.W[i,k]*d_out.y[t,n,i]
-    d_rnn_h[1:] = d_out_y.reshape(-1, V).dot(out_W).reshape(T, N, H)
+    d_out_y.reshape(-1, V).dot(out_W, out=d_rnn_h[1:].reshape(N*T, H))
+    d_rnn_a = np.zeros((T + 1, N, H), DTYPE)  # d_rnn.a_slope stands in it first; axis 0 has 1 more after
     # (21) d_rnn.a_slope[t,n,i] = 1 - rnn.h[t,n,i]**2
-    d_rnn_a_slope = 1 - rnn_h[1:]**2
-    d_rnn_a = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more after
+    np.subtract(1, rnn_h[1:]**2, out=d_rnn_a[:T])
     product_2 = np.empty((N, H), DTYPE)
     d_rnn_a_tp1 = d_rnn_a[T]
-    for d_rnn_h_t, d_rnn_a_slope_t, d_rnn_a_t in zip(d_rnn_h[:0:-1], d_rnn_a_slope[::-1], d_rnn_a[T - 1::-1]):
+    for d_rnn_h_t, d_rnn_a_t in zip(d_rnn_h[:0:-1], d_rnn_a[T - 1::-1]):
         # (24) d_rnn.h[t,n,j] += sum_i rnn.U[i,j]*d_rnn.a[t+1,n,i]
         d_rnn_a_tp1.dot(rnn_U, product_2)
         d_rnn_h_t += product_2
         # (21) d_rnn.a[t,n,i] = d_rnn.h[t,n,i]*d_rnn.a_slope[t,n,i]
-        np.multiply(d_rnn_h_t, d_rnn_a_slope_t, d_rnn_a_t)
+        np.multiply(d_rnn_h_t, d_rnn_a_t, d_rnn_a_t)
         d_rnn_a_tp1 = d_rnn_a_t
     # (22) d_rnn.b[i] = sum_t,n d_rnn.a[t,n,i]
     d_rnn_b = ones.dot(d_rnn_a[:T].reshape(N*T, H))

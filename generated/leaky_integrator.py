@@ -73,7 +73,7 @@ def value_and_grad(params, batch, aux=False):
     # (6) loss = sum_t,n,i loss.r[t,n,i]**2/(H*N*T)
     loss = np.vdot(loss_r, loss_r)/(H*N*T)
     # (9, 8, 7) d_cell.h[t,n,i] += 2*loss.r[t,n,i]/(H*N*T)
-    d_cell_h = (2/(H*N*T))*loss_r
+    d_cell_h = np.multiply(2/(H*N*T), loss_r, out=loss_r)
     # (10) d_cell.u_slope[t,n,i] = 1 - cell.h[t,n,i]**2
     d_cell_u_slope = 1 - cell_h[1:]**2
     d_cell_u = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more after

@@ -48,39 +48,35 @@ def value_and_grad(params, batch, aux=False):
     cell_bh = params["cell.bh"]
     x = batch["x"]
     y = batch["y"]
+    cell_f = np.zeros((T + 1, N, H), DTYPE)  # cell.af stands in it first; axis 0 has 1 more after
     # (1) cell.af[t,n,i] += sum_k cell.Wf[i,k]*x[t,n,k]
-    cell_af = x.reshape(-1, D).dot(cell_Wf.T).reshape(T, N, H)
+    x.reshape(-1, D).dot(cell_Wf.T, out=cell_f[:T].reshape(N*T, H))
     # (1) cell.af[t,n,i] += cell.bf[i]
-    cell_af += cell_bf
+    cell_f[:T] += cell_bf
+    cell_g = np.empty((T, N, H), DTYPE)  # cell.ag stands in it first
     # (4) cell.ag[t,n,i] += sum_k cell.Wh[i,k]*x[t,n,k]
-    cell_ag = x.reshape(-1, D).dot(cell_Wh.T).reshape(T, N, H)
+    x.reshape(-1, D).dot(cell_Wh.T, out=cell_g.reshape(N*T, H))
     # (4) cell.ag[t,n,i] += cell.bh[i]
-    cell_ag += cell_bh
-    cell_f = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more after
+    cell_g += cell_bh
     cell_r = np.empty((T, N, H), DTYPE)
-    cell_g = np.empty((T, N, H), DTYPE)
     cell_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
     cell_Uf_T = np.ascontiguousarray(cell_Uf.T)
     cell_Uh_T = np.ascontiguousarray(cell_Uh.T)
     product = np.empty((N, H), DTYPE)
     cell_h_tm1 = cell_h[0]
-    for (
-        cell_af_t, cell_f_t, cell_r_t, cell_ag_t, cell_g_t, cell_h_t,
-    ) in zip(
-        cell_af, cell_f[:T], cell_r, cell_ag, cell_g, cell_h[1:],
-    ):
+    for cell_f_t, cell_r_t, cell_g_t, cell_h_t in zip(cell_f[:T], cell_r, cell_g, cell_h[1:]):
         # (1) cell.af[t,n,i] += sum_j cell.Uf[i,j]*cell.h[t-1,n,j]
         cell_h_tm1.dot(cell_Uf_T, product)
-        cell_af_t += product
+        cell_f_t += product
         # (2) cell.f[t,n,i] = sigmoid(cell.af[t,n,i])
-        _sigmoid(cell_af_t, cell_f_t)
+        _sigmoid(cell_f_t, cell_f_t)
         # (3) cell.r[t,n,j] = cell.h[t-1,n,j]*cell.f[t,n,j]
         np.multiply(cell_h_tm1, cell_f_t, cell_r_t)
         # (4) cell.ag[t,n,i] += sum_j cell.Uh[i,j]*cell.r[t,n,j]
         cell_r_t.dot(cell_Uh_T, product)
-        cell_ag_t += product
+        cell_g_t += product
         # (5) cell.g[t,n,i] = tanh(cell.ag[t,n,i])
-        np.tanh(cell_ag_t, cell_g_t)
+        np.tanh(cell_g_t, cell_g_t)
         # (6) cell.h[t,n,i] = cell.h[t-1,n,i] + cell.f[t,n,i]*(cell.g[t,n,i] - cell.h[t-1,n,i])
         np.subtract(cell_g_t, cell_h_tm1, cell_h_t)
         cell_h_t *= cell_f_t
@@ -91,25 +87,24 @@ def value_and_grad(params, batch, aux=False):
     # (8) loss = sum_t,n,i loss.r[t,n,i]**2/(H*N*T)
     loss = np.vdot(loss_r, loss_r)/(H*N*T)
     # (11, 10, 9) d_cell.h[t,n,i] += 2*loss.r[t,n,i]/(H*N*T)
-    d_cell_h = (2/(H*N*T))*loss_r
+    d_cell_h = np.multiply(2/(H*N*T), loss_r, out=loss_r)
     # (13) d_cell.f_slope[t,n,i] = cell.g[t,n,i] - cell.h[t-1,n,i]
     d_cell_f_slope = cell_g - cell_h[:T]
+    d_cell_ag = np.empty((T, N, H), DTYPE)  # d_cell.ag_slope stands in it first
     # (15, 14) d_cell.ag_slope[t,n,i] = cell.f[t,n,i]*(1 - cell.g[t,n,i]**2)
-    d_cell_ag_slope = np.multiply(1 - cell_g**2, cell_f[:T], out=cell_g)
+    np.multiply(1 - cell_g**2, cell_f[:T], out=d_cell_ag)
+    d_cell_af = np.zeros((T + 1, N, H), DTYPE)  # d_cell.af_slope stands in it first; axis 0 has 1 more after
     # (22) d_cell.af_slope[t,n,i] = cell.f[t,n,i]*(1 - cell.f[t,n,i])
-    d_cell_af_slope = (1 - cell_f[:T])*cell_f[:T]
+    np.multiply(1 - cell_f[:T], cell_f[:T], out=d_cell_af[:T])
     d_cell_f = np.empty((N, H), DTYPE)  # the last step alone
-    d_cell_ag = np.empty((T, N, H), DTYPE)
     d_cell_r = np.zeros((N, H), DTYPE)  # the last step alone
-    d_cell_af = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more after
     product_2 = np.empty((N, H), DTYPE)
     d_cell_af_tp1 = d_cell_af[T]
     for (
-        t, d_cell_h_t, cell_f_tp1, d_cell_f_slope_t, d_cell_ag_slope_t, d_cell_ag_t, cell_h_tm1, d_cell_af_slope_t,
-        d_cell_af_t,
+        t, d_cell_h_t, cell_f_tp1, d_cell_f_slope_t, d_cell_ag_t, cell_h_tm1, d_cell_af_t,
     ) in zip(
-        range(T - 1, -1, -1), d_cell_h[::-1], cell_f[:0:-1], d_cell_f_slope[::-1], d_cell_ag_slope[::-1],
-        d_cell_ag[::-1], cell_h[T - 1::-1], d_cell_af_slope[::-1], d_cell_af[T - 1::-1],
+        range(T - 1, -1, -1), d_cell_h[::-1], cell_f[:0:-1], d_cell_f_slope[::-1], d_cell_ag[::-1], cell_h[T - 1::-1],
+        d_cell_af[T - 1::-1],
     ):
         # (12) d_cell.h[t,n,i] += d_cell.h[t+1,n,i]*(1 - cell.f[t+1,n,i])
         if t < T - 1:
@@ -122,13 +117,13 @@ def value_and_grad(params, batch, aux=False):
         # (13) d_cell.f[t,n,i] += d_cell.h[t,n,i]*d_cell.f_slope[t,n,i]
         np.multiply(d_cell_h_t, d_cell_f_slope_t, d_cell_f)
         # (15, 14) d_cell.ag[t,n,i] = d_cell.h[t,n,i]*d_cell.ag_slope[t,n,i]
-        np.multiply(d_cell_h_t, d_cell_ag_slope_t, d_cell_ag_t)
+        np.multiply(d_cell_h_t, d_cell_ag_t, d_cell_ag_t)
         # (18) d_cell.r[t,n,j] = sum_i cell.Uh[i,j]*d_cell.ag[t,n,i]
         d_cell_ag_t.dot(cell_Uh, d_cell_r)
         # (21) d_cell.f[t,n,j] += cell.h[t-1,n,j]*d_cell.r[t,n,j]
         d_cell_f += cell_h_tm1*d_cell_r
         # (22) d_cell.af[t,n,i] = d_cell.f[t,n,i]*d_cell.af_slope[t,n,i]
-        np.multiply(d_cell_f, d_cell_af_slope_t, d_cell_af_t)
+        np.multiply(d_cell_f, d_cell_af_t, d_cell_af_t)
         d_cell_af_tp1 = d_cell_af_t
     # (16) d_cell.bh[i] = sum_t,n d_cell.ag[t,n,i]
     ones = np.ones(N*T, DTYPE)

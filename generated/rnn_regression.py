@@ -49,22 +49,22 @@ def value_and_grad(params, batch, aux=False):
     out_b = params["out.b"]
     x = batch["x"]
     y = batch["y"]
-    rnn_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+    rnn_h = np.zeros((T + 1, N, H), DTYPE)  # rnn.a stands in it first; axis 0 has 1 more before
     # (1) rnn.h[-1,n,i] = rnn.h0[i]
     rnn_h[0] = rnn_h0
     # (2) rnn.a[t,n,i] += sum_k rnn.W[i,k]*x[t,n,k]
-    rnn_a = x.reshape(-1, D).dot(rnn_W.T).reshape(T, N, H)
+    x.reshape(-1, D).dot(rnn_W.T, out=rnn_h[1:].reshape(N*T, H))
     # (2) rnn.a[t,n,i] += rnn.b[i]
-    rnn_a += rnn_b
+    rnn_h[1:] += rnn_b
     rnn_U_T = np.ascontiguousarray(rnn_U.T)
     product = np.empty((N, H), DTYPE)
     rnn_h_tm1 = rnn_h[0]
-    for rnn_a_t, rnn_h_t in zip(rnn_a, rnn_h[1:]):
+    for rnn_h_t in rnn_h[1:]:
         # (2) rnn.a[t,n,i] += sum_j rnn.U[i,j]*rnn.h[t-1,n,j]
         rnn_h_tm1.dot(rnn_U_T, product)
-        rnn_a_t += product
+        rnn_h_t += product
         # (3) rnn.h[t,n,i] += tanh(rnn.a[t,n,i])
-        np.tanh(rnn_a_t, rnn_h_t)
+        np.tanh(rnn_h_t, rnn_h_t)
         rnn_h_tm1 = rnn_h_t
     # (4) out.y[t,n,i] += sum_k out.W[i,k]*rnn.h[t,n,k]
     out_y = rnn_h[1:].reshape(-1, H).dot(out_W.T).reshape(T, N, K)
@@ -75,7 +75,7 @@ def value_and_grad(params, batch, aux=False):
     # (6) loss = sum_t,n,i loss.r[t,n,i]**2/(K*N*T)
     loss = np.vdot(loss_r, loss_r)/(K*N*T)
     # (9, 8, 7) d_out.y[t,n,i] = 2*loss.r[t,n,i]/(K*N*T)
-    d_out_y = (2/(K*N*T))*loss_r
+    d_out_y = np.multiply(2/(K*N*T), loss_r, out=loss_r)
     # (10) d_out.b[i] = sum_t,n d_out.y[t,n,i]
     ones = np.ones(N*T, DTYPE)
     d_out_b = ones.dot(d_out_y.reshape(N*T, K))
@@ -83,7 +83,7 @@ def value_and_grad(params, batch, aux=False):
     d_out_W = d_out_y.reshape(-1, K).T.dot(rnn_h[1:].reshape(-1, H))
     d_rnn_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
     # (12) d_rnn.h[t,n,k] += sum_i out.W[i,k]*d_out.y[t,n,i]
-    d_rnn_h[1:] = d_out_y.reshape(-1, K).dot(out_W).reshape(T, N, H)
+    d_out_y.reshape(-1, K).dot(out_W, out=d_rnn_h[1:].reshape(N*T, H))
     d_rnn_a = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more after
     product_2 = np.empty((N, H), DTYPE)
     for t, d_rnn_a_tp1, d_rnn_h_t, rnn_h_t in zip(range(T - 1, -2, -1), d_rnn_a[::-1], d_rnn_h[::-1], rnn_h[::-1]):
@@ -128,22 +128,22 @@ def loss(params, batch):
     out_b = params["out.b"]
     x = batch["x"]
     y = batch["y"]
-    rnn_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+    rnn_h = np.zeros((T + 1, N, H), DTYPE)  # rnn.a stands in it first; axis 0 has 1 more before
     # (1) rnn.h[-1,n,i] = rnn.h0[i]
     rnn_h[0] = rnn_h0
     # (2) rnn.a[t,n,i] += sum_k rnn.W[i,k]*x[t,n,k]
-    rnn_a = x.reshape(-1, D).dot(rnn_W.T).reshape(T, N, H)
+    x.reshape(-1, D).dot(rnn_W.T, out=rnn_h[1:].reshape(N*T, H))
     # (2) rnn.a[t,n,i] += rnn.b[i]
-    rnn_a += rnn_b
+    rnn_h[1:] += rnn_b
     rnn_U_T = np.ascontiguousarray(rnn_U.T)
     product = np.empty((N, H), DTYPE)
     rnn_h_tm1 = rnn_h[0]
-    for rnn_a_t, rnn_h_t in zip(rnn_a, rnn_h[1:]):
+    for rnn_h_t in rnn_h[1:]:
         # (2) rnn.a[t,n,i] += sum_j rnn.U[i,j]*rnn.h[t-1,n,j]
         rnn_h_tm1.dot(rnn_U_T, product)
-        rnn_a_t += product
+        rnn_h_t += product
         # (3) rnn.h[t,n,i] += tanh(rnn.a[t,n,i])
-        np.tanh(rnn_a_t, rnn_h_t)
+        np.tanh(rnn_h_t, rnn_h_t)
         rnn_h_tm1 = rnn_h_t
     # (4) out.y[t,n,i] += sum_k out.W[i,k]*rnn.h[t,n,k]
     out_y = rnn_h[1:].reshape(-1, H).dot(out_W.T).reshape(T, N, K)
@@ -167,22 +167,22 @@ def predict(params, batch):
     out_W = params["out.W"]
     out_b = params["out.b"]
     x = batch["x"]
-    rnn_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+    rnn_h = np.zeros((T + 1, N, H), DTYPE)  # rnn.a stands in it first; axis 0 has 1 more before
     # (1) rnn.h[-1,n,i] = rnn.h0[i]
     rnn_h[0] = rnn_h0
     # (2) rnn.a[t,n,i] += sum_k rnn.W[i,k]*x[t,n,k]
-    rnn_a = x.reshape(-1, D).dot(rnn_W.T).reshape(T, N, H)
+    x.reshape(-1, D).dot(rnn_W.T, out=rnn_h[1:].reshape(N*T, H))
     # (2) rnn.a[t,n,i] += rnn.b[i]
-    rnn_a += rnn_b
+    rnn_h[1:] += rnn_b
     rnn_U_T = np.ascontiguousarray(rnn_U.T)
     product = np.empty((N, H), DTYPE)
     rnn_h_tm1 = rnn_h[0]
-    for rnn_a_t, rnn_h_t in zip(rnn_a, rnn_h[1:]):
+    for rnn_h_t in rnn_h[1:]:
         # (2) rnn.a[t,n,i] += sum_j rnn.U[i,j]*rnn.h[t-1,n,j]
         rnn_h_tm1.dot(rnn_U_T, product)
-        rnn_a_t += product
+        rnn_h_t += product
         # (3) rnn.h[t,n,i] += tanh(rnn.a[t,n,i])
-        np.tanh(rnn_a_t, rnn_h_t)
+        np.tanh(rnn_h_t, rnn_h_t)
         rnn_h_tm1 = rnn_h_t
     # (4) out.y[t,n,i] += sum_k out.W[i,k]*rnn.h[t,n,k]
     out_y = rnn_h[1:].reshape(-1, H).dot(out_W.T).reshape(T, N, K)

@@ -44,48 +44,48 @@ def value_and_grad(params, batch, aux=False):
     cell_b = params["cell.b"]
     x = batch["x"]
     y = batch["y"]
+    cell_h = np.zeros((T + 2, N, H), DTYPE)  # cell.a stands in it first; axis 0 has 2 more before
     # (1) cell.a[t,n,i] += sum_k cell.W[i,k]*x[t,n,k]
-    cell_a = x.reshape(-1, D).dot(cell_W.T).reshape(T, N, H)
+    x.reshape(-1, D).dot(cell_W.T, out=cell_h[2:].reshape(N*T, H))
     # (1) cell.a[t,n,i] += cell.b[i]
-    cell_a += cell_b
-    cell_h = np.zeros((T + 2, N, H), DTYPE)  # axis 0 has 2 more before
+    cell_h[2:] += cell_b
     cell_U_T = np.ascontiguousarray(cell_U.T)
     cell_V_T = np.ascontiguousarray(cell_V.T)
     product = np.empty((N, H), DTYPE)
     cell_h_tm1 = cell_h[1]
     cell_h_tm2 = cell_h[0]
-    for cell_a_t, cell_h_t in zip(cell_a, cell_h[2:]):
+    for cell_h_t in cell_h[2:]:
         # (1) cell.a[t,n,i] += sum_j cell.U[i,j]*cell.h[t-1,n,j]
         cell_h_tm1.dot(cell_U_T, product)
-        cell_a_t += product
+        cell_h_t += product
         # (1) cell.a[t,n,i] += sum_j cell.V[i,j]*cell.h[t-2,n,j]
         cell_h_tm2.dot(cell_V_T, product)
-        cell_a_t += product
+        cell_h_t += product
         # (2) cell.h[t,n,i] = tanh(cell.a[t,n,i])
-        np.tanh(cell_a_t, cell_h_t)
+        np.tanh(cell_h_t, cell_h_t)
         cell_h_tm2 = cell_h_tm1
         cell_h_tm1 = cell_h_t
     # (3) loss.r[t,n,i] += cell.h[t,n,i] - y[t,n,i]
     loss_r = cell_h[2:] - y
     # (4) loss = sum_t,n,i loss.r[t,n,i]**2/(H*N*T)
     loss = np.vdot(loss_r, loss_r)/(H*N*T)
+    d_cell_a = np.zeros((T + 2, N, H), DTYPE)  # d_cell.h stands in it first; axis 0 has 2 more after
     # (7, 6, 5) d_cell.h[t,n,i] += 2*loss.r[t,n,i]/(H*N*T)
-    d_cell_h = (2/(H*N*T))*loss_r
+    np.multiply(2/(H*N*T), loss_r, out=d_cell_a[:T])
     # (8) d_cell.a_slope[t,n,i] = 1 - cell.h[t,n,i]**2
     d_cell_a_slope = 1 - cell_h[2:]**2
-    d_cell_a = np.zeros((T + 2, N, H), DTYPE)  # axis 0 has 2 more after
     product_2 = np.empty((N, H), DTYPE)
     d_cell_a_tp2 = d_cell_a[T + 1]
     d_cell_a_tp1 = d_cell_a[T]
-    for d_cell_h_t, d_cell_a_slope_t, d_cell_a_t in zip(d_cell_h[::-1], d_cell_a_slope[::-1], d_cell_a[T - 1::-1]):
+    for d_cell_a_t, d_cell_a_slope_t in zip(d_cell_a[T - 1::-1], d_cell_a_slope[::-1]):
         # (11) d_cell.h[t,n,j] += sum_i cell.V[i,j]*d_cell.a[t+2,n,i]
         d_cell_a_tp2.dot(cell_V, product_2)
-        d_cell_h_t += product_2
+        d_cell_a_t += product_2
         # (13) d_cell.h[t,n,j] += sum_i cell.U[i,j]*d_cell.a[t+1,n,i]
         d_cell_a_tp1.dot(cell_U, product_2)
-        d_cell_h_t += product_2
+        d_cell_a_t += product_2
         # (8) d_cell.a[t,n,i] = d_cell.h[t,n,i]*d_cell.a_slope[t,n,i]
-        np.multiply(d_cell_h_t, d_cell_a_slope_t, d_cell_a_t)
+        np.multiply(d_cell_a_t, d_cell_a_slope_t, d_cell_a_t)
         d_cell_a_tp2 = d_cell_a_tp1
         d_cell_a_tp1 = d_cell_a_t
     # (9) d_cell.b[i] = sum_t,n d_cell.a[t,n,i]
@@ -113,25 +113,25 @@ def loss(params, batch):
     cell_b = params["cell.b"]
     x = batch["x"]
     y = batch["y"]
+    cell_h = np.zeros((T + 2, N, H), DTYPE)  # cell.a stands in it first; axis 0 has 2 more before
     # (1) cell.a[t,n,i] += sum_k cell.W[i,k]*x[t,n,k]
-    cell_a = x.reshape(-1, D).dot(cell_W.T).reshape(T, N, H)
+    x.reshape(-1, D).dot(cell_W.T, out=cell_h[2:].reshape(N*T, H))
     # (1) cell.a[t,n,i] += cell.b[i]
-    cell_a += cell_b
-    cell_h = np.zeros((T + 2, N, H), DTYPE)  # axis 0 has 2 more before
+    cell_h[2:] += cell_b
     cell_U_T = np.ascontiguousarray(cell_U.T)
     cell_V_T = np.ascontiguousarray(cell_V.T)
     product = np.empty((N, H), DTYPE)
     cell_h_tm1 = cell_h[1]
     cell_h_tm2 = cell_h[0]
-    for cell_a_t, cell_h_t in zip(cell_a, cell_h[2:]):
+    for cell_h_t in cell_h[2:]:
         # (1) cell.a[t,n,i] += sum_j cell.U[i,j]*cell.h[t-1,n,j]
         cell_h_tm1.dot(cell_U_T, product)
-        cell_a_t += product
+        cell_h_t += product
         # (1) cell.a[t,n,i] += sum_j cell.V[i,j]*cell.h[t-2,n,j]
         cell_h_tm2.dot(cell_V_T, product)
-        cell_a_t += product
+        cell_h_t += product
         # (2) cell.h[t,n,i] = tanh(cell.a[t,n,i])
-        np.tanh(cell_a_t, cell_h_t)
+        np.tanh(cell_h_t, cell_h_t)
         cell_h_tm2 = cell_h_tm1
         cell_h_tm1 = cell_h_t
     # (3) loss.r[t,n,i] += cell.h[t,n,i] - y[t,n,i]
@@ -150,25 +150,25 @@ def predict(params, batch):
     cell_V = params["cell.V"]
     cell_b = params["cell.b"]
     x = batch["x"]
+    cell_h = np.zeros((T + 2, N, H), DTYPE)  # cell.a stands in it first; axis 0 has 2 more before
     # (1) cell.a[t,n,i] += sum_k cell.W[i,k]*x[t,n,k]
-    cell_a = x.reshape(-1, D).dot(cell_W.T).reshape(T, N, H)
+    x.reshape(-1, D).dot(cell_W.T, out=cell_h[2:].reshape(N*T, H))
     # (1) cell.a[t,n,i] += cell.b[i]
-    cell_a += cell_b
-    cell_h = np.zeros((T + 2, N, H), DTYPE)  # axis 0 has 2 more before
+    cell_h[2:] += cell_b
     cell_U_T = np.ascontiguousarray(cell_U.T)
     cell_V_T = np.ascontiguousarray(cell_V.T)
     product = np.empty((N, H), DTYPE)
     cell_h_tm1 = cell_h[1]
     cell_h_tm2 = cell_h[0]
-    for cell_a_t, cell_h_t in zip(cell_a, cell_h[2:]):
+    for cell_h_t in cell_h[2:]:
         # (1) cell.a[t,n,i] += sum_j cell.U[i,j]*cell.h[t-1,n,j]
         cell_h_tm1.dot(cell_U_T, product)
-        cell_a_t += product
+        cell_h_t += product
         # (1) cell.a[t,n,i] += sum_j cell.V[i,j]*cell.h[t-2,n,j]
         cell_h_tm2.dot(cell_V_T, product)
-        cell_a_t += product
+        cell_h_t += product
         # (2) cell.h[t,n,i] = tanh(cell.a[t,n,i])
-        np.tanh(cell_a_t, cell_h_t)
+        np.tanh(cell_h_t, cell_h_t)
         cell_h_tm2 = cell_h_tm1
         cell_h_tm1 = cell_h_t
     return {"cell.h": cell_h[2:]}

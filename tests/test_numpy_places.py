@@ -40,7 +40,8 @@ def test_the_state_is_computed_where_its_argument_stood(steps: int) -> None:
     [
         pytest.param(TEXT.replace("**2,", "**2 + a[t,i],"), {}, id="read by another"),
         pytest.param(TEXT, {"output": "a"}, id="returned"),
-        pytest.param(TEXT.replace("W[i,x[t]]", "W[i,k]*y[t,k]"), {"inputs": {"y": ["T", 3]}}, id="begins as a product"),
+        pytest.param(TEXT.replace("W[i,x[t]]", "W[i,k]*U[i,k]*y[t,k]"), {"inputs": {"y": ["T", 4]}, "parameters": {
+            "W": [4, 4], "U": [4, 4], "b": [4]}}, id="begins as another product"),
         pytest.param(TEXT.replace("tanh(a[t,i])", "(t < T-1)*tanh(a[t,i])"), {}, id="not in every step"),
         pytest.param(TEXT.replace("tanh(a[t,i])", "tanh(a[t,3-i])"), {"ranges": {"i": 4}}, id="at another place"),
     ],
@@ -48,7 +49,41 @@ def test_the_state_is_computed_where_its_argument_stood(steps: int) -> None:
 @pytest.mark.parametrize("steps", [1, 4])
 def test_what_is_read_later_keeps_its_own_array(text: str, more: dict[str, Any], steps: int) -> None:
     model = net(text, **more)
-    assert "stands in it first" not in body(model)
+    assert " a stands in it first" not in body(model)
+    agree(model, {"T": steps})
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_an_argument_that_begins_as_a_product_is_multiplied_into_its_place(steps: int) -> None:
+    model = net(TEXT.replace("W[i,x[t]]", "W[i,k]*y[t,k]"), inputs={"y": ["T", 3]})
+    text = body(model)
+    assert " a stands in it first" in text
+    assert "np.matmul(y, W.T, out=h[1:])" in text
+    agree(model, {"T": steps})
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_an_adjoint_is_computed_where_the_one_before_it_stood(steps: int) -> None:
+    model = net()
+    text = body(model)
+    assert "d_h stands in it first" in text
+    assert "np.multiply(d_a_t, d_a_slope_t, d_a_t)" in text
+    agree(model, {"T": steps})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(TEXT.replace("= tanh(a[t,i])", "= tanh(a[t,i])\nh[t,i] += b[i]"), id="read by another"),
+        pytest.param(TEXT.replace("tanh(a[t,i])", "a[t,i]*a[t,i]"), id="two operations"),
+        pytest.param(TEXT.replace("tanh(a[t,i])", "a[t,i]*b[i]"), id="a factor of another shape"),
+        pytest.param(TEXT.replace("tanh(a[t,i])", "a[t,i]*W[i,x[t]]"), id="a factor by an index"),
+    ],
+)
+@pytest.mark.parametrize("steps", [1, 4])
+def test_an_adjoint_that_is_read_again_or_turned_in_two_operations_keeps_its_array(text: str, steps: int) -> None:
+    model = net(text)
+    assert " d_h stands in it first" not in body(model)
     agree(model, {"T": steps})
 
 

@@ -329,7 +329,7 @@ def test_a_long_recurrence_is_right() -> None:
 def test_a_view_of_the_step_before_is_handed_on() -> None:
     text = next(iter(render(rnn()).values()))
     assert "h_tm1 = h[0]\n" in text
-    assert "zip(a, h[1:])" in text
+    assert "for h_t in h[1:]:" in text
     assert "        h_tm1 = h_t\n" in text
     model = load("h[t] = tanh(x[t] + 0.5*h[t-1])\n" + SQUARES, inputs={"x": ["T"]})
     assert "h_tm1" not in next(iter(render(model).values())), "a number of a vector is no view: it does not change with its array"

@@ -126,7 +126,8 @@ class Contractor:
             return Operand(str(call), (*rows, *columns), True, True, call=call)
         if len(rows) > 1 or len(columns) > 1:
             shape = ", ".join(integer_text(self.extent(label)) for label in (*rows, *columns))
-            return Operand(f"{text}.reshape({shape})", (*rows, *columns), True, True)
+            flat = ", ".join(self._size(group) for group in (rows, columns) if group)
+            return Operand(f"{text}.reshape({shape})", (*rows, *columns), True, True, call=Call(f"{left}.dot", (right,), flat))
         # Of two stacks of rows the activations' transpose is free, and weights @ columns is the order that the BLAS does best.
         stacked = len(rows) == len(inner) == 1 and a.labels == (*rows, *inner) and b.labels == (*columns, *inner)
         if self.binds and (stacked or rows and columns and self.memory == (*columns, *rows)):

@@ -1,15 +1,16 @@
-"""A tensor that each step of a loop turns into another one takes that one's place: ``h[t] = tanh(a[t])`` over ``a[t]``.
+"""A tensor that each step of a loop turns into another one takes that one's place: ``h[t] = tanh(a[t])`` over ``a[t]``,
+``d_a[t] = d_h[t]*slope[t]`` over ``d_h[t]``.
 
 Requires: the plan of a lowered schedule without blocks. Ensures: the same values of every tensor that anybody still reads.
-Law 25: no read of an entry comes after the instance that overwrites it. That instance alone reads ``a``, at its own place; it
-fills all of ``h``, and what else is written to ``h`` lies in its margin. Where ``a`` begins as a product it keeps an array of its
-own: the product would be copied. Cost: linear.
+Law 25: no read of an entry comes after the instance that overwrites it. That instance alone reads ``a``, at its own place, in one
+operation; it fills all of ``h``, and what else is written to ``h`` lies in its margin. Cost: linear.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from sympy import Expr, Indexed
 
@@ -18,7 +19,7 @@ from codegen.numpy.buffers import Mode, Plan
 from codegen.schedule import Loop, Node, Statement, equations_of
 from symbolic.analysis import are_apart, is_equal, subscript_range
 from symbolic.functions import row_of
-from symbolic.program import Equation, Index, Program, tensor_of
+from symbolic.program import Equation, Index, Program, Reduction, tensor_of
 
 __all__ = ["share_places"]
 
@@ -38,17 +39,19 @@ def share_places(
             readers.setdefault(name, []).append(statement)
     steps = [(loop, child) for loop in nodes if isinstance(loop, Loop) for child in loop.body if isinstance(child, Statement)]
     for loop, statement in steps:
-        entry = _turned(statement, loop, program)
-        if entry is None or plan.mode(statement) is not Mode.ASSIGN:
-            continue
-        old, new = tensor_of(entry), statement.equation.name
-        made = writers.get(old, [])
-        if old in others or readers[old] != [statement] or not (made and _bound_by_entries(made[0], plan)):
-            continue
-        if found[old].padded or found[old].ring is not None or found[new].ring is not None:
+        new = statement.equation.name
+        if plan.mode(statement) is not Mode.ASSIGN or found[new].ring is not None:
             continue
         if not all(s is statement or _in_margin(s.equation, program) for s in writers[new]):
             continue
+        old = next((
+            name for name in map(tensor_of, _turned(statement, loop, program))
+            if name not in others and readers[name] == [statement] and name in writers and _made_at_once(writers[name][0], plan)
+            and not found[name].padded and found[name].ring is None
+        ), None)
+        if old is None:
+            continue
+        made = writers[old]
         begin = min([top_of[id(made[0])], *(top for top, names in allocate.items() if new in names)])
         modes[id(made[0])] = Mode.ASSIGN
         found[old] = found[new]
@@ -58,29 +61,47 @@ def share_places(
     return found, replace(plan, modes=modes, allocate_before=allocate, last_use=last)
 
 
-def _bound_by_entries(statement: Statement, plan: Plan) -> bool:
-    """Whether a statement makes the whole tensor by an element-wise expression."""
-    return plan.mode(statement) is Mode.BIND and not statement.equation.reduced and not statement.equation.guards
+def _made_at_once(statement: Statement, plan: Plan) -> bool:
+    """Whether a statement makes the whole tensor in one array that is there: entry by entry, or as one product of matrices."""
+    equation = statement.equation
+    return plan.mode(statement) is Mode.BIND and not equation.guards and (not equation.reduced or _is_product(equation))
 
 
-def _turned(statement: Statement, loop: Loop, program: Program) -> Indexed | None:
-    """``a[t,n]``, where the statement is ``h[t,n] = f(a[t,n])`` for all entries of a tensor of the same shape."""
+def _is_product(equation: Equation) -> bool:
+    """Whether an equation is ``a[rows, k]*b[k, columns]`` for a target ``[rows, columns]``, in some order of the axes of each:
+    any other product would be made in an array of its own and copied."""
+    factors = equation.body.args if equation.body.is_Mul else ()
+    if equation.reduction is not Reduction.SUM or len(factors) != 2 or not all(isinstance(f, Indexed) for f in factors):
+        return False
+    first, second = (set(f.indices) for f in factors)
+    symbols = [i.symbol for i in equation.indices]
+    if first | second != set(symbols) or first & second != {i.symbol for i in equation.reduced}:
+        return False
+    sides = [subscript in first for subscript in equation.target.indices]
+    return sum(a != b for a, b in pairwise(sides)) == 1
+
+
+def _turned(statement: Statement, loop: Loop, program: Program) -> list[Indexed]:
+    """``d_h[t,n]`` and ``slope[t,n]``, where the statement is ``d_a[t,n] = d_h[t,n]*slope[t,n]``, or ``a[t,n]`` of
+    ``h[t,n] = f(a[t,n])``, for all entries of a tensor of the same shape."""
     equation = statement.equation
     body = equation.body
     row = row_of(body)
-    if row is None or row.arity != 1 or statement.when or equation.guards or equation.reduced:
-        return None
-    entry = body.args[0]
-    if not isinstance(entry, Indexed) or entry.indices != equation.target.indices:
-        return None
-    old, new = program.tensor(tensor_of(entry)), program.tensor(equation.name)
+    once = row is not None and row.arity == 1 or body.is_Mul and len(body.args) == 2
+    if not once or statement.when or equation.guards or equation.reduced or not all(isinstance(a, Indexed) for a in body.args):
+        return []
     ranges: dict[Expr, Index] = {i.symbol: i for i in equation.indices}
     ranges[loop.symbol] = Index(loop.symbol, loop.lower, loop.upper)
-    whole = len(set(entry.indices)) == len(entry.indices) and all(
+    new = program.tensor(equation.name)
+    subscripts = equation.target.indices
+    whole = len(set(subscripts)) == len(subscripts) and all(
         s in ranges and ranges[s].lower == 0 and is_equal(ranges[s].upper, extent, program)
-        for s, extent in zip(entry.indices, new.shape, strict=True)
+        for s, extent in zip(subscripts, new.shape, strict=True)
     )
-    return entry if whole and old.shape == new.shape and not (given(old) or given(new) or old.is_index) else None
+    if not whole or given(new):
+        return []
+    olds = [(entry, program.tensor(tensor_of(entry))) for entry in program.in_order(body.args) if entry.indices == subscripts]
+    return [entry for entry, old in olds if old.shape == new.shape and not given(old) and not old.is_index]
 
 
 def _in_margin(equation: Equation, program: Program) -> bool:

@@ -26,10 +26,11 @@ _KEYWORD_ONLY = frozenset({"np.maximum", "np.minimum", "np.clip"})
 
 @dataclass(frozen=True)
 class Call:
-    """A call that can store its result in an array that is there."""
+    """A call that can store its result in an array that is there; ``flat``: the shape in which it sees that array, if another."""
 
     function: str
     arguments: tuple[str, ...]
+    flat: str = ""
 
     def __str__(self) -> str:
         return f"{self.function}({', '.join(self.arguments)})"
@@ -37,6 +38,8 @@ class Call:
     def into(self, place: str, brief: bool) -> str:
         """``np.tanh(a, out=h)``; ``brief``: ``np.tanh(a, h)``, a tenth faster, which counts in a loop."""
         named = "" if brief and self.function not in _KEYWORD_ONLY else "out="
+        if self.flat:
+            place = f"{place}.reshape({self.flat})"
         return f"{self.function}({', '.join((*self.arguments, named + place))})"
 
 

@@ -70,6 +70,8 @@ class Writer(Scatters):
         for view in block.windows:
             code, whole_code = self.storages[view.tensor].code, self.storages[view.whole].code
             self.emit(f"{code} = {part_of_axis(whole_code, view.axis, block.start + view.first, view.extent)}")
+            if view.axis:
+                self.parted.add(view.tensor)
         for k, node in enumerate(block.body):
             self.top = k
             for name in self.plan.allocate_before.get(k, ()):

@@ -170,7 +170,8 @@ class Storing(Values):
         """The outermost binary operation of a product or a sum as a ufunc and its two operands."""
         if expr.is_Mul:
             arrays = [f for f in expr.args if f.atoms(Text)]
-            if len(arrays) < 2 or any(f.is_Pow and f.exp.is_negative for f in arrays) or not real_factor(arrays[0]):
+            alone = len(arrays) == 1 and expr.args[0] == -1
+            if not arrays or alone or any(f.is_Pow and f.exp.is_negative for f in arrays) or not real_factor(arrays[0]):
                 return None
             last = arrays[-1]
             rest = sp.Mul(*(f for f in expr.args if f is not last))
@@ -208,7 +209,7 @@ class Storing(Values):
             self.emit(f"{place(target)} = {text}")
         else:
             shape = tuple(viewer.extent(label) for label in value.labels)
-            if self.loops and call is not None and not any(map(index_symbols, shape)):  # one shape for all steps
+            if self.loops and call is not None and not call.flat and not any(map(index_symbols, shape)):  # one for all steps
                 text = self._scratch(shape)
                 self.emit(self._into_place(call, text))
             self.emit(f"{place(target, adding=True)} += {text}")

@@ -59,6 +59,7 @@ class Values:
         self.stock = Stock(self.emit, plan.fresh)
         self.memory: dict[str, tuple[int, ...]] = {}
         self.stepwise: set[str] = set()  # tensors that loops write step by step: the steps lie one after the other
+        self.parted: set[str] = set()  # tensors of which a block sees a part along a later axis: it is not in one piece
         self.over: set[str] = set()  # tensors that are written over another one's array
 
     def emit(self, text: str) -> None:
@@ -68,7 +69,7 @@ class Values:
         viewer = Viewer(self.program, self.storages, {i.symbol: i for i in equation.indices}, self.loops, self.written,
                         self.steps)
         viewer.first, viewer.memory = frozenset(i.symbol for i in equation.free), self.memory
-        viewer.stock = None if self.loops else self.stock
+        viewer.stock, viewer.parted = None if self.loops else self.stock, self.parted
         return viewer
 
     def _relation(self, guard: Expr, viewer: Viewer, order: Sequence[IndexName]) -> str:

@@ -6,7 +6,7 @@ one subscript (``2*u + p``) are a strided window; anything else, and whatever go
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -172,7 +172,7 @@ class Viewer:
     def in_one_piece(self, entry: Indexed) -> bool:
         """Whether the view of an entry is contiguous: after its first axis every axis is whole (``ndarray.dot`` wants it so)."""
         storage = self.storages[tensor_of(entry)]
-        if storage.tensor.name in self.memory:
+        if storage.tensor.name in self.memory or storage.tensor.name in self.parted:
             return False
         parts: list[tuple[str, bool]] = []
         for axis, subscript in enumerate(entry.indices):
@@ -301,6 +301,7 @@ class Viewer:
 
     first: frozenset[IndexName] = frozenset()
     memory: Mapping[str, tuple[int, ...]] = MappingProxyType({})
+    parted: Container[str] = frozenset()
     """The axes of tensors as they lie in memory, outermost first, where that is known not to be their order."""
     stock: Stock | None = None
     """Where arrays that several lines use get their names; none inside loops."""
