@@ -49,7 +49,8 @@ def value_and_grad(params, batch, aux=False):
     x = batch["x"].astype(np.intp, copy=False)
     y = batch["y"].astype(np.intp, copy=False)
     rnn_h0 = batch["rnn.h0"]
-    rnn_h = np.zeros((T + 1, N, H), DTYPE)  # rnn.a stands in it first; axis 0 has 1 more before
+    rnn_h = np.empty((T + 1, N, H), DTYPE)  # rnn.a stands in it first; axis 0 has 1 more before
+    rnn_h[0] = 0
     # (2) rnn.h[-1,n,i] = rnn.h0[n,i]
     rnn_h[0] = rnn_h0
     # (3, 1) rnn.a[t,n,i] += rnn.W[i,x[t,n]] + rnn.b[i]
@@ -93,10 +94,12 @@ def value_and_grad(params, batch, aux=False):
     d_out_b = ones.dot(d_out_y.reshape(N*T, V))
     # (19) d_out.W[i,k] = sum_t,n rnn.h[t,n,k]*d_out.y[t,n,i]
     d_out_W = d_out_y.reshape(-1, V).T.dot(rnn_h[1:].reshape(-1, H))
-    d_rnn_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+    d_rnn_h = np.empty((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+    d_rnn_h[0] = 0
     # (20) d_rnn.h[t,n,k] += sum_i out.W[i,k]*d_out.y[t,n,i]
     d_out_y.reshape(-1, V).dot(out_W, out=d_rnn_h[1:].reshape(N*T, H))
-    d_rnn_a = np.zeros((T + 1, N, H), DTYPE)  # d_rnn.a_slope stands in it first; axis 0 has 1 more after
+    d_rnn_a = np.empty((T + 1, N, H), DTYPE)  # d_rnn.a_slope stands in it first; axis 0 has 1 more after
+    d_rnn_a[T] = 0
     # (21) d_rnn.a_slope[t,n,i] = 1 - rnn.h[t,n,i]**2
     np.subtract(1, rnn_h[1:]**2, out=d_rnn_a[:T])
     product_2 = np.empty((N, H), DTYPE)
@@ -132,7 +135,8 @@ def loss(params, batch):
     x = batch["x"].astype(np.intp, copy=False)
     y = batch["y"].astype(np.intp, copy=False)
     rnn_h0 = batch["rnn.h0"]
-    rnn_h = np.zeros((T + 1, N, H), DTYPE)  # rnn.a stands in it first; axis 0 has 1 more before
+    rnn_h = np.empty((T + 1, N, H), DTYPE)  # rnn.a stands in it first; axis 0 has 1 more before
+    rnn_h[0] = 0
     # (2) rnn.h[-1,n,i] = rnn.h0[n,i]
     rnn_h[0] = rnn_h0
     # (3, 1) rnn.a[t,n,i] += rnn.W[i,x[t,n]] + rnn.b[i]
@@ -177,7 +181,8 @@ def predict(params, batch):
     out_b = params["out.b"]
     x = batch["x"].astype(np.intp, copy=False)
     rnn_h0 = batch["rnn.h0"]
-    rnn_h = np.zeros((T + 1, N, H), DTYPE)  # rnn.a stands in it first; axis 0 has 1 more before
+    rnn_h = np.empty((T + 1, N, H), DTYPE)  # rnn.a stands in it first; axis 0 has 1 more before
+    rnn_h[0] = 0
     # (2) rnn.h[-1,n,i] = rnn.h0[n,i]
     rnn_h[0] = rnn_h0
     # (3, 1) rnn.a[t,n,i] += rnn.W[i,x[t,n]] + rnn.b[i]

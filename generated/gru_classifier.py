@@ -53,10 +53,11 @@ def value_and_grad(params, batch, aux=False):
     y = batch["y"].astype(np.intp, copy=False)
     # (1) gru.x_valid[t,n,d] = [t < len[n]] x[t,n,d]
     gru_x_valid = np.where((np.arange(T)[:, None, None] < len[:, None]), x, 0)
+    gru_r_z = np.empty((T, N, 2*H), DTYPE)  # gru.r, gru.z side by side; gru.a_r_z stands in it first
     # (2) gru.a_r_z[t,n,q] += sum_d gru.W[q,d]*gru.x_valid[t,n,d]
-    gru_a_r_z = gru_x_valid.reshape(-1, D).dot(gru_W[:2*H].T).reshape(T, N, 2*H)
+    gru_x_valid.reshape(-1, D).dot(gru_W[:2*H].T, out=gru_r_z.reshape(N*T, 2*H))
     # (2) gru.a_r_z[t,n,q] += gru.b[q]
-    gru_a_r_z += gru_b[:2*H]
+    gru_r_z += gru_b[:2*H]
     # (2) gru.a_g[t,n,q] += sum_d gru.W[q+2*H,d]*gru.x_valid[t,n,d]
     gru_a_g = gru_x_valid.reshape(-1, D).dot(gru_W[2*H:].T).reshape(T, N, H)
     # (2) gru.a_g[t,n,q] += gru.b[q+2*H]
@@ -65,20 +66,20 @@ def value_and_grad(params, batch, aux=False):
     gru_v = np.empty((T, N, H), DTYPE)
     gru_v[...] = gru_bn
     gru_m = np.empty((N, 3*H), DTYPE)  # the last step alone
-    gru_r_z = np.empty((T, N, 2*H), DTYPE)  # gru.r, gru.z side by side
     gru_g = np.empty((T, N, H), DTYPE)
-    gru_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+    gru_h = np.empty((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+    gru_h[0] = 0
     gru_U_T = np.ascontiguousarray(gru_U.T)
     gru_h_tm1 = gru_h[0]
     for (
-        t, gru_a_r_z_t, gru_r_z_t, gru_v_t, gru_r_z_t_0, gru_g_t, gru_a_g_t, gru_h_t, gru_r_z_t_H,
+        t, gru_r_z_t, gru_v_t, gru_r_z_t_0, gru_g_t, gru_a_g_t, gru_h_t, gru_r_z_t_H,
     ) in zip(
-        range(T), gru_a_r_z, gru_r_z, gru_v, gru_r_z[:, :, :H], gru_g, gru_a_g, gru_h[1:], gru_r_z[:, :, H:],
+        range(T), gru_r_z, gru_v, gru_r_z[:, :, :H], gru_g, gru_a_g, gru_h[1:], gru_r_z[:, :, H:],
     ):
         # (3) gru.m[t,n,q] = sum_j gru.U[q,j]*gru.h[t-1,n,j]
         gru_h_tm1.dot(gru_U_T, gru_m)
         # (4, 5) gru.r_z[t,n,k] = sigmoid(gru.m[t,n,k] + gru.a_r_z[t,n,k])
-        np.add(gru_m[:, :2*H], gru_a_r_z_t, gru_r_z_t)
+        np.add(gru_m[:, :2*H], gru_r_z_t, gru_r_z_t)
         _sigmoid(gru_r_z_t, gru_r_z_t)
         # (6) gru.v[t,n,k] += gru.m[t,n,k+2*H]
         gru_v_t += gru_m[:, 2*H:]
@@ -128,7 +129,8 @@ def value_and_grad(params, batch, aux=False):
     # (36, 30) d_gru.a_slope[t,n,k] = gru.v[t,n,k]*gru.r_z[t,n,k]*(1 - gru.r_z[t,n,k])
     d_gru_a_slope = np.multiply((1 - gru_r_z[:, :, :H])*gru_v, gru_r_z[:, :, :H], out=gru_v)
     d_gru_a = np.empty((T, N, 3*H), DTYPE)
-    d_gru_m = np.zeros((T + 1, N, 3*H), DTYPE)  # axis 0 has 1 more after
+    d_gru_m = np.empty((T + 1, N, 3*H), DTYPE)  # axis 0 has 1 more after
+    d_gru_m[T] = 0
     product = np.empty((N, H), DTYPE)
     for (
         t, d_gru_h_t, d_gru_m_tp1, d_gru_a_t_2H, gru_g_t, gru_r_z_t_H, gru_r_z_t_0, d_gru_m_t_2H, d_gru_a_t_H,
@@ -207,7 +209,8 @@ def loss(params, batch):
     gru_m = np.empty((N, 3*H), DTYPE)  # the last step alone
     gru_r_z = np.empty((N, 2*H), DTYPE)  # gru.r, gru.z side by side; the last step alone
     gru_g = np.empty((N, H), DTYPE)  # the last step alone
-    gru_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+    gru_h = np.empty((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+    gru_h[0] = 0
     gru_U_T = np.ascontiguousarray(gru_U.T)
     gru_h_tm1 = gru_h[0]
     for t, gru_a_r_z_t, gru_v_t, gru_a_g_t, gru_h_t in zip(range(T), gru_a_r_z, gru_v, gru_a_g, gru_h[1:]):
@@ -275,7 +278,8 @@ def predict(params, batch):
     gru_m = np.empty((N, 3*H), DTYPE)  # the last step alone
     gru_r_z = np.empty((N, 2*H), DTYPE)  # gru.r, gru.z side by side; the last step alone
     gru_g = np.empty((N, H), DTYPE)  # the last step alone
-    gru_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+    gru_h = np.empty((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+    gru_h[0] = 0
     gru_U_T = np.ascontiguousarray(gru_U.T)
     gru_h_tm1 = gru_h[0]
     for t, gru_a_r_z_t, gru_v_t, gru_a_g_t, gru_h_t in zip(range(T), gru_a_r_z, gru_v, gru_a_g, gru_h[1:]):

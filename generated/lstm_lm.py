@@ -55,12 +55,15 @@ def value_and_grad(params, batch, aux=False):
     lstm_a = embed_y.reshape(-1, E).dot(lstm_W.T).reshape(T, N, 4*H)
     # (2) lstm.a[t,n,r] += lstm.b[r]
     lstm_a += lstm_b
-    lstm_i_f = np.zeros((T + 1, N, 2*H), DTYPE)  # lstm.i, lstm.f side by side; axis 0 has 1 more after
+    lstm_i_f = np.empty((T + 1, N, 2*H), DTYPE)  # lstm.i, lstm.f side by side; axis 0 has 1 more after
+    lstm_i_f[T] = 0
     lstm_g = np.empty((T, N, H), DTYPE)
     lstm_o = np.empty((T, N, H), DTYPE)
-    lstm_c = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+    lstm_c = np.empty((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+    lstm_c[0] = 0
     lstm_tanh_c = np.empty((T, N, H), DTYPE)
-    lstm_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+    lstm_h = np.empty((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+    lstm_h[0] = 0
     lstm_U_T = np.ascontiguousarray(lstm_U.T)
     product = np.empty((N, 4*H), DTYPE)
     lstm_h_tm1 = lstm_h[0]
@@ -130,7 +133,8 @@ def value_and_grad(params, batch, aux=False):
     # (33, 26) d_lstm.a_slope_4[t,n,k] = lstm.g[t,n,k]*lstm.i_f[t,n,k]*(1 - lstm.i_f[t,n,k])
     d_lstm_a_slope_4 = np.multiply((1 - lstm_i_f[:T, :, :H])*lstm_g, lstm_i_f[:T, :, :H], out=lstm_g)
     d_lstm_c = np.zeros((N, H), DTYPE)  # the last step alone
-    d_lstm_a = np.zeros((T + 1, N, 4*H), DTYPE)  # axis 0 has 1 more after
+    d_lstm_a = np.empty((T + 1, N, 4*H), DTYPE)  # axis 0 has 1 more after
+    d_lstm_a[T] = 0
     product_2 = np.empty((N, H), DTYPE)
     for (
         lstm_i_f_tp1_H, d_lstm_a_tp1, d_lstm_h_t, d_lstm_c_slope_t, d_lstm_a_slope_t, d_lstm_a_t_3H,
@@ -200,7 +204,8 @@ def loss(params, batch):
     lstm_g = np.empty((N, H), DTYPE)  # the last step alone
     lstm_o = np.empty((N, H), DTYPE)  # the last step alone
     lstm_c = np.zeros((N, H), DTYPE)  # the last step alone
-    lstm_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+    lstm_h = np.empty((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+    lstm_h[0] = 0
     lstm_U_T = np.ascontiguousarray(lstm_U.T)
     product = np.empty((N, 4*H), DTYPE)
     lstm_h_tm1 = lstm_h[0]
@@ -263,7 +268,8 @@ def predict(params, batch):
     lstm_g = np.empty((N, H), DTYPE)  # the last step alone
     lstm_o = np.empty((N, H), DTYPE)  # the last step alone
     lstm_c = np.zeros((N, H), DTYPE)  # the last step alone
-    lstm_h = np.zeros((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+    lstm_h = np.empty((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
+    lstm_h[0] = 0
     lstm_U_T = np.ascontiguousarray(lstm_U.T)
     product = np.empty((N, 4*H), DTYPE)
     lstm_h_tm1 = lstm_h[0]

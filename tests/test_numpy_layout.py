@@ -59,7 +59,7 @@ def test_what_a_loop_writes_step_by_step_stays_in_order() -> None:
     """The product before the loop is turned, but a step of its adjoint is a row: it is stored into, in one piece."""
     model = symbolic.load(
         "a[t,i] = W[i,k]*x[t,k]\nh[t,i] = tanh(a[t,i] + g[t,i])\ng[t,i] = U[i,j]*h[t-1,j]\n"
-        "loss = sum(h[t,i]**2, over=(t,i))", loss="loss", dtype="float64",
+        "loss = sum(h[t,i]**2, over=(t,i)) + sum(a[t,i]**2, over=(t,i))", loss="loss", dtype="float64",
         inputs={"x": ["T", 3]}, parameters={"W": [4, 3], "U": [4, 4]}, states={"h": ["T", 4], "g": ["T", 4], "a": ["T", 4]},
     )
     text = module_text(model)

@@ -82,13 +82,15 @@ def _is_product(equation: Equation) -> bool:
 
 
 def _turned(statement: Statement, loop: Loop, program: Program) -> list[Indexed]:
-    """``d_h[t,n]`` and ``slope[t,n]``, where the statement is ``d_a[t,n] = d_h[t,n]*slope[t,n]``, or ``a[t,n]`` of
-    ``h[t,n] = f(a[t,n])``, for all entries of a tensor of the same shape."""
+    """``d_h[t,n]`` and ``slope[t,n]``, where the statement is ``d_a[t,n] = d_h[t,n]*slope[t,n]``, or what stands in
+    ``h[t,n] = f(a[t,n])`` or ``h[t,n] = f(a[t,n] + m[t,n])``, for all entries of a tensor of the same shape."""
     equation = statement.equation
     body = equation.body
     row = row_of(body)
-    once = row is not None and row.arity == 1 or body.is_Mul and len(body.args) == 2
-    if not once or statement.when or equation.guards or equation.reduced or not all(isinstance(a, Indexed) for a in body.args):
+    unary = row is not None and row.arity == 1
+    operands = body.args[0].args if unary and body.args[0].is_Add else body.args
+    once = len(operands) == 1 and unary or len(operands) == 2 and (unary or body.is_Mul)
+    if not once or statement.when or equation.guards or equation.reduced or not all(isinstance(a, Indexed) for a in operands):
         return []
     ranges: dict[Expr, Index] = {i.symbol: i for i in equation.indices}
     ranges[loop.symbol] = Index(loop.symbol, loop.lower, loop.upper)
@@ -100,7 +102,7 @@ def _turned(statement: Statement, loop: Loop, program: Program) -> list[Indexed]
     )
     if not whole or given(new):
         return []
-    olds = [(entry, program.tensor(tensor_of(entry))) for entry in program.in_order(body.args) if entry.indices == subscripts]
+    olds = [(entry, program.tensor(tensor_of(entry))) for entry in program.in_order(operands) if entry.indices == subscripts]
     return [entry for entry, old in olds if old.shape == new.shape and not given(old) and not old.is_index]
 
 

@@ -125,7 +125,8 @@ class Writer(Scatters):
         extents = [extent for axis, extent in enumerate(storage.extents) if axis != storage.absent]
         shape = ", ".join(map(integer_text, extents))
         comma = "," if len(extents) == 1 else ""
-        kind = "np.empty" if self.plan.covered[name] and not storage.padded else "np.zeros"
+        margins = self._margins(storage) if self.plan.covered[name] and storage.padded else []
+        kind = "np.empty" if self.plan.covered[name] and (margins or not storage.padded) else "np.zeros"
         dtype = "np.intp" if storage.tensor.is_index else "DTYPE"
         nowhere = any(e.reduction is Reduction.ARGMAX for e in self.program.writers.get(name, ()))
         if not storage.extents:
@@ -142,6 +143,20 @@ class Writer(Scatters):
             self.emit(f"{storage.code} = {kind}(({shape}), {dtype}).transpose({back(axes)}){note}")
             return
         self.emit(f"{storage.code} = {kind}(({shape}{comma}), {dtype}){note}")
+        for margin in margins:
+            self.emit(f"{storage.code}[{margin}] = 0")
+
+    def _margins(self, storage: Storage) -> list[str]:
+        """The subscripts of what lies before and after an array along its first axis, where that is all that nothing fills: to
+        set it to 0 takes no pass over the rest."""
+        if storage.ring is not None or storage.tensor.is_index or any(e != 0 for e in (*storage.before[1:], *storage.after[1:])):
+            return []
+        before, after, extent = storage.before[0], storage.after[0], storage.extents[0]
+        found = [] if before == 0 else ["0" if before == 1 else f":{integer_text(before)}"]
+        if after != 0:
+            start = integer_text(sp.expand(extent - after))
+            found.append(start if after == 1 else f"{start}:")
+        return found
 
     def allocate_zero(self, name: str) -> None:
         """A tensor that nothing writes is 0."""
