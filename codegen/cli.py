@@ -20,8 +20,12 @@ if TYPE_CHECKING:
 
     from symbolic.model import Model
 
-TARGETS = {"numpy": "a Python module that imports NumPy alone", "latex": "the derivation as a LaTeX document"}
-MODULES = ("numpy",)
+TARGETS = {
+    "numpy": "a Python module that imports NumPy alone",
+    "c": "a C99 file without heap or libraries, and its Python binding",
+    "latex": "the derivation as a LaTeX document",
+}
+MODULES = ("numpy", "c")
 """The targets that compute; ``check`` can hold these."""
 
 FORMATS = ("text", "latex")

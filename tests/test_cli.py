@@ -209,7 +209,7 @@ def test_a_file_of_another_spec_is_not_replaced(call: Any, small: Path, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--target", "c"], r"chainrule: --target c: expected numpy or latex, found 'c'\n"),
+        (["--target", "rust"], r"chainrule: --target rust: expected numpy, c or latex, found 'rust'\n"),
         (["--target", "numpi"], r"chainrule: --target numpi: expected .*, found 'numpi'; did you mean 'numpy'\?\n"),
         (["--dtype", "float16"], r"chainrule: --dtype float16: expected float32 or float64, found 'float16'; .*\n"),
         (["--wrt", "out.W"], r"chainrule: .*'out\.W'.*did you mean 'out\.w'\?.*\n"),

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import sympy as sp
-from sympy import Expr
+from sympy import Expr, Symbol
 
 from codegen.numpy.names import Identifiers
 from codegen.numpy.printer import Text, integer_text
 from symbolic.analysis import is_nonnegative
 from symbolic.errors import SpecError
-from symbolic.program import Program, Role, Size, Tensor
+from symbolic.program import Program, Role, Size, Tensor, size
 
-__all__ = ["check_text", "free_sizes"]
+__all__ = ["Quick", "check_text", "free_sizes", "least_sizes", "quick_check", "slow_check_text", "untold"]
 
 
 def free_sizes(program: Program) -> list[str]:
@@ -23,10 +24,15 @@ def free_sizes(program: Program) -> list[str]:
 
 def check_text(program: Program) -> str:
     """``_check``: the free sizes, found in the shapes; a quick test of everything, and the words where it fails."""
+    return _fast_check(program) + "\n\n" + slow_check_text(program)
+
+
+def slow_check_text(program: Program) -> str:
+    """``_check_slowly`` and what it calls."""
     free = free_sizes(program)
-    tensors = [(t, "params") for t in program.parameters] + [(t, "batch") for t in program.inputs]
+    tensors = _tensors(program)
     where = _places_of_sizes(program, tensors, free)
-    lines = ["def _check(params, batch, names=tuple(INPUTS)):",
+    lines = ["def _check_slowly(params, batch, names=tuple(INPUTS)):",
              '    """The free sizes, read off the shapes. Raises ValueError: which array, what was expected, what came."""',
              f"    {'sizes = ' if free else ''}_sizes(params, batch, names)"]
     sources = {t.name: source for t, source in tensors}
@@ -52,12 +58,16 @@ def check_text(program: Program) -> str:
                  "            raise ValueError(f\"params: unknown name '{name}'; expected {', '.join(PARAMETERS)}\")")
     result = ", ".join(free) + ("," if len(free) == 1 else "")
     lines.append(f"    return {result}" if free else "    return None")
-    fast = _fast_check(program, tensors, where, free)
-    return fast + "\n\n" + "\n".join(lines).replace("def _check(", "def _check_slowly(", 1) + "\n\n" + _WORDS
+    return "\n".join(lines) + "\n\n" + _WORDS
 
 
 _BARE = sp.Dummy("length")
 """The length of an axis, in the expression that gives a size from it."""
+
+
+def _tensors(program: Program) -> list[tuple[Tensor, str]]:
+    """What a call gives: each tensor, and the dict that has it."""
+    return [(t, "params") for t in program.parameters] + [(t, "batch") for t in program.inputs]
 
 
 def _places_of_sizes(
@@ -67,6 +77,16 @@ def _places_of_sizes(
 
     Raises SpecError where no axis gives a size, as for ``M*N`` alone.
     """
+    found = _told(tensors, free)
+    for name in free:
+        if name not in found:
+            raise SpecError(f"expected an axis that gives the size '{name}' at run time, found it only inside products or "
+                            f"quotients; write sizes: {{{name}: ...}}")
+    return found
+
+
+def _told(tensors: Sequence[tuple[Tensor, str]], free: Sequence[str]) -> dict[str, tuple[str, int, Expr]]:
+    """``_places_of_sizes`` for those sizes that these tensors tell."""
     found: dict[str, tuple[str, int, Expr]] = {}
     for bare in (True, False):
         progress = True
@@ -84,10 +104,6 @@ def _places_of_sizes(
                         continue
                     solved = _BARE if bare else sp.floor((_BARE - rest) / step)
                     found[symbol.name], progress = (tensor.name, axis, solved), True
-    for name in free:
-        if name not in found:
-            raise SpecError(f"expected an axis that gives the size '{name}' at run time, found it only inside products or "
-                            f"quotients; write sizes: {{{name}: ...}}")
     return found
 
 
@@ -110,57 +126,111 @@ def _too_small(
     found = ", ".join(f"{s} = {{{s}}}" for s in known)
     arrays = ", ".join(dict.fromkeys(f"{sources[where[s][0]]}['{where[s][0]}']" for s in known))
     (symbol, *others) = [s for s in extent.free_symbols if s.name in known]
-    alone = [e.xreplace(dict(program.fixed)) for e in _derived(program, [symbol.name])
-             if {s.name for s in e.free_symbols if s.name in where} == {symbol.name}]
-    least = None if others else next(
-        (n for n in range(1, MOST) if all(e.xreplace({symbol: sp.Integer(n)}) >= 0 for e in alone)), None)
+    least = None if others else _least(program, symbol, where)
     wanted = f"{symbol} of at least {least}" if least is not None else f"{integer_text(extent)} of at least 0"
     return f"{arrays}: expected {wanted}, found {found}, which is too small for '{name}' ({integer_text(extent)} < 0)"
 
+
+def _least(program: Program, symbol: Symbol, free: Collection[str]) -> int | None:
+    """The least size for which no extent that hangs on it alone is negative."""
+    alone = [e.xreplace(dict(program.fixed)) for e in _derived(program, [symbol.name])
+             if {s.name for s in e.free_symbols if s.name in free} == {symbol.name}]
+    return next((n for n in range(1, MOST) if all(e.xreplace({symbol: sp.Integer(n)}) >= 0 for e in alone)), None)
+
+
+def least_sizes(program: Program) -> dict[str, int]:
+    """For each free size a small one that is allowed."""
+    free = free_sizes(program)
+    return {name: _least(program, size(name), free) or 1 for name in free}
+
+
+STRAIGHT = 0x101
+"""NumPy's flags of an array that lies in memory as C takes it: contiguous and aligned."""
 
 MOST = 4096
 """Sizes that are tried for the least that will do."""
 
 
-def _fast_check(program: Program, tensors: Sequence[tuple[Tensor, str]], where: Mapping[str, tuple[str, int, Expr]],
-                free: Sequence[str]) -> str:
-    lines = ["def _check(params, batch, names=None):",
-             '    """The free sizes, read off the shapes; ValueError says which array is wrong, what was expected, what came."""']
-    names = Identifiers((*program.sizes, "array", "dtype", "names"))
+@dataclass(frozen=True)
+class Quick:
+    """A quick test that a call is right: lines that fetch the arrays and the sizes, and the tests that must all hold.
+
+    ``local``: the variable of each tensor. ``told``: the free sizes that the shapes tell. In the tests ``array`` stands for
+    the class of arrays, ``dtype`` for that of real ones; ``ranked``: whether they say ``array``.
+    """
+
+    local: Mapping[str, str]
+    told: tuple[str, ...]
+    fetch: tuple[str, ...]
+    tests: tuple[str, ...]
+    ranked: bool
+
+
+def quick_check(program: Program, inputs: Collection[str] | None = None, memory: bool = False) -> Quick:
+    """The quick test of the parameters and of all inputs, or the named ones.
+
+    ``memory``: the arrays must lie in memory as C takes them, and their subscripts are left for C to check.
+    """
+    free = free_sizes(program)
+    tensors = [(t, source) for t, source in _tensors(program) if source == "params" or inputs is None or t.name in inputs]
+    where = _places_of_sizes(program, tensors, free) if inputs is None else _told(tensors, free)
+    names = Identifiers((*program.sizes, "array", "dtype", "names", *(("len", "type", "tuple") if memory else ())))
     local = {t.name: names.fresh(t.name) for t, _ in tensors}
     quick = []
     for tensor, _ in tensors:
         shape = ", ".join(integer_text(e) for e in tensor.shape) + ("," if tensor.rank == 1 else "")
         item = local[tensor.name]
-        if tensor.rank:
+        if tensor.rank or memory:
             quick.append(f"type({item}) is array")
         quick.append(f"{item}.shape == ({shape})")
-        if tensor.is_index:
+        if tensor.is_index and memory:
+            quick.append(f"{item}.dtype == np.int64")
+        elif tensor.is_index:
             quick.append(f'{item}.dtype.kind in "iu"')
             if tensor.below is not None and tensor.ignore is None:
                 quick.append(f"_in_range({item}, {integer_text(tensor.low)}, {integer_text(tensor.below)})")
         else:
             quick.append(f"{item}.dtype == dtype")
-    inputs_ignore = any(t.ignore is not None for t, _ in tensors)
+    fetch = [f'{local[t.name]} = {source}["{t.name}"]' for t, source in tensors]
+    fetch += [f"{name} = {integer_text(solved.xreplace({_BARE: Text(f'{local[array]}.shape[{axis}]')}))}"
+              for name, (array, axis, solved) in where.items()]
+    extents = [e for e in _derived(program, free) if {s.name for s in e.free_symbols if s.name in free} <= {*where}]
+    tests = [f"len(params) == {len(program.parameters)}", *(f"{name} >= 1" for name in free if name in where), *quick,
+             *(f"{integer_text(extent)} >= 0" for extent in extents)]
+    items = list(local.values()) if memory else []
+    for k in range(0, len(items), 5):
+        tests.append(f"{' & '.join(f'{item}.flags.num' for item in items[k:k + 5])} & {STRAIGHT} == {STRAIGHT}")
+    return Quick(local, tuple(name for name in free if name in where), tuple(fetch), tuple(tests),
+                 memory or any(tensor.rank for tensor, _ in tensors))
+
+
+def _fast_check(program: Program) -> str:
+    lines = ["def _check(params, batch, names=None):",
+             '    """The free sizes, read off the shapes; ValueError says which array is wrong, what was expected, what came."""']
+    tensors = _tensors(program)
+    free = free_sizes(program)
     result = ", ".join(free) + ("," if len(free) == 1 else "")
-    if not inputs_ignore and quick:
+    if tensors and not any(t.ignore is not None for t, _ in tensors):
+        quick = quick_check(program)
         lines.append("    if names is None:")
         lines.append("        try:")
-        lines += [f'            {local[t.name]} = {source}["{t.name}"]' for t, source in tensors]
-        lines += [f"            {name} = {integer_text(solved.xreplace({_BARE: Text(f'{local[array]}.shape[{axis}]')}))}"
-                  for name, (array, axis, solved) in where.items()]
-        ranked = any(tensor.rank for tensor, _ in tensors)
-        lines.append(f"            {'array, dtype = np.ndarray, ' if ranked else 'dtype = '}np.dtype(DTYPE)")
+        lines += [f"            {line}" for line in quick.fetch]
+        lines.append(f"            {'array, dtype = np.ndarray, ' if quick.ranked else 'dtype = '}np.dtype(DTYPE)")
         lines.append("            if (")
-        lines.append(f"                len(params) == {len(program.parameters)}")
-        lines += [f"                and {test}" for test in (*(f"{name} >= 1" for name in free), *quick)]
-        lines += [f"                and {integer_text(extent)} >= 0" for extent in _derived(program, free)]
+        lines += [f"                {'and ' if k else ''}{test}" for k, test in enumerate(quick.tests)]
         lines.append("            ):")
         lines.append(f"                return {result}" if free else "                return None")
         lines.append("        except (KeyError, AttributeError, IndexError, TypeError):")
         lines.append("            pass  # said in words below")
     lines.append("    return _check_slowly(params, batch, tuple(INPUTS) if names is None else names)")
     return "\n".join(lines) + "\n"
+
+
+def untold(program: Program, inputs: Sequence[Tensor]) -> list[str]:
+    """The free sizes that the equations of ``predict`` ask for, and no parameter and none of these inputs has in its shape."""
+    told = {str(s) for t in (*program.parameters, *inputs) for e in t.shape for s in e.free_symbols}
+    asked = {str(s) for e in program.equations for i in e.indices for s in (i.lower + i.upper).free_symbols}
+    return [name for name in free_sizes(program) if name in asked - told]
 
 
 _WORDS = '''def _sizes(params, batch, names):

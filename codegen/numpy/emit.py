@@ -10,7 +10,7 @@ from typing import Any
 import sympy as sp
 from sympy import Expr
 
-from codegen.numpy.door import check_text, free_sizes
+from codegen.numpy.door import check_text, free_sizes, untold
 from codegen.numpy.helpers import needed
 from codegen.numpy.plan import lay_out
 from codegen.numpy.printer import integer_text
@@ -20,7 +20,7 @@ from codegen.numpy.update import update_lines
 from codegen.verdict import Verdict
 from symbolic.program import Program, Tensor
 
-__all__ = ["Prepared", "Unit", "emit", "function", "verdicts"]
+__all__ = ["UNTOLD", "Prepared", "Unit", "emit", "function", "shared_context", "signature", "verdicts"]
 
 
 @dataclass(frozen=True)
@@ -76,25 +76,30 @@ class _Row:
 def emit(prepared: Prepared) -> str:
     """The module's text."""
     functions = [function(unit, prepared) for unit in prepared.units]
+    check = check_text(prepared.program)
+    shared = shared_context(prepared)
+    helpers = needed([*(line for f in functions for line in f.body), *shared["optimiser"]["lines"], check])
+    context = {**shared, "what": "loss, gradients, prediction and update with NumPy alone", "functions": functions,
+               "helpers": helpers, "check": check}
+    return str(_template().render(m=context)).rstrip() + "\n"
+
+
+def shared_context(prepared: Prepared) -> dict[str, Any]:
+    """What the templates of every target's module know: the header, the tables, ``init``, ``update`` and ``selfcheck``."""
     program = prepared.program
-    check = check_text(program)
-    lines = [line for f in functions for line in f.body]
     update = update_lines(prepared.update)
-    inits, init_sources = _init(prepared)
-    helpers = needed([*lines, *update.lines, check])
-    context = {
+    inits, sources = _init(prepared)
+    return {
         "name": prepared.name, "dtype": prepared.dtype, "source": prepared.source, "digest": prepared.digest[:16],
         "command": prepared.command, "cost": prepared.cost, "seed": prepared.seed,
-        "what": "loss, gradients, prediction and update with NumPy alone",
         "constants": sorted((n, v) for n, v in program.sizes.items() if v is not None),
         "parameters": [_row(t) for t in program.parameters],
         "inputs": [_row(t) for t in program.inputs],
         "outputs": [_row(program.tensor(n), program.links.get(n)) for n in program.outputs],
-        "functions": functions, "init": inits, "initialisers": init_sources, "helpers": helpers,
+        "init": inits, "initialisers": sources,
         "optimiser": {"name": update.name, "lines": update.lines},
-        "check": check, "selfcheck": selfcheck_text(prepared.program),
+        "selfcheck": selfcheck_text(program),
     }
-    return str(_template().render(m=context)).rstrip() + "\n"
 
 
 @lru_cache(maxsize=1)
@@ -143,7 +148,7 @@ def function(unit: Unit, prepared: Prepared) -> _Function:
             picks.pop()
         return f"{storage.code}[{', '.join(picks)}]"
 
-    return _Function(*_signature(unit), tuple(door), tuple(body), tuple(_result(unit, program, array)))
+    return _Function(*signature(unit), tuple(door), tuple(body), tuple(_result(unit, program, array)))
 
 
 def verdicts(unit: Unit, itemsize: int = 4, block: int | None = None) -> tuple[Verdict, ...]:
@@ -159,7 +164,8 @@ def _returned(unit: Unit) -> Iterable[str]:
     yield from program.tangents.values()
 
 
-def _signature(unit: Unit) -> tuple[str, str, str]:
+def signature(unit: Unit) -> tuple[str, str, str]:
+    """The name of a unit's function, its arguments and its docstring."""
     match unit.kind:
         case "value_and_grad":
             return ("value_and_grad", "params, batch, aux=False",
@@ -191,12 +197,9 @@ def _door(unit: Unit, program: Program, codes: Mapping[str, str], free: Sequence
         lines.append(call)
     if unit.kind in ("jvp", "hvp"):
         lines.append('_check_like("direction", direction, params)')
-    told = {str(s) for t in (*program.parameters, *inputs) for e in t.shape for s in e.free_symbols}
-    asked = {str(s) for e in program.equations for i in e.indices for s in (i.lower + i.upper).free_symbols}
-    for name in free:
-        if unit.kind == "predict" and name in asked - told:
-            lines += [f"if {name} is None:",
-                      f'    raise ValueError("predict: no input that is given tells the size {name}; add one that has it")']
+    if unit.kind == "predict":
+        for name in untold(program, inputs):
+            lines += [f"if {name} is None:", f"    {UNTOLD.format(name)}"]
     used = _used(program)
     entry = {t.name: "" if t.rank else "[()]" for t in program.tensors}  # [()]: the number itself, no view of the caller's
     lines += [f'{codes[t.name]} = params["{t.name}"]{entry[t.name]}' for t in program.parameters if t.name in used]
@@ -205,6 +208,10 @@ def _door(unit: Unit, program: Program, codes: Mapping[str, str], free: Sequence
     lines += [f'{codes[t.name]} = batch["{t.name}"]{wide[t.name]}{entry[t.name]}' for t in inputs if t.name in used]
     lines += [f'{codes[made]} = direction["{name}"]{entry[made]}' for name, made in directions.items() if made in used]
     return lines
+
+
+UNTOLD = 'raise ValueError("predict: no input that is given tells the size {}; add one that has it")'
+"""What ``predict`` does where it needs a size that nobody gave."""
 
 
 def _used(program: Program) -> set[str]:

@@ -1,0 +1,55 @@
+/* Integers: bounds of loops, and where an array begins. */
+
+/* === section lesser: needs nothing === */
+static inline ptrdiff_t lesser(ptrdiff_t a, ptrdiff_t b)
+{
+    return a < b ? a : b;
+}
+
+/* === section greater: needs nothing === */
+static inline ptrdiff_t greater(ptrdiff_t a, ptrdiff_t b)
+{
+    return a > b ? a : b;
+}
+
+/* === section floor_div: needs nothing === */
+/* The greatest integer that is at most a/b, for b > 0. */
+static inline ptrdiff_t floor_div(ptrdiff_t a, ptrdiff_t b)
+{
+    return a / b - (a % b < 0);
+}
+
+/* === section ceil_div: needs nothing === */
+/* The least integer that is at least a/b, for b > 0. */
+static inline ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b)
+{
+    return a / b + (a % b > 0);
+}
+
+/* === section modulo: needs nothing === */
+/* What floor_div leaves: the slot of an entry of a circular axis. */
+static inline ptrdiff_t modulo(ptrdiff_t a, ptrdiff_t b)
+{
+    return (a % b + b) % b;
+}
+
+/* === section later: needs nothing === */
+static inline size_t later(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+/* === section room: needs nothing === */
+/* The bytes of an array, rounded up to whole cache lines. */
+static inline size_t room(size_t entries, size_t each)
+{
+    return (entries * each + 63) / 64 * 64;
+}
+
+/* === section aligned: needs nothing === */
+/* The first place in a workspace where a cache line begins. */
+static inline unsigned char *aligned(void *workspace)
+{
+    unsigned char *const bytes = (unsigned char *)workspace;
+    return bytes + (64 - (uintptr_t)workspace % 64) % 64;
+}

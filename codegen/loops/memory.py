@@ -1,0 +1,111 @@
+"""Where each array of a routine lies in its workspace: arrays that are never needed at once share their place.
+
+An array is needed from the first top-level node that touches it to the last. Arrays are placed one after the other; each lies
+above all those it meets in time that were placed before it, so the layout holds for every value of the sizes. In which order
+they are placed is tried out at likely sizes, and the order with the least total is kept.
+
+Requires: a routine. Ensures: two arrays whose times meet have no byte in common, for all sizes. Cost: quadratic in the arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import sympy as sp
+from sympy import Expr
+
+from codegen.loops.ir import Buffer, Call, Place, Routine
+from codegen.loops.uses import touched
+from symbolic.program import Program, size
+
+__all__ = ["Slot", "bound", "lives", "plan_memory"]
+
+LIKELY = 48
+"""A free size where an order of placing is tried out."""
+MOST = 2**16
+"""More entries the scratch of products hardly needs."""
+ALIGNED = 64
+"""Every array begins at a multiple of so many bytes: a cache line, and the widest vector."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One array of the workspace. ``above``: the arrays on top of which it lies; none: it begins at 0."""
+
+    buffer: Buffer
+    above: tuple[str, ...]
+    life: tuple[int, int]
+
+
+def lives(routine: Routine) -> dict[str, tuple[int, int]]:
+    """For each array of the workspace the first and the last top-level node that touches it."""
+    found: dict[str, tuple[int, int]] = {}
+    for top, node in enumerate(routine.body):
+        for name in touched((node,)):
+            if routine.buffers[name].place.is_scratch or routine.buffers[name].place is Place.OUTPUT:
+                found[name] = (found.get(name, (top, top))[0], top)
+    for name in found:
+        if routine.buffers[name].place is Place.OUTPUT:  # where the caller does not want it, it lies here to the end
+            found[name] = (found[name][0], len(routine.body))
+    return found
+
+
+def plan_memory(routine: Routine, program: Program, real_bytes: int) -> tuple[Slot, ...]:
+    """The slots, in an order in which each comes after those that it lies above."""
+    times = lives(routine)
+    weights = {name: weight(routine.buffers[name], program, real_bytes) for name in times}
+    orders: list[Callable[[str], tuple[int, ...]]] = [
+        lambda n: (-weights[n], times[n][0]),
+        lambda n: (times[n][0] - times[n][1], -weights[n]),
+        lambda n: (times[n][0], -weights[n]),
+        lambda n: (-times[n][1], -weights[n]),
+        lambda n: ((times[n][0] - times[n][1] - 1) * weights[n], times[n][0]),
+    ]
+    names = list(times)
+    layouts = [_stacked(sorted(names, key=key), times) for key in orders]
+    best = min(layouts, key=lambda layout: _total(layout, weights))
+    return tuple(Slot(routine.buffers[name], above, times[name]) for name, above in best)
+
+
+def bound(routine: Routine, program: Program, real_bytes: int, values: Mapping[str, int] | None = None) -> int:
+    """The greatest sum of the bytes that are needed at once: no layout can do with less."""
+    times = lives(routine)
+    weights = {name: weight(routine.buffers[name], program, real_bytes, values) for name in times}
+    tops = range(len(routine.body) + 1)
+    return max(sum(weights[n] for n, (a, b) in times.items() if a <= top <= b) for top in tops)
+
+
+def weight(buffer: Buffer, program: Program, real_bytes: int, values: Mapping[str, int] | None = None) -> int:
+    """The bytes of an array at these sizes, or at likely ones."""
+    return ALIGNED * -(-int(number(buffer.entries, program, values)) * (8 if buffer.tensor.is_index else real_bytes) // ALIGNED)
+
+
+def number(expr: Expr, program: Program, values: Mapping[str, int] | None = None) -> Expr:
+    """An integer expression at these sizes, or at likely ones."""
+    given = {n: (values or {}).get(n, LIKELY if v is None else v) for n, v in program.sizes.items()}
+    found = sp.sympify(expr).xreplace({size(n): sp.Integer(v) for n, v in given.items()})
+    return found.replace(lambda e: isinstance(e, Call), lambda e: sp.Min(sp.Mul(*e.sizes), MOST))
+
+
+def _meet(a: tuple[int, int], b: tuple[int, int]) -> bool:
+    return a[0] <= b[1] and b[0] <= a[1]
+
+
+def _stacked(order: Sequence[str], times: Mapping[str, tuple[int, int]]) -> list[tuple[str, tuple[str, ...]]]:
+    placed: dict[str, frozenset[str]] = {}
+    found = []
+    for name in order:
+        below = [other for other in placed if _meet(times[name], times[other])]
+        hidden = frozenset().union(*(placed[other] for other in below))
+        above = tuple(other for other in below if other not in hidden)
+        placed[name] = hidden | frozenset(above)
+        found.append((name, above))
+    return found
+
+
+def _total(layout: Sequence[tuple[str, tuple[str, ...]]], weights: Mapping[str, int]) -> int:
+    end: dict[str, int] = {}
+    for name, above in layout:
+        end[name] = max((end[other] for other in above), default=0) + weights[name]
+    return max(end.values(), default=0)

@@ -1,0 +1,91 @@
+"""What a loop multiplies by at every step is laid out once: weights in the order in which the product reads them.
+
+Requires: a routine's nodes. Ensures: the same values. Law: the matrix does not move with the loop and nothing in the loop writes
+it, so what is packed before the first step is what every step reads. Cost: linear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import sympy as sp
+
+from codegen.loops.ir import SCRATCH, Buffer, Call, For, If, Matrix, Nest, Node, Pack, Place, Product, Set, Store, Zero, walk
+from codegen.lower import Storage
+from symbolic.program import Tensor, index_symbols, tensor_of
+
+__all__ = ["pack_weights", "with_scratch"]
+
+
+def pack_weights(nodes: Sequence[Node], buffers: dict[str, Buffer], fresh: Callable[[str], str]) -> list[Node]:
+    """The nodes with packed matrices before the loops that use them; ``buffers`` gets their places."""
+    found: list[Node] = []
+    for node in nodes:
+        if not isinstance(node, For) or node.independent:
+            found.append(node)
+            continue
+        written = {name for leaf, _ in walk(node.body) for name in _written(leaf)}
+        packs: dict[Matrix, Pack] = {}
+        body = _packed(node.body, written, packs, buffers, fresh)
+        found += [*packs.values(), replace(node, body=body)]
+    return found
+
+
+def _packed(
+    nodes: Sequence[Node], written: set[str], packs: dict[Matrix, Pack], buffers: dict[str, Buffer], fresh: Callable[[str], str]
+) -> tuple[Node, ...]:
+    found: list[Node] = []
+    for node in nodes:
+        match node:
+            case If():
+                body, otherwise = (_packed(part, written, packs, buffers, fresh) for part in (node.body, node.otherwise))
+                found.append(replace(node, body=body, otherwise=otherwise))
+            case For() | Nest():
+                found.append(replace(node, body=_packed(node.body, written, packs, buffers, fresh)))
+            case Product() if not (node.b.row_offsets or node.c.row_offsets) and _stays(node, written):
+                if node.b not in packs:
+                    name = fresh(f"{buffers[tensor_of(node.b.entry)].code}_packed")
+                    size = Call(sp.Symbol("packed_size"), node.inner, node.columns)
+                    zero = (sp.S.Zero,)
+                    buffers[name] = Buffer(Storage(Tensor(name, (size,)), name, zero, zero), Place.PACKED)
+                    packs[node.b] = Pack(node.inner, node.columns, node.b, name)
+                found.append(replace(node, packed=packs[node.b].packed))
+            case _:
+                found.append(node)
+    return tuple(found)
+
+
+def _stays(node: Product, written: set[str]) -> bool:
+    parts = (*node.b.entry.indices, node.b.rows, node.b.columns, node.inner, node.columns)
+    return tensor_of(node.b.entry) not in written and not any(index_symbols(part) for part in parts)
+
+
+def _written(leaf: Node) -> list[str]:
+    match leaf:
+        case Store():
+            return [tensor_of(leaf.target)]
+        case Zero():
+            return [leaf.buffer]
+        case Product():
+            return [tensor_of(leaf.c.entry)]
+        case Pack():
+            return [leaf.packed]
+        case Set() | _:
+            return []
+
+
+def with_scratch(nodes: Sequence[Node], buffers: dict[str, Buffer]) -> None:
+    """The one array in which products lay out what they need, as large as the one that needs most."""
+    needs: dict[Call, None] = {}
+    for leaf, loops in walk(nodes):
+        if isinstance(leaf, Product) and not leaf.packed:
+            kind = "product_scatter" if leaf.c.row_offsets else "product_at" if leaf.b.row_offsets else "product"
+            sizes = (leaf.inner, leaf.columns, leaf.rows) if leaf.c.row_offsets else (leaf.rows, leaf.columns, leaf.inner)
+            widest = {loop.index.symbol: loop.index.last for loop in reversed(loops) if isinstance(loop, For)}
+            for symbol, last in widest.items():
+                sizes = tuple(size.xreplace({symbol: last}) for size in sizes)
+            needs.setdefault(Call(sp.Symbol(f"{kind}_scratch"), *sizes))
+    if needs:
+        tensor = Tensor(SCRATCH, (sp.Max(*needs),))
+        buffers[SCRATCH] = Buffer(Storage(tensor, SCRATCH, (sp.S.Zero,), (sp.S.Zero,)), Place.PACKED)

@@ -1,0 +1,179 @@
+"""One function of a model as loops: scheduled, lowered, each tensor in a buffer, each equation in a nest.
+
+    Program -> demand -> schedule -> lower -> fuse -> nests
+
+The same stages as for NumPy as far as they say what must be in which loop; what NumPy wants besides (few calls: packed gates,
+slopes that leave the loop) loops do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+
+import sympy as sp
+
+from codegen.demand import demand
+from codegen.fuse import fuse
+from codegen.history import histories
+from codegen.loops.ir import Buffer, For, How, Nest, Node, Place, Routine, Store, Zero
+from codegen.loops.nests import nest, scan, without_units
+from codegen.loops.packing import pack_weights, with_scratch
+from codegen.loops.products import Products
+from codegen.lower import Storage, given, lower, plan_storage
+from codegen.schedule import Loop, Statement, equations_of, schedule
+from codegen.schedule import Node as Scheduled
+from codegen.writes import covers, stores, writes_of
+from symbolic.program import Index, IndexName, Program, Reduction, Role, index, read, tensor_of
+
+__all__ = ["routine"]
+
+Ranges = Mapping[IndexName, Index]
+
+
+def routine(
+    kind: str, program: Program, codes: Mapping[str, str], gradients: Mapping[str, str], directions: Mapping[str, str],
+    outputs: Collection[str], fresh: Callable[[str], str], itemsize: int = 4,
+) -> Routine:
+    """The loops of one function.
+
+    ``codes``: tensor -> identifier. ``gradients``: field of the result -> tensor. ``directions``: field -> tensor. ``outputs``:
+    the tensors that the caller may have. ``fresh``: a free identifier.
+    """
+    program = demand(program)
+    nodes = fuse(lower(schedule(program), program))
+    storages = plan_storage(nodes, program, codes)
+    returned = {*gradients.values(), *outputs, *([program.loss] if program.loss else []), *program.tangents.values()}
+    rows = writes_of(nodes)
+    storing = {name: stores(writes, program) for name, writes in rows.items()}
+    how = {id(w.statement): How.SET for writes in storing.values() for w in writes}
+    covered = {name for name, writes in storing.items() if covers(writes, storages[name], program, loops=True)}
+    storages, _ = histories(nodes, program, storages, covered, returned, itemsize)
+    buffers, before, after = _placed(program, storages, codes, gradients, directions, outputs)
+    zeroed = _zeroed(nodes, program, storages, covered)
+    body: list[Node] = list(before)
+    products = Products(program, buffers, fresh)
+    for top, node in enumerate(nodes):
+        body += [Zero(name, value) for name, value in zeroed.get(top, ())]
+        body += _node(node, nodes, how, program, {}, products)
+    body = pack_weights([*body, *after], buffers, fresh)
+    with_scratch(body, buffers)
+    return Routine(kind, buffers, tuple(body))
+
+
+def _node(
+    node: Scheduled, siblings: Sequence[Scheduled], how: Mapping[int, How], program: Program, ranges: Ranges,
+    products: Products,
+) -> list[Node]:
+    if isinstance(node, Loop):
+        loop = Index(node.symbol, node.lower, node.upper)
+        around = {**ranges, node.symbol: loop}
+        inner = [made for child in node.body for made in _node(child, node.body, how, program, around, products)]
+        return [For(loop, tuple(inner), node.descending)]
+    alike = _alike(node, siblings)
+    if alike and alike[0] is not node:
+        return []  # the scan of the first finds them all
+    if len(alike) > 1:
+        equations = [s.equation for s in alike]
+        every = {**ranges, **{i.symbol: i for i in equations[0].indices}}
+        return [Nest(tuple(s.origin.equation for s in alike), scan(equations, program, every), "one scan")]
+    meets = how.get(id(node), How.ADD)
+    product = products.nest(without_units(node.equation), node.origin.equation, meets) if not node.when else None
+    return product or [nest(node, meets, program, ranges)]
+
+
+def _alike(node: Statement, siblings: Sequence[Scheduled]) -> list[Statement]:
+    """The statements that look for the maximum of the same values, in order: one scan finds it, its argument, and all parts of
+    that."""
+    if node.equation.reduction is Reduction.SUM:
+        return []
+
+    def key(statement: Statement) -> object:
+        e = statement.equation
+        return e.body, e.indices, e.guards, e.target.indices, statement.when
+
+    return [s for s in siblings
+            if isinstance(s, Statement) and s.equation.reduction is not Reduction.SUM and key(s) == key(node)]
+
+
+def _placed(
+    program: Program, storages: Mapping[str, Storage], codes: Mapping[str, str], gradients: Mapping[str, str],
+    directions: Mapping[str, str], outputs: Collection[str],
+) -> tuple[dict[str, Buffer], list[Node], list[Node]]:
+    """The buffer of every tensor, and the copies before and after: of inputs into their halos, of results out of theirs."""
+    buffers: dict[str, Buffer] = {}
+    before: list[Node] = []
+    after: list[Node] = []
+    directed = {tensor: field for field, tensor in directions.items()}
+    results = [(Place.GRADIENT, field, name) for field, name in gradients.items()]
+    results += [(Place.OUTPUT, name, name) for name in outputs]
+    for tensor in program.tensors:
+        storage = storages[tensor.name]
+        place, field = Place.WORKSPACE, ""
+        if tensor.name in directed:
+            place, field = Place.DIRECTION, directed[tensor.name]
+        elif tensor.role is Role.PARAMETER:
+            place, field = Place.PARAMETER, tensor.name
+        elif tensor.role is Role.INPUT:
+            place, field = Place.INPUT, tensor.name
+        buffers[tensor.name] = Buffer(storage, place, field)
+        if place is not Place.WORKSPACE and storage.padded:
+            plain = _plain(storage, f"{storage.code}_given")
+            buffers[plain.tensor.name] = Buffer(plain, place, field)
+            buffers[tensor.name] = Buffer(storage, Place.WORKSPACE)
+            before += [Zero(tensor.name, _outside(storage)), _copy(tensor.name, plain.tensor.name, storage)]
+    for place, field, name in results:
+        buffer = buffers[name]
+        if buffer.place is Place.WORKSPACE and not buffer.storage.padded and buffer.storage.ring is None:
+            buffers[name] = replace(buffer, place=place, field=field)
+        else:
+            plain = _plain(buffer.storage, f"{buffer.code}_{'output' if place is Place.OUTPUT else 'gradient'}")
+            buffers[plain.tensor.name] = Buffer(plain, place, field)
+            after.append(_copy(plain.tensor.name, name, buffer.storage))
+    for name in {program.loss, *([program.tangents[program.loss]] if program.loss in program.tangents else [])} - {""}:
+        if buffers[name].place is Place.WORKSPACE:
+            buffers[name] = replace(buffers[name], place=Place.SCALAR, field="loss" if name == program.loss else "slope")
+    return buffers, before, after
+
+
+def _plain(storage: Storage, code: str) -> Storage:
+    """The same entries without margins, as the caller lays them out, under a name that no tensor has."""
+    zero = tuple(sp.Integer(0) for _ in storage.before)
+    tensor = replace(storage.tensor, name=f"{storage.tensor.name} {code}")
+    return Storage(tensor, code, zero, zero)
+
+
+def _outside(storage: Storage) -> int:
+    tensor = storage.tensor
+    if not tensor.is_index:
+        return 0
+    return int(tensor.low - 1) if tensor.ignore is None else int(tensor.ignore)
+
+
+def _copy(to: str, source: str, storage: Storage) -> Nest:
+    """All entries of the bare range from one buffer to another."""
+    symbols = tuple(index(f"i{axis}") for axis in range(storage.tensor.rank))
+    kind = storage.tensor.is_index
+    store: Node = Store(read(to, symbols, kind), read(source, symbols, kind), How.SET)
+    for symbol, extent in reversed(list(zip(symbols, storage.tensor.shape, strict=True))):
+        store = For(Index.over(symbol, extent), (store,))
+    return Nest((), (store,), "copied")
+
+
+def _zeroed(
+    nodes: Sequence[Scheduled], program: Program, storages: Mapping[str, Storage], covered: Collection[str]
+) -> dict[int, list[tuple[str, int]]]:
+    """Before which top-level node which tensors become 0: where not all is stored before it is read or added to, and margins."""
+    first: dict[str, int] = {}
+    for top, node in enumerate(nodes):
+        alike = _alike(node, nodes) if isinstance(node, Statement) else []  # one scan, where the first stands
+        for statement in (*equations_of([node]), *alike):
+            for name in (statement.equation.name, *map(tensor_of, statement.equation.reads)):
+                first.setdefault(name, top)
+    found: dict[int, list[tuple[str, int]]] = {}
+    for tensor in program.tensors:
+        if given(tensor) or (tensor.name in covered and not storages[tensor.name].padded):
+            continue
+        nowhere = any(e.reduction is Reduction.ARGMAX for e in program.writers.get(tensor.name, ()))
+        found.setdefault(first.get(tensor.name, 0), []).append((tensor.name, -1 if nowhere else 0))
+    return found
