@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
 
-from benchmarks.contestant import Contestant, same
+from benchmarks import targets
+from benchmarks.contestant import Contestant, Missing
 from benchmarks.rows import Arrays, Row
 
 PROCESS: Mapping[str, str] = MappingProxyType(
@@ -16,10 +15,14 @@ PROCESS: Mapping[str, str] = MappingProxyType(
         "hand": "numpy",
         "tuned": "numpy",
         "chainrule": "numpy",
-        "chainrule-c": "c",
+        "c": "c",
+        "c-door": "c-door",
         "torch": "torch",
+        "torch-compiled": "torch-compiled",
         "jax": "jax",
+        "pytensor": "pytensor",
         "autograd": "autograd",
+        "casadi": "casadi",
     }
 )
 """Contestants of one process share it and its arrays: the NumPy programs differ in nothing but their code."""
@@ -29,49 +32,32 @@ PEERS: Mapping[str, str] = MappingProxyType(
         "hand": "benchmarks.hand",
         "tuned": "benchmarks.tuned",
         "torch": "benchmarks.peers.torch_eager",
+        "torch-compiled": "benchmarks.peers.torch_compiled",
         "jax": "benchmarks.peers.jax_jit",
+        "pytensor": "benchmarks.peers.pytensor_scan",
         "autograd": "benchmarks.peers.autograd_numpy",
+        "casadi": "benchmarks.peers.casadi_c",
     }
 )
 
-TARGETS: Mapping[str, str] = MappingProxyType({"chainrule": "numpy", "chainrule-c": "c"})
+TARGETS: Mapping[str, Callable[[Row, Arrays, Arrays], Contestant]] = MappingProxyType(
+    {"chainrule": targets.numpy_module, "c": targets.c_function, "c-door": targets.c_door}
+)
 
+SLOW = ("torch-compiled", "pytensor", "casadi")
+"""Those that compile for long: built side by side, once, each in a process of its own, within `--longest-build`."""
 
-class Missing(Exception):
-    """A contestant that this installation does not have."""
+ONLY: Mapping[str, tuple[str, ...]] = MappingProxyType({"casadi": ("rnn_char", "lstm_tiny")})
+"""Contestants that are made for small rows."""
 
 
 def build(name: str, row: Row, params: Arrays, batch: Arrays) -> Contestant:
     """The contestant on these arrays. Raises `Missing` where its library, or Chainrule itself, cannot be imported."""
     if name in TARGETS:
-        return _chainrule(TARGETS[name], row, params, batch)
+        return TARGETS[name](row, params, batch)
     try:
         module = importlib.import_module(PEERS[name])
     except ImportError as error:
         raise Missing(str(error)) from error
     built: Contestant = module.build(row, params, batch)
     return built
-
-
-def _chainrule(target: str, row: Row, params: Arrays, batch: Arrays) -> Contestant:
-    """The module that Chainrule generates from the row's spec, called through its public door with all its checks."""
-    try:
-        codegen: Any = importlib.import_module("codegen")
-        symbolic: Any = importlib.import_module("symbolic")
-        load, compile_module = symbolic.load, codegen.compile
-    except (ImportError, AttributeError, SyntaxError) as error:
-        raise Missing(str(error)) from error
-    if target not in importlib.import_module("codegen.pipeline").TARGETS:
-        raise Missing(f"no target {target}")
-    dtype = str(next(iter(params.values())).dtype)
-    model = load(row.spec if dtype == "float32" else with_dtype(row, dtype))
-    module = compile_module(model, target=target)
-    return Contestant(partial(module.value_and_grad, params, batch), same)
-
-
-def with_dtype(row: Row, dtype: str) -> dict[str, Any]:
-    """The row's spec as a dict, in another dtype."""
-    import yaml
-
-    spec: dict[str, Any] = yaml.safe_load(row.spec.read_text(encoding="utf-8"))
-    return spec | {"dtype": dtype}

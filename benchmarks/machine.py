@@ -10,11 +10,13 @@ from pathlib import Path
 
 STRIPPED_PREFIXES = (
     "OPENBLAS", "GOTO", "NVPL", "BLIS", "ATLAS", "MKL", "KMP", "OMP", "GOMP", "VECLIB", "NUMEXPR", "NPY", "NUMPY",
-    "XLA", "JAX", "TORCH", "PYTORCH", "ONEDNN", "DNNL", "MALLOC", "GLIBC_TUNABLES", "PYTHONMALLOC", "PYTHONDEVMODE",
+    "XLA", "JAX", "TORCH", "PYTORCH", "ONEDNN", "DNNL", "PYTENSOR", "NUMBA", "CASADI", "CHAINRULE", "CFLAGS",
+    "CXXFLAGS", "LDFLAGS", "MALLOC", "GLIBC_TUNABLES", "LD_PRELOAD", "PYTHONMALLOC", "PYTHONDEVMODE",
 )  # fmt: skip
-"""Variables that begin so choose kernels, threads, caches or allocators; a contestant must not meet them by chance."""
+"""Variables that begin so choose kernels, threads, caches, flags or allocators; a contestant must not meet them by
+chance."""
 
-PACKAGES = ("numpy", "torch", "jax", "jaxlib", "autograd", "sympy", "chainrule")
+PACKAGES = ("numpy", "torch", "jax", "jaxlib", "pytensor", "numba", "autograd", "casadi", "sympy", "chainrule")
 
 
 def is_stripped(name: str) -> bool:
@@ -37,10 +39,18 @@ def thread_settings(cores: int) -> dict[str, str]:
     return settings
 
 
-def worker_environment(cores: int) -> dict[str, str]:
-    """The caller's environment without what would bend the figures, with the thread settings."""
+def worker_environment(cores: int, scratch: Path) -> dict[str, str]:
+    """The caller's environment without what would bend the figures, with the thread settings, and with every cache and
+    temporary file in `scratch`."""
     kept = {name: value for name, value in os.environ.items() if not is_stripped(name)}
-    return kept | thread_settings(cores)
+    caches = {
+        "TMPDIR": str(scratch),
+        "XDG_CACHE_HOME": str(scratch),
+        "TORCHINDUCTOR_CACHE_DIR": str(scratch / "torch"),
+        "PYTENSOR_FLAGS": f"base_compiledir={scratch / 'pytensor'}",
+        "NUMBA_CACHE_DIR": str(scratch / "numba"),
+    }
+    return kept | thread_settings(cores) | caches
 
 
 def processor() -> str:
@@ -78,9 +88,14 @@ def peak_memory_mb() -> float | None:
 
 
 def pin(cores: list[int]) -> None:
-    """Keeps this process on the given cores, where the system can."""
+    """Keeps this process, every thread it has, on the given cores, where the system can."""
     if cores and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, cores)
+        threads = Path("/proc/self/task")
+        for thread in [int(path.name) for path in threads.iterdir()] if threads.is_dir() else [0]:
+            try:
+                os.sched_setaffinity(thread, cores)
+            except ProcessLookupError:  # it ended meanwhile
+                continue
 
 
 def available_cores() -> list[int]:

@@ -31,6 +31,9 @@ class Input:
 class Row:
     """One workload: what is computed (`family`, `cell`), its sizes, its parameters and its inputs.
 
+    `flops` counts the matrix products of forward and backward pass alone, as everybody counts them: 2 M N K each, three
+    for a weight, two where no input's gradient is asked; every step of a recurrence counts, and a one-hot product none.
+
     `seed` is fixed for each row such that no ReLU and no maximum lies within rounding of its kink: there the float32
     gradient and the float64 gradient of the same model differ by a whole sample, and no tolerance could compare them.
     """
@@ -40,6 +43,7 @@ class Row:
     sizes: Mapping[str, int]
     shapes: Mapping[str, tuple[int, ...]]
     inputs: Mapping[str, Input]
+    flops: int
     cell: str = ""
     seed: int = 0
 
@@ -76,22 +80,30 @@ def _row(
     sizes: dict[str, int],
     shapes: dict[str, tuple[int, ...]],
     inputs: dict[str, Input],
+    flops: int,
     cell: str = "",
     seed: int = 0,
 ) -> Row:
     frozen = MappingProxyType
-    return Row(name, family, frozen(sizes), frozen(shapes), frozen(inputs), cell, seed)
+    return Row(name, family, frozen(sizes), frozen(shapes), frozen(inputs), flops, cell, seed)
+
+
+def _products(points: int, fan_in: int, fan_out: int, first: bool = False) -> int:
+    """Operations of a weight [fan_out, fan_in] at that many points, both passes; `first`: its input has no gradient."""
+    return (2 if first else 3) * 2 * points * fan_in * fan_out
 
 
 def _mlp(name: str, widths: tuple[int, ...], samples: int, seed: int = 0) -> Row:
     """Dense layers with ReLU between them, softmax cross-entropy over the last width."""
     shapes: dict[str, tuple[int, ...]] = {}
+    flops = 0
     for number, (fan_in, fan_out) in enumerate(pairwise(widths), start=1):
         layer = "out" if number == len(widths) - 1 else f"fc{number}"
         shapes[f"{layer}.W"] = (fan_out, fan_in)
         shapes[f"{layer}.b"] = (fan_out,)
+        flops += _products(samples, fan_in, fan_out, first=number == 1)
     inputs = {"x": Input((samples, widths[0])), "y": Input((samples,), below=widths[-1])}
-    return _row(name, "mlp", {"N": samples}, shapes, inputs, seed=seed)
+    return _row(name, "mlp", {"N": samples}, shapes, inputs, flops, seed=seed)
 
 
 def _lenet(name: str, samples: int, seed: int = 0) -> Row:
@@ -104,7 +116,9 @@ def _lenet(name: str, samples: int, seed: int = 0) -> Row:
         "out.W": (10, 84), "out.b": (10,),
     }  # fmt: skip
     inputs = {"x": Input((samples, 1, 28, 28)), "y": Input((samples,), below=10)}
-    return _row(name, "lenet", {"N": samples}, shapes, inputs, seed=seed)
+    flops = _products(24 * 24 * samples, 25, 6, first=True) + _products(8 * 8 * samples, 6 * 25, 16)
+    flops += sum(_products(samples, fan_in, fan_out) for fan_in, fan_out in pairwise((256, 120, 84, 10)))
+    return _row(name, "lenet", {"N": samples}, shapes, inputs, flops, seed=seed)
 
 
 def _cell(cell: str, features: int, units: int) -> dict[str, tuple[int, ...]]:
@@ -119,11 +133,19 @@ def _cell(cell: str, features: int, units: int) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def _cell_flops(shapes: Mapping[str, tuple[int, ...]], cell: str, points: int, first: bool) -> int:
+    """Products of W and U; `first`: the layer reads the input."""
+    (rows, features), (_, units) = shapes[f"{cell}.W"], shapes[f"{cell}.U"]
+    return _products(points, features, rows, first) + _products(points, units, rows)
+
+
 def _recurrent(name: str, cell: str, features: int, units: int, steps: int, samples: int, seed: int = 0) -> Row:
     """One recurrent layer on real inputs; mean squared error of its states against targets at every step."""
     inputs = {"x": Input((steps, samples, features)), "y": Input((steps, samples, units))}
     sizes = {"T": steps, "N": samples, "D": features, "H": units}
-    return _row(name, "recurrent", sizes, _cell(cell, features, units), inputs, cell, seed)
+    shapes = _cell(cell, features, units)
+    flops = _cell_flops(shapes, cell, steps * samples, first=True)
+    return _row(name, "recurrent", sizes, shapes, inputs, flops, cell, seed)
 
 
 def _language(name: str, cell: str, vocabulary: int, width: int, units: int, steps: int, samples: int) -> Row:
@@ -133,7 +155,11 @@ def _language(name: str, cell: str, vocabulary: int, width: int, units: int, ste
     shapes |= {"out.W": (vocabulary, units), "out.b": (vocabulary,)}
     tokens = Input((steps, samples), below=vocabulary)
     sizes = {"T": steps, "N": samples, "V": vocabulary, "E": width, "H": units}
-    return _row(name, "language", sizes, shapes, {"x": tokens, "y": tokens}, cell)
+    points = steps * samples
+    flops = _cell_flops(shapes, cell, points, first=False) + _products(points, units, vocabulary)
+    if not width:  # a one-hot product is a choice of columns
+        flops -= _products(points, vocabulary, shapes[f"{cell}.b"][0])
+    return _row(name, "language", sizes, shapes, {"x": tokens, "y": tokens}, flops, cell)
 
 
 ROWS: Mapping[str, Row] = MappingProxyType(
@@ -153,3 +179,19 @@ ROWS: Mapping[str, Row] = MappingProxyType(
         )
     }
 )
+
+HAND_TO_TORCH: Mapping[str, float] = MappingProxyType(
+    {
+        "mlp_small": 0.488,
+        "mlp_large": 0.490,
+        "lenet": 1.91,
+        "rnn_char": 0.193,
+        "rnn_small": 0.406,
+        "lstm_small": 1.36,
+        "lstm_lm": 1.06,
+        "gru_small": 0.515,
+        "rnn_long": 0.126,
+        "lstm_tiny": 0.944,
+    }
+)
+"""Reference of the rule in `bar.py`: time of good hand-written NumPy relative to eager torch, one core, float32."""

@@ -1,7 +1,7 @@
 """One process of the benchmark: builds, checks and times contestants as the driver asks, by JSON lines.
 
-Commands: `build`, `check`, `sample`, `peak`, `rate`, `reference`; each takes `name` where it concerns a contestant, and
-is answered by one line, `{"ok": ...}` or `{"missing": why}` or `{"wrong": why}`.
+Commands: `build`, `check`, `sample`, `peak`, `pin`, `rate`, `reference`; each takes `name` where it concerns a contestant,
+and is answered by one line, `{"ok": ...}` or `{"missing": why}` or `{"wrong": why}`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import gc
 import json
 import os
 import sys
+import tempfile
 import time
 import traceback
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 
 from benchmarks import contestants
 from benchmarks.checks import Wrong, worst_error
-from benchmarks.contestant import Contestant
+from benchmarks.contestant import Contestant, Missing
 from benchmarks.machine import peak_memory_mb, pin
 from benchmarks.rows import ROWS
 
@@ -41,13 +42,13 @@ class Worker:
         self.built: dict[str, Contestant] = {}
         self.repeats: dict[str, int] = {}
 
-    def build(self, name: str) -> float:
-        """Builds a contestant and calls it once; returns the seconds that took, compilation included."""
-        start = time.perf_counter()
+    def build(self, name: str) -> float | None:
+        """Builds a contestant and calls it once; returns the peak memory in MB before that call."""
         contestant = contestants.build(name, self.row, self.params, self.batch)
+        before = peak_memory_mb()
         contestant.call()
         self.built[name] = contestant
-        return time.perf_counter() - start
+        return before
 
     def check(self, name: str) -> float:
         """The worst error against the reference; raises `Wrong` where it is too large."""
@@ -57,37 +58,36 @@ class Worker:
 
     def sample(self, name: str) -> float:
         """Seconds a call, over enough calls for one sample."""
-        call = self.built[name].call
         repeats = self.repeats.get(name) or self._calibrate(name)
         gc.collect()
         gc.disable()
-        start = time.perf_counter()
-        for _ in range(repeats):
-            call()
-        seconds = time.perf_counter() - start
+        seconds = self._seconds(name, repeats)
         gc.enable()
         return seconds / repeats
 
+    def _seconds(self, name: str, repeats: int) -> float:
+        """Seconds of that many calls, by the contestant's own loop in C where it has one."""
+        contestant = self.built[name]
+        if contestant.timed is not None:
+            return contestant.timed(repeats)
+        call = contestant.call
+        start = time.perf_counter()
+        for _ in range(repeats):
+            call()
+        return time.perf_counter() - start
+
     def _calibrate(self, name: str) -> int:
-        call, repeats = self.built[name].call, 1
-        while True:
-            start = time.perf_counter()
-            for _ in range(repeats):
-                call()
-            seconds = time.perf_counter() - start
-            if seconds >= SAMPLE_SECONDS:
-                break
+        repeats = 1
+        while (seconds := self._seconds(name, repeats)) < SAMPLE_SECONDS:
             repeats = max(repeats + 1, int(repeats * min(10.0, 1.2 * SAMPLE_SECONDS / seconds)))
         self.repeats[name] = repeats
         return repeats
 
-    def peak(self, name: str) -> dict[str, float | None]:
-        """Peak memory in MB of a process that only ran this contestant, three calls; and before its first call."""
-        contestant = contestants.build(name, self.row, self.params, self.batch)
-        before = peak_memory_mb()
-        for _ in range(3):
-            contestant.call()
-        return {"peak": peak_memory_mb(), "before": before}
+    def peak(self, name: str) -> float | None:
+        """Peak memory in MB after two more calls."""
+        for _ in range(2):
+            self.built[name].call()
+        return peak_memory_mb()
 
     def save_reference(self, name: str) -> str:
         """Writes loss and gradients of a contestant in float64 as the reference of the row."""
@@ -110,10 +110,12 @@ class Worker:
             best = min(best, time.perf_counter() - start)
         return 2 * RATE_SIZE**3 / best / 1e9
 
-    def answer(self, command: str, name: str) -> Any:
+    def answer(self, command: str, name: str, cores: list[int]) -> Any:
         """Runs one command."""
         if command == "rate":
             return self.rate()
+        if command == "pin":
+            return pin(cores)
         actions = {
             "build": self.build,
             "check": self.check,
@@ -134,13 +136,14 @@ def main() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         try:
-            reply = {"ok": worker.answer(request["command"], request.get("name", ""))}
-        except contestants.Missing as missing:
+            reply = {"ok": worker.answer(request["command"], request.get("name", ""), request.get("cores", []))}
+        except Missing as missing:
             reply = {"missing": str(missing)}
         except Wrong as wrong:
             reply = {"wrong": str(wrong)}
         except Exception as failure:  # noqa: BLE001  (a contestant's own failure: the others still run)
-            reply = {"wrong": traceback.format_exception_only(failure)[-1].strip()}
+            reason = traceback.format_exception_only(failure)[-1].strip()
+            reply = {"wrong": reason.replace(tempfile.gettempdir() + os.sep, "")}
         answers.write(json.dumps(reply) + "\n")
 
 

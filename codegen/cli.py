@@ -97,7 +97,7 @@ def _main(
 @app.command(epilog="Example: chainrule generate specs/char_rnn.yaml --target numpy --target latex --out build")
 def generate(
     specs: Specs,
-    target: Annotated[list[str], typer.Option(help=f"What to write: {' or '.join(TARGETS)}; may be repeated.")] = ["numpy"],  # noqa: B006
+    target: Annotated[list[str], typer.Option(help="What to write: numpy, c or latex; may be repeated.")] = ["numpy"],  # noqa: B006
     dtype: Dtype = None,
     wrt: Wrt = "params",
     unroll: Unroll = None,
@@ -240,7 +240,13 @@ def demo(
 
 def _one_of(option: str, value: str, known: Any) -> None:
     if value not in known:
-        raise ChainruleError(f"{option} {value}: expected {' or '.join(known)}, found '{value}'{nearest(value, known)}")
+        raise ChainruleError(f"{option} {value}: expected {_listed(known)}, found '{value}'{nearest(value, known)}")
+
+
+def _listed(words: Any) -> str:
+    """``numpy, c or latex``."""
+    *first, last = words
+    return f"{', '.join(first)} or {last}" if first else str(last)
 
 
 def _dtype(dtype: str | None) -> None:

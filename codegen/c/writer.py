@@ -9,15 +9,15 @@ from dataclasses import replace
 from sympy import Expr
 
 from codegen.c.printer import CPrinter
-from codegen.loops.ir import SCRATCH, Buffer, For, How, If, Matrix, Nest, Node, Pack, Product, Routine, Set, Store, Zero
+from codegen.loops.ir import SCRATCH, Buffer, For, How, If, Matrix, Nest, Node, Pack, Product, Routine, Set, Store, Zero, walk
 from codegen.text import equation_text
-from symbolic.program import Program, tensor_of
+from symbolic.program import Program, index, tensor_of
 
 __all__ = ["INDENT", "LOCALS", "body_lines", "comment"]
 
 INDENT = "    "
 WIDTH = 120
-LOCALS = ("total", "best", "found", "value", "base", "end", "room")
+LOCALS = ("total", "best", "found", "value", "base", "lane", "parts", "INDEPENDENT", "PARTS")
 """What a body calls its own scalars, and what stands beside it."""
 
 
@@ -66,7 +66,10 @@ class _Writer:
             case Set():
                 kind = ("ptrdiff_t " if node.integer else "real ") if node.declares else ""
                 text = self.printer.integer(node.value) if node.integer else self.printer.real(node.value)
-                self.emit(f"{kind}{node.local} {node.how.value} {text};")
+                if node.how is How.MAX:
+                    self.emit(f"{node.local} = larger({node.local}, {text});")
+                else:
+                    self.emit(f"{kind}{node.local} {node.how.value} {text};")
             case Zero():
                 self._zero(node)
             case Product():
@@ -82,16 +85,52 @@ class _Writer:
         for equation in node.equations:
             numbers = ", ".join(map(str, equation.numbers))
             self.lines += comment(f"({numbers}) {equation_text([equation], self.program)}", self.depth)
-        if any(isinstance(inner, Set) for inner in node.body):
+        if node.optional:
+            (target,) = (leaf.target for leaf, _ in walk(node.body) if isinstance(leaf, Store))
+            self.emit(f"if ({self.buffers[tensor_of(target)].code} != NULL) {{")
+            self.block(node.body)
+        elif any(isinstance(inner, Set) for inner in node.body):
             self.emit("{")
             self.block(node.body)
         else:
             for inner in node.body:
                 self.node(inner)
 
+    def _in_parts(self, node: For) -> None:
+        """A running sum (or maximum) in parts, side by side: what reassociation is wanted is written down."""
+        (running,) = node.body
+        assert isinstance(running, Set)
+        symbol, lane, printer = node.index.symbol, index("lane"), self.printer
+        lower, upper = printer.integer(node.index.lower), printer.integer(node.index.upper)
+        several = printer.real(running.value.xreplace({symbol: symbol + lane}))
+        one = printer.real(running.value)
+        most = running.how is How.MAX
+        self.emit("{")
+        self.depth += 1
+        self.emit("real parts[PARTS];")
+        self.emit(f"fill_parts(parts, {'-INFINITY' if most else '0'});")
+        self.emit(f"ptrdiff_t {symbol} = {lower};")
+        self.emit(f"for (; {symbol} + PARTS <= {upper}; {symbol} += PARTS) {{")
+        self.emit(f"{INDENT}for (ptrdiff_t lane = 0; lane < PARTS; ++lane) {{")
+        self.emit(f"{INDENT * 2}parts[lane] " + (f"= larger(parts[lane], {several});" if most else f"+= {several};"))
+        self.emit(f"{INDENT}}}")
+        self.emit("}")
+        self.emit(f"for (; {symbol} < {upper}; ++{symbol}) {{")
+        self.emit(f"{INDENT}parts[0] " + (f"= larger(parts[0], {one});" if most else f"+= {one};"))
+        self.emit("}")
+        self.emit(f"{running.local} = larger({running.local}, largest_part(parts));" if most
+                  else f"{running.local} += sum_parts(parts);")
+        self.depth -= 1
+        self.emit("}")
+
     def _for(self, node: For) -> None:
+        if node.in_parts:
+            self._in_parts(node)
+            return
         symbol, printer = str(node.index.symbol), self.printer
         lower, upper = printer.integer(node.index.lower), printer.integer(node.index.upper)
+        if node.independent:
+            self.emit("INDEPENDENT")
         if node.descending:
             self.emit(f"for (ptrdiff_t {symbol} = {upper}; {symbol}-- > {lower};) {{")
         else:

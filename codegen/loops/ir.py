@@ -30,10 +30,11 @@ class Local(sp.Symbol):  # type: ignore[misc]
 
 
 class How(Enum):
-    """How a value meets what stands in its place: it replaces it, is added, or stays where it is greater."""
+    """How a value meets what stands in its place: it replaces it, is added, or replaces it where it is greater."""
 
     SET = "="
     ADD = "+="
+    MAX = "max="
 
 
 class Place(Enum):
@@ -62,11 +63,13 @@ class Place(Enum):
 
 @dataclass(frozen=True)
 class Buffer:
-    """One array: a tensor with its margins, where it lies, and the field of the caller's struct that it is."""
+    """One array: a tensor with its margins, where it lies, and the field of the caller's struct that it is. ``optional``: where
+    the caller has none there is none."""
 
     storage: Storage
     place: Place
     field: str = ""
+    optional: bool = False
 
     @property
     def tensor(self) -> Tensor:
@@ -113,16 +116,18 @@ class Buffer:
 
 @dataclass(frozen=True)
 class For:
-    """``for symbol = lower..upper-1``, upwards or down. ``independent``: no iteration reads or writes what another one writes."""
+    """``for symbol = lower..upper-1``, upwards or down. ``independent``: no iteration reads or writes what another one writes;
+    ``in_parts``: its one running scalar may be kept in several, put together in the end."""
 
     index: Index
     body: tuple[Node, ...]
     descending: bool = False
     independent: bool = False
+    in_parts: bool = False
 
     def __str__(self) -> str:
         arrow = " down" if self.descending else ""
-        note = " independent" if self.independent else ""
+        note = " independent" if self.independent else " in parts" if self.in_parts else ""
         return f"for {self.index.symbol} = {self.index.lower}..{self.index.upper - 1}{arrow}{note}:\n{_indented(self.body)}"
 
 
@@ -249,11 +254,13 @@ class Pack:
 
 @dataclass(frozen=True)
 class Nest:
-    """The loops that compute some equations, in the order in which their instances run. ``reason``: the verdict that made it."""
+    """The loops that compute some equations, in the order in which their instances run. ``reason``: the verdict that made it.
+    ``optional``: a copy for the caller, who may not want it."""
 
     equations: tuple[Equation, ...]
     body: tuple[Node, ...]
     reason: str = ""
+    optional: bool = False
 
     def __str__(self) -> str:
         numbers = "; ".join(", ".join(map(str, e.numbers)) for e in self.equations)

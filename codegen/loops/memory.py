@@ -43,7 +43,8 @@ def lives(routine: Routine) -> dict[str, tuple[int, int]]:
     found: dict[str, tuple[int, int]] = {}
     for top, node in enumerate(routine.body):
         for name in touched((node,)):
-            if routine.buffers[name].place.is_scratch or routine.buffers[name].place is Place.OUTPUT:
+            buffer = routine.buffers[name]
+            if buffer.place.is_scratch or buffer.place is Place.OUTPUT and not buffer.optional:
                 found[name] = (found.get(name, (top, top))[0], top)
     for name in found:
         if routine.buffers[name].place is Place.OUTPUT:  # where the caller does not want it, it lies here to the end

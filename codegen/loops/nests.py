@@ -16,7 +16,7 @@ from sympy import Expr, Indexed
 
 from codegen.loops.ir import For, How, If, Local, Nest, Node, Set, Store
 from codegen.schedule import Statement
-from symbolic.analysis import affine, at_most, index_reads, lies_in, subscript_range
+from symbolic.analysis import affine, at_most, index_reads, is_positive, lies_in, subscript_range
 from symbolic.program import Equation, Index, IndexName, Program, Reduction, index_symbols, operands, tensor_of
 
 __all__ = ["Inside", "contribution", "levels", "nest", "scan", "without_units"]
@@ -109,6 +109,12 @@ def scan(equations: Sequence[Equation], program: Program, ranges: Ranges) -> tup
     """The loops of a maximum, of its argument, or of both: equations that compare the same values over the same domain."""
     first = equations[0]
     best, found = Local("best"), Local("found")
+    some = all(is_positive(i.extent, program) for i in first.reduced)
+    if len(equations) == 1 and first.component is None and not first.guards and some:
+        value = checked(first.body, first, program, ranges)
+        loops = levels(first.reduced, (), (Set(best, value, How.MAX),))
+        least = Set(best, sp.S.NegativeInfinity, declares=True)
+        return levels(_outer_first(first), (), (least, *loops, Store(first.target, best, How.SET)))
     value = Local("value")
     places = {e.component: Local(f"at_{e.component}") for e in equations if e.component is not None}
     compared = checked(first.body, first, program, ranges)

@@ -11,7 +11,8 @@ from dataclasses import replace
 
 import sympy as sp
 
-from codegen.loops.ir import SCRATCH, Buffer, Call, For, If, Matrix, Nest, Node, Pack, Place, Product, Set, Store, Zero, walk
+from codegen.loops.ir import SCRATCH, Buffer, Call, For, If, Matrix, Nest, Node, Pack, Place, Product, walk
+from codegen.loops.uses import written
 from codegen.lower import Storage
 from symbolic.program import Tensor, index_symbols, tensor_of
 
@@ -25,25 +26,25 @@ def pack_weights(nodes: Sequence[Node], buffers: dict[str, Buffer], fresh: Calla
         if not isinstance(node, For) or node.independent:
             found.append(node)
             continue
-        written = {name for leaf, _ in walk(node.body) for name in _written(leaf)}
+        changed = set(written(node.body))
         packs: dict[Matrix, Pack] = {}
-        body = _packed(node.body, written, packs, buffers, fresh)
+        body = _packed(node.body, changed, packs, buffers, fresh)
         found += [*packs.values(), replace(node, body=body)]
     return found
 
 
 def _packed(
-    nodes: Sequence[Node], written: set[str], packs: dict[Matrix, Pack], buffers: dict[str, Buffer], fresh: Callable[[str], str]
+    nodes: Sequence[Node], changed: set[str], packs: dict[Matrix, Pack], buffers: dict[str, Buffer], fresh: Callable[[str], str]
 ) -> tuple[Node, ...]:
     found: list[Node] = []
     for node in nodes:
         match node:
             case If():
-                body, otherwise = (_packed(part, written, packs, buffers, fresh) for part in (node.body, node.otherwise))
+                body, otherwise = (_packed(part, changed, packs, buffers, fresh) for part in (node.body, node.otherwise))
                 found.append(replace(node, body=body, otherwise=otherwise))
             case For() | Nest():
-                found.append(replace(node, body=_packed(node.body, written, packs, buffers, fresh)))
-            case Product() if not (node.b.row_offsets or node.c.row_offsets) and _stays(node, written):
+                found.append(replace(node, body=_packed(node.body, changed, packs, buffers, fresh)))
+            case Product() if not (node.b.row_offsets or node.c.row_offsets) and _stays(node, changed):
                 if node.b not in packs:
                     name = fresh(f"{buffers[tensor_of(node.b.entry)].code}_packed")
                     size = Call(sp.Symbol("packed_size"), node.inner, node.columns)
@@ -56,23 +57,9 @@ def _packed(
     return tuple(found)
 
 
-def _stays(node: Product, written: set[str]) -> bool:
+def _stays(node: Product, changed: set[str]) -> bool:
     parts = (*node.b.entry.indices, node.b.rows, node.b.columns, node.inner, node.columns)
-    return tensor_of(node.b.entry) not in written and not any(index_symbols(part) for part in parts)
-
-
-def _written(leaf: Node) -> list[str]:
-    match leaf:
-        case Store():
-            return [tensor_of(leaf.target)]
-        case Zero():
-            return [leaf.buffer]
-        case Product():
-            return [tensor_of(leaf.c.entry)]
-        case Pack():
-            return [leaf.packed]
-        case Set() | _:
-            return []
+    return tensor_of(node.b.entry) not in changed and not any(index_symbols(part) for part in parts)
 
 
 def with_scratch(nodes: Sequence[Node], buffers: dict[str, Buffer]) -> None:

@@ -90,6 +90,10 @@ class Products:
         if any(index_symbols(i.lower + i.upper) & mine for i in equation.indices):
             return None
         last = index_symbols(equation.target.indices[-1]) & mine
+        if _overlaps(equation):  # windows: the factor with more entries gives the columns
+            a, b = sorted(entries, key=lambda entry: self._likely(
+                sp.Mul(*(i.extent for i in equation.free if i.symbol in _symbols(entry)))))
+            return a, b, factor
         for a, b in (entries, entries[::-1]):
             if last and last <= index_symbols(b.indices[-1] if b.indices else b) | _symbols(b) and not last & _symbols(a):
                 return a, b, factor

@@ -14,12 +14,14 @@ from dataclasses import replace
 import sympy as sp
 
 from codegen.demand import demand
-from codegen.fuse import fuse
+from codegen.fuse import fuse as joined
 from codegen.history import histories
+from codegen.loops.fuse import fuse
 from codegen.loops.ir import Buffer, For, How, Nest, Node, Place, Routine, Store, Zero
 from codegen.loops.nests import nest, scan, without_units
 from codegen.loops.packing import pack_weights, with_scratch
 from codegen.loops.products import Products
+from codegen.loops.shorten import shorten
 from codegen.lower import Storage, given, lower, plan_storage
 from codegen.schedule import Loop, Statement, equations_of, schedule
 from codegen.schedule import Node as Scheduled
@@ -41,7 +43,7 @@ def routine(
     the tensors that the caller may have. ``fresh``: a free identifier.
     """
     program = demand(program)
-    nodes = fuse(lower(schedule(program), program))
+    nodes = joined(lower(schedule(program), program))
     storages = plan_storage(nodes, program, codes)
     returned = {*gradients.values(), *outputs, *([program.loss] if program.loss else []), *program.tangents.values()}
     rows = writes_of(nodes)
@@ -56,7 +58,8 @@ def routine(
     for top, node in enumerate(nodes):
         body += [Zero(name, value) for name, value in zeroed.get(top, ())]
         body += _node(node, nodes, how, program, {}, products)
-    body = pack_weights([*body, *after], buffers, fresh)
+    body = list(shorten(fuse([*body, *after], buffers, program), buffers, program))
+    body = pack_weights(body, buffers, fresh)
     with_scratch(body, buffers)
     return Routine(kind, buffers, tuple(body))
 
@@ -128,8 +131,8 @@ def _placed(
             buffers[name] = replace(buffer, place=place, field=field)
         else:
             plain = _plain(buffer.storage, f"{buffer.code}_{'output' if place is Place.OUTPUT else 'gradient'}")
-            buffers[plain.tensor.name] = Buffer(plain, place, field)
-            after.append(_copy(plain.tensor.name, name, buffer.storage))
+            buffers[plain.tensor.name] = Buffer(plain, place, field, optional=place is Place.OUTPUT)
+            after.append(replace(_copy(plain.tensor.name, name, buffer.storage), optional=place is Place.OUTPUT))
     for name in {program.loss, *([program.tangents[program.loss]] if program.loss in program.tangents else [])} - {""}:
         if buffers[name].place is Place.WORKSPACE:
             buffers[name] = replace(buffers[name], place=Place.SCALAR, field="loss" if name == program.loss else "slope")

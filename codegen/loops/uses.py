@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import sympy as sp
 from sympy import Expr
 
-from codegen.loops.ir import SCRATCH, Buffer, For, If, Matrix, Node, Pack, Place, Product, Set, Store, Zero
+from codegen.loops.ir import SCRATCH, Buffer, For, If, Matrix, Node, Pack, Place, Product, Set, Store, Zero, walk
 from symbolic.program import Size, reads, tensor_of
 
-__all__ = ["expressions", "sizes", "touched"]
+__all__ = ["expressions", "sizes", "touched", "written"]
 
 
 def expressions(nodes: Sequence[Node]) -> Iterator[Expr]:
@@ -60,6 +60,22 @@ def touched(nodes: Sequence[Node]) -> list[str]:
     found = dict.fromkeys(_named(nodes))
     for expr in expressions(nodes):
         found.update(dict.fromkeys(map(tensor_of, reads(expr))))
+    return list(found)
+
+
+def written(nodes: Sequence[Node]) -> list[str]:
+    """The buffers that the nodes write."""
+    found: dict[str, None] = {}
+    for leaf, _ in walk(nodes):
+        match leaf:
+            case Store():
+                found.setdefault(tensor_of(leaf.target))
+            case Zero():
+                found.setdefault(leaf.buffer)
+            case Product():
+                found.setdefault(tensor_of(leaf.c.entry))
+            case Pack():
+                found.setdefault(leaf.packed)
     return list(found)
 
 

@@ -1,11 +1,13 @@
 /* Products of matrices, for one core.
 
-   Needs before it: real (float or double), REAL_IS_FLOAT (1 or 0), <stddef.h>, <stdint.h>, <string.h>. Paste `vectors` first, before
-   every other function of the file. All functions are static and use no memory but their arguments and a few KB of stack.
+   Needs before it: real (float or double), REAL_IS_FLOAT (1 or 0), <stddef.h>, <stdint.h>, <string.h>. Paste `vectors`
+   first, before every other function of the file. All functions are static and use no memory but their arguments and at
+   most 8 KB of stack.
 
    Matrices are row-major with strides in elements: A[i,k] is a[i*a_rows + k*a_columns]. C has unit column stride: C[i,n] is
    c[i*c_rows + n], and overlaps nothing else. add != 0: C += A B, else C = A B and C is not read. Sizes may be 0. Scratch and packed
-   matrices need the alignment of real only; they are fastest at a multiple of 64 bytes.
+   matrices need the alignment of real only; they are fastest at a multiple of 64 bytes. Their sizes, in reals, are those of the last
+   sections. Offsets ascend.
 
      product(M, N, K, a, a_rows, a_columns, b, b_rows, b_columns, c, c_rows, add, scratch)     C[M,N] (+)= A[M,K] B[K,N]
      pack_b(K, N, b, b_rows, b_columns, packed)                                               B, in the order of its use
@@ -14,7 +16,11 @@
                 c, c_rows, add, scratch)                                 the same, B[k,n] = b[b_row_offsets[k] + b_column_offsets[n]]
      product_scatter(M, N, K, a, a_rows, a_columns, d, d_rows, d_columns,
                      base, rows, columns, scratch)                       base[rows[k] + columns[n]] += sum_m A[m,k] D[m,n]
-*/
+
+   How: a tile of C, 8 rows by 3 vectors (4 by 3 where there are 16 registers), stays in registers while k runs; B is read where it is,
+   or first packed vector by vector in blocks that fit the second-level cache. Where both have their neighbours along k and there are
+   few rows, tiles of dot products need no packing. Each sum is split by lanes and by blocks of k, never reordered by the compiler.
+   gcc -O2 is enough, clang wants -O3; both want -march=native. */
 
 /* === section vectors: needs nothing === */
 /* A vector is LANES neighbours of a row. A tile of C, up to ROWS rows by 3 vectors, is held in registers. */
@@ -38,7 +44,8 @@ typedef int64_t integer;
 typedef integer bits __attribute__((vector_size(VECTOR_BYTES)));
 #define INLINE static inline __attribute__((always_inline))
 #define LANE(v, l) ((v)[l])
-/* a*b + c is one instruction where the machine has it, from here to the end of the file. ISO C allows it; gcc -std=c99 must be told. */
+/* a*b + c is one instruction where the machine has it, from here to the end of the file. ISO C allows it; gcc
+   -std=c99 must be told. */
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT ON
 #define ONCE __attribute__((noinline))
@@ -98,8 +105,8 @@ INLINE vector plus(vector v, vector w)
 #endif
 }
 
-/* One vector of each row, where the matrix ends: c[rows,LANES] (+)= sums[rows,LANES]. lanes < 0: the first -lanes lanes, all that there
-   are. Else the last lanes, which others have not written. */
+/* One vector of each row, where the matrix ends: c[rows,LANES] (+)= sums[rows,LANES]. lanes < 0: the first -lanes
+   lanes, all that there are. Else the last lanes, which others have not written. */
 static void put_edge(size_t rows, const real *sums, real *c, size_t c_rows, ptrdiff_t lanes, int add)
 {
     for (size_t i = 0; i < rows; i++) {
@@ -113,9 +120,9 @@ static void put_edge(size_t rows, const real *sums, real *c, size_t c_rows, ptrd
     }
 }
 
-/* One tile, rows by vectors, both known where it is inlined: C[i, at[v]+l] (+)= sum_k A[i,k] B[k, v, l], where the vectors of row k
-   of B are at b[v] + k*b_rows or, where there are offsets, at b[v] + offsets[k]. Of the last vector, `lanes` are written as
-   put_edge says. */
+/* One tile, rows by vectors, both known where it is inlined: C[i, at[v]+l] (+)= sum_k A[i,k] B[k, v, l], where the
+   vectors of row k of B are at b[v] + k*b_rows or, where there are offsets, at b[v] + offsets[k]. Of the last vector,
+   `lanes` are written as put_edge says. */
 INLINE void tile_of(const size_t rows, const size_t vectors, size_t K, const real *a, size_t a_rows, size_t a_columns,
                     const real *const *b, size_t b_rows, const ptrdiff_t *offsets,
                     real *c, size_t c_rows, const size_t *at, ptrdiff_t lanes, int add)
@@ -181,7 +188,7 @@ INLINE void tile_rows(size_t rows, const size_t vectors, size_t K, const real *a
 
 /* The same for vectors = 1, 2, 3, or 8 where there is one row. */
 ONCE static void tile(size_t rows, size_t vectors, size_t K, const real *a, size_t a_rows, size_t a_columns,
-                 const real *const *b, size_t b_rows, real *c, size_t c_rows, const size_t *at, ptrdiff_t lanes, int add)
+                      const real *const *b, size_t b_rows, real *c, size_t c_rows, const size_t *at, ptrdiff_t lanes, int add)
 {
     switch (vectors) {
     case 1: tile_rows(rows, 1, K, a, a_rows, a_columns, b, b_rows, NULL, c, c_rows, at, lanes, add); break;
@@ -192,8 +199,8 @@ ONCE static void tile(size_t rows, size_t vectors, size_t K, const real *a, size
 }
 
 /* === section columns: needs vectors === */
-/* N columns are ceil(N / LANES) vectors. The last ends with the last column: it overlaps the one before, or, where N < LANES, is
-   padded with zeros. So every access is inside the matrix. */
+/* N columns are ceil(N / LANES) vectors. The last ends with the last column: it overlaps the one before, or, where N
+   < LANES, is padded with zeros. So every access is inside the matrix. */
 static size_t vectors_of(size_t N) { return (N + LANES - 1) / LANES; }
 
 /* The first column of vector v. */
@@ -207,10 +214,10 @@ static size_t part_of(size_t total, size_t most)
 }
 
 /* === section strip: needs vectors, lanes, tile, columns === */
-/* Vectors v0..v1-1 of C[M,N] (+)= A[M,K] B[K,N], a few vectors at a time for all rows. Vector v of B begins at b + (v - v0)*b_vectors, or,
-   where b_vectors is 0, at b + its column; its rows are b_rows apart. */
+/* Vectors v0..v1-1 of C[M,N] (+)= A[M,K] B[K,N], a few vectors at a time for all rows. Vector v of B begins at b + (v
+   - v0)*b_vectors, or, where b_vectors is 0, at b + its column; its rows are b_rows apart. */
 ONCE static void strip(size_t M, size_t N, size_t K, const real *a, size_t a_rows, size_t a_columns, size_t a_parts,
-                  const real *b, size_t b_rows, size_t b_vectors, size_t v0, size_t v1, real *c, size_t c_rows, int add)
+                       const real *b, size_t b_rows, size_t b_vectors, size_t v0, size_t v1, real *c, size_t c_rows, int add)
 {
     const size_t part = part_of(M, ROWS), vectors_in_all = vectors_of(N);
     for (size_t v = v0; v < v1;) {
@@ -313,7 +320,8 @@ static void pack_vector(size_t K, size_t width, const real *b, size_t b_rows, si
 }
 
 /* Vectors v0..v1-1 of B[K,N], each as packed[K,LANES]. */
-ONCE static void pack_vectors(size_t N, size_t K, const real *b, size_t b_rows, size_t b_columns, size_t v0, size_t v1, real *packed)
+ONCE static void pack_vectors(size_t N, size_t K, const real *b, size_t b_rows, size_t b_columns,
+                              size_t v0, size_t v1, real *packed)
 {
     if (b_columns == 1 && N >= LANES) {
         for (size_t k = 0; k < K; k++) {
@@ -391,10 +399,11 @@ INLINE void sum_lanes(const size_t count, const vector *v, real *sums)
     }
 }
 
-/* One tile, rows by columns, both known where it is inlined: C[i,n] (+)= sum_k A[i,k] B[k,n], both with neighbours along k, K >= LANES.
-   Written are only the rows from first_row and the columns from first_column on. */
-INLINE void dots_of(const size_t rows, const size_t columns, size_t K, const real *a, size_t a_rows, const real *b, size_t b_columns,
-                    real *c, size_t c_rows, size_t c_columns, size_t first_row, size_t first_column, int add)
+/* One tile, rows by columns, both known where it is inlined: C[i,n] (+)= sum_k A[i,k] B[k,n], both with neighbours
+   along k, K >= LANES. Written are only the rows from first_row and the columns from first_column on. */
+INLINE void dots_of(const size_t rows, const size_t columns, size_t K, const real *a, size_t a_rows,
+                    const real *b, size_t b_columns, real *c, size_t c_rows, size_t c_columns,
+                    size_t first_row, size_t first_column, int add)
 {
     vector sum[24];
     real sums[24];
@@ -434,11 +443,12 @@ INLINE void dots_of(const size_t rows, const size_t columns, size_t K, const rea
     }
 }
 
-/* C[M,N] (+)= A[M,K] B[K,N], both with neighbours along k, K >= LANES: 4 by DOTS, 1 by 8, or 1 by 1 dot products at once. */
+/* C[M,N] (+)= A[M,K] B[K,N], both with neighbours along k, K >= LANES: 4 by DOTS, 1 by 8, or 1 by 1 dot products at
+   once. */
 enum { DOTS = ROWS == 8 ? 6 : 3 };
 
 ONCE static void dots(size_t M, size_t N, size_t K, const real *a, size_t a_rows, const real *b, size_t b_columns,
-                 real *c, size_t c_rows, size_t c_columns, int add)
+                      real *c, size_t c_rows, size_t c_columns, int add)
 {
     const size_t rows = M >= 4 && N >= DOTS ? 4 : 1, columns = rows == 4 ? DOTS : N >= 8 ? 8 : 1;
     for (size_t n = 0; n < N; n += columns) {
@@ -455,11 +465,12 @@ ONCE static void dots(size_t M, size_t N, size_t K, const real *a, size_t a_rows
 }
 
 /* === section product: needs vectors, lanes, tile, columns, strip, transpose, pack, dots === */
-/* A block of B, DEPTH rows by BLOCK_VECTORS vectors, 256 KB at most, stays in the second-level cache while BLOCK_ROWS rows of A, 128 KB
-   of float, pass. */
+/* A block of B, DEPTH rows by BLOCK_VECTORS vectors, 256 KB at most, stays in the second-level cache while BLOCK_ROWS
+   rows of A, 128 KB of float, pass. */
 enum { DEPTH = 256, BLOCK_VECTORS = 16 * 64 / VECTOR_BYTES, BLOCK_ROWS = 128 };
 
-/* A[M,K], whose neighbours are along m, `part` rows at a time: copy[m / part, k, m % part] = A[m,k]. Few k at once: few pages of A. */
+/* A[M,K], whose neighbours are along m, `part` rows at a time: copy[m / part, k, m % part] = A[m,k]. Few k at once:
+   few pages of A. */
 static void copy_rows(size_t M, size_t K, size_t part, const real *a, size_t a_columns, real *copy)
 {
     for (size_t k0 = 0; k0 < K; k0 += 16) {
@@ -479,7 +490,7 @@ static void copy_rows(size_t M, size_t K, size_t part, const real *a, size_t a_c
 
 /* C[M,N] (+)= A[M,K] B[K,N] */
 ONCE static void product(size_t M, size_t N, size_t K, const real *a, size_t a_rows, size_t a_columns,
-                    const real *b, size_t b_rows, size_t b_columns, real *c, size_t c_rows, int add, real *scratch)
+                         const real *b, size_t b_rows, size_t b_columns, real *c, size_t c_rows, int add, real *scratch)
 {
     if (M == 0 || N == 0) return;
     if (K == 0) {
@@ -505,7 +516,8 @@ ONCE static void product(size_t M, size_t N, size_t K, const real *a, size_t a_r
         }
         return;
     }
-    if (N < LANES && M >= LANES && a_rows == 1 && K >= 4) { /* few columns and neighbours along m: C' = B' A', a few rows of C at once */
+    if (N < LANES && M >= LANES && a_rows == 1 && K >= 4) {
+        /* Few columns, and neighbours along m: C' = B' A', a few rows of C at once. */
         enum { HEIGHT = 4 * LANES };
         real turned[(LANES - 1) * HEIGHT];
         for (size_t i = 0; i < M; i += HEIGHT) {
@@ -542,7 +554,8 @@ ONCE static void product(size_t M, size_t N, size_t K, const real *a, size_t a_r
 }
 
 /* === section offsets: needs vectors, lanes === */
-/* The length of the run that begins at offsets[n], each one more than the one before. The offsets ascend. */
+/* The length of the run that begins at offsets[n], each one more than the one before. The offsets ascend, so that
+   eight steps of 1 are seen by their ends. */
 static size_t run_of(const ptrdiff_t *offsets, size_t n, size_t N)
 {
     size_t end = n + 1;
@@ -552,8 +565,8 @@ static size_t run_of(const ptrdiff_t *offsets, size_t n, size_t N)
 }
 
 /* === section product_at: needs vectors, lanes, tile, columns, strip, transpose, pack, dots, product, offsets === */
-/* One run of `run` >= piece columns, in pieces whose size is known where it is inlined: to[k*to_rows + n] = base[rows[k] + n]. The last
-   piece overlaps the one before it. */
+/* One run of `run` >= piece columns, in pieces whose size is known where it is inlined: to[k*to_rows + n] =
+   base[rows[k] + n]. The last piece overlaps the one before it. */
 INLINE void gather_run(const size_t piece, size_t K, size_t run, const real *base, const ptrdiff_t *rows, real *to, size_t to_rows)
 {
     for (size_t n = 0; n < run; n += piece) {
@@ -586,8 +599,8 @@ static size_t vectors_in_runs(const ptrdiff_t *columns, size_t N)
     return vectors;
 }
 
-/* C[M,N] = A[M,K] B[K,N], where B[k,n] = b[rows[k] + columns[n]], read where it is: every run of columns has LANES or more. Vectors that
-   overlap write the same twice. */
+/* C[M,N] = A[M,K] B[K,N], where B[k,n] = b[rows[k] + columns[n]], read where it is: every run of columns has LANES or
+   more. Vectors that overlap write the same twice. */
 static void product_in_runs(size_t M, size_t N, size_t K, const real *a, size_t a_rows, size_t a_columns,
                             const real *b, const ptrdiff_t *rows, const ptrdiff_t *columns, real *c, size_t c_rows)
 {
@@ -610,8 +623,8 @@ static void product_in_runs(size_t M, size_t N, size_t K, const real *a, size_t 
     }
 }
 
-/* C[M,N] (+)= A[M,K] B[K,N], where B[k,n] = b[b_row_offsets[k] + b_column_offsets[n]]: read where it is, or gathered, WIDTH columns and
-   256 KB at a time */
+/* C[M,N] (+)= A[M,K] B[K,N], where B[k,n] = b[b_row_offsets[k] + b_column_offsets[n]]: read where it is, or gathered,
+   WIDTH columns and 256 KB at a time */
 static void product_at(size_t M, size_t N, size_t K, const real *a, size_t a_rows, size_t a_columns,
                        const real *b, const ptrdiff_t *b_row_offsets, const ptrdiff_t *b_column_offsets,
                        real *c, size_t c_rows, int add, real *scratch)
@@ -642,11 +655,12 @@ static void product_at(size_t M, size_t N, size_t K, const real *a, size_t a_row
 }
 
 /* === section product_scatter: needs vectors, lanes, tile, columns, strip, transpose, pack, dots, product, offsets === */
-/* base[rows[k] + columns[n]] += from[k*from_rows + n], N <= RUNS. A row k is added as a whole before the next, which falls on nearly the
-   same places. */
+/* base[rows[k] + columns[n]] += from[k*from_rows + n], N <= RUNS. A row k is added as a whole before the next, which
+   falls on nearly the same places. */
 enum { RUNS = 1024 / sizeof(real) };
 
-static void scatter(size_t K, size_t N, const real *from, size_t from_rows, real *base, const ptrdiff_t *rows, const ptrdiff_t *columns)
+static void scatter(size_t K, size_t N, const real *from, size_t from_rows,
+                    real *base, const ptrdiff_t *rows, const ptrdiff_t *columns)
 {
     size_t runs[RUNS], count = 0;
     for (size_t n = 0; n < N; n += runs[count++]) runs[count] = run_of(columns, n, N);

@@ -1,4 +1,4 @@
-/* Integers: bounds of loops, and where an array begins. */
+/* Bounds of loops, where an array begins, sums in parts. */
 
 /* === section lesser: needs nothing === */
 static inline ptrdiff_t lesser(ptrdiff_t a, ptrdiff_t b)
@@ -52,4 +52,44 @@ static inline unsigned char *aligned(void *workspace)
 {
     unsigned char *const bytes = (unsigned char *)workspace;
     return bytes + (64 - (uintptr_t)workspace % 64) % 64;
+}
+
+/* === section larger: needs select === */
+/* The larger of two numbers; a NaN is larger than all. */
+static inline real larger(real a, real b)
+{
+    return real_select((b > a) | (b != b), b, a);
+}
+
+/* === section fill_parts: needs nothing === */
+/* A sum or a maximum is kept in so many parts, side by side, and put together in the end. */
+enum { PARTS = 16 };
+
+static inline void fill_parts(real *parts, real value)
+{
+    for (int lane = 0; lane < PARTS; ++lane) {
+        parts[lane] = value;
+    }
+}
+
+/* === section sum_parts: needs fill_parts === */
+static inline real sum_parts(real *parts)
+{
+    for (int width = PARTS / 2; width > 0; width /= 2) {
+        for (int lane = 0; lane < width; ++lane) {
+            parts[lane] += parts[lane + width];
+        }
+    }
+    return parts[0];
+}
+
+/* === section largest_part: needs fill_parts, larger === */
+static inline real largest_part(real *parts)
+{
+    for (int width = PARTS / 2; width > 0; width /= 2) {
+        for (int lane = 0; lane < width; ++lane) {
+            parts[lane] = larger(parts[lane], parts[lane + width]);
+        }
+    }
+    return parts[0];
 }
