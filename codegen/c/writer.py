@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+import sympy as sp
 from sympy import Expr
 
 from codegen.c.printer import CPrinter
@@ -181,7 +182,16 @@ class _Writer:
         buffer = self.buffers[node.buffer]
         entries = self.printer.integer(buffer.entries, 0)
         each = "position" if buffer.tensor.is_index else "real"
-        if node.value in (0, -1):
+        if node.margins:
+            storage = buffer.storage
+            row = sp.Mul(*buffer.extents[1:])
+            before, after = storage.before[0] * row, storage.after[0] * row
+            for start, count in ((sp.S.Zero, before), (buffer.entries - after, after)):
+                if count != 0:
+                    place = buffer.code if start == 0 else f"{buffer.code} + {self.printer.integer(sp.expand(start))}"
+                    size = self.printer.integer(sp.expand(count))
+                    self.emit(f"memset({place}, {node.value}, (size_t)({size})*sizeof({each}));")
+        elif node.value in (0, -1):
             count = f"(size_t)({entries})*" if buffer.extents else ""
             self.emit(f"memset({buffer.code}, {node.value}, {count}sizeof({each}));")
         else:

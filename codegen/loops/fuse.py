@@ -19,7 +19,7 @@ from sympy import Expr, Indexed
 from codegen.loops.ir import Buffer, For, If, Local, Nest, Node, Product, Set, Store, walk
 from codegen.loops.uses import touched, written
 from symbolic.analysis import are_apart, subscript_range
-from symbolic.program import Index, IndexName, Program, index_symbols, reads, tensor_of
+from symbolic.program import Index, IndexName, Program, index, index_symbols, reads, tensor_of
 
 __all__ = ["Action", "Verdict", "fuse"]
 
@@ -98,15 +98,38 @@ def judge(a: Nest, b: Nest, buffers: Mapping[str, Buffer], program: Program) -> 
         depth += 1
     if not depth:
         return Verdict(Action.KEEP, 0, "no loop over the same range")
-    names = {s.index.symbol: f.index.symbol for f, s in zip(mine[:depth], others[:depth], strict=True)}
     shared = [loop.index for loop in mine[:depth]]
     reason = ""
     while shared:
-        reason = _conflict(a, b, names, shared, buffers, program)
+        reason = _conflict(a, b, _names(a, b, len(shared)), shared, buffers, program)
         if not reason:
             return Verdict(Action.FUSE, len(shared), "every entry of both belongs to one iteration")
         shared.pop()
     return Verdict(Action.FORBID, 0, reason)
+
+
+def _names(a: Nest, b: Nest, depth: int) -> dict[IndexName, IndexName]:
+    """What the indices of the second are called in the first: the shared ones as there, the others as no shared one is."""
+    mine, others = _chain(a.body)[:depth], _chain(b.body)[:depth]
+    names = {s.index.symbol: f.index.symbol for f, s in zip(mine, others, strict=True)}
+    shared = {f.index.symbol for f in mine}
+    taken = {symbol for body in (a.body, b.body) for symbol in _symbols(body)} | shared
+    for symbol in _symbols(others[-1].body):
+        if symbol in shared:
+            count = 2
+            while index(f"{symbol}_{count}") in taken:
+                count += 1
+            names[symbol] = index(f"{symbol}_{count}")
+            taken.add(names[symbol])
+    return names
+
+
+def _symbols(body: Sequence[Node]) -> list[IndexName]:
+    """The indices of the loops in a body."""
+    found: dict[IndexName, None] = {}
+    for _, around in walk(body):
+        found.update(dict.fromkeys(loop.index.symbol for loop in around if isinstance(loop, For)))
+    return list(found)
 
 
 def _chain(body: Sequence[Node]) -> list[For]:
@@ -171,7 +194,7 @@ def _accesses(node: Nest) -> list[tuple[Indexed, bool, Mapping[IndexName, Index]
 def _joined(a: Nest, b: Nest, depth: int) -> Nest:
     """The nests over their shared loops."""
     mine, others = _chain(a.body), _chain(b.body)
-    names: dict[Expr, Expr] = {s.index.symbol: f.index.symbol for f, s in zip(mine[:depth], others[:depth], strict=True)}
+    names: dict[Expr, Expr] = dict(_names(a, b, depth))
     taken = {leaf.local for leaf, _ in walk(a.body) if isinstance(leaf, Set)}
     for leaf, _ in walk(b.body):
         if isinstance(leaf, Set) and leaf.declares and leaf.local in taken:
@@ -188,8 +211,9 @@ def _joined(a: Nest, b: Nest, depth: int) -> Nest:
 def _renamed(node: Node, names: Mapping[Expr, Expr]) -> Node:
     match node:
         case For():
-            index = Index(node.index.symbol, node.index.lower.xreplace(names), node.index.upper.xreplace(names))
-            return replace(node, index=index, body=tuple(_renamed(inner, names) for inner in node.body))
+            symbol = names.get(node.index.symbol, node.index.symbol)
+            own = Index(symbol, node.index.lower.xreplace(names), node.index.upper.xreplace(names))
+            return replace(node, index=own, body=tuple(_renamed(inner, names) for inner in node.body))
         case If():
             return replace(node, conditions=tuple(c.xreplace(names) for c in node.conditions),
                            body=tuple(_renamed(inner, names) for inner in node.body),

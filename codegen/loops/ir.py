@@ -177,13 +177,15 @@ class Set:
 
 @dataclass(frozen=True)
 class Zero:
-    """All of a buffer, margins included, becomes 0 (or, for positions, nowhere: -1)."""
+    """All of a buffer, margins included, becomes 0 (or, for positions, nowhere: -1). ``margins``: they alone, along the first
+    axis, for all else is stored."""
 
     buffer: str
     value: int = 0
+    margins: bool = False
 
     def __str__(self) -> str:
-        return f"{self.buffer}[...] = {self.value}"
+        return f"{self.buffer}[{'margins' if self.margins else '...'}] = {self.value}"
 
 
 SCRATCH = "scratch"

@@ -80,7 +80,7 @@ def contribution(equation: Equation, how: How, program: Program, ranges: Ranges)
     free, reduced = _outer_first(equation), list(equation.reduced)
     inner = innermost(equation)
     value = checked(equation.body, equation, program, ranges)
-    guards = [*equation.guards, *_where_written(equation, program, ranges)]
+    guards = [*known_guards(equation, program, ranges), *_where_written(equation, program, ranges)]
     # An entry without an instance is 0. It is stored where the instance would be, not before: in one slot the last step's stands
     # there till then.
     nothing = Store(equation.target, sp.Integer(0), How.SET) if how is How.SET and guards else None
@@ -123,8 +123,9 @@ def scan(equations: Sequence[Equation], program: Program, ranges: Ranges) -> tup
     taken: list[Node] = [Set(best, value), Set(found, sp.Integer(1), integer=True)]
     taken += [Set(place, component, integer=True) for component, place in places.items()]
     inside = {i.symbol for i in first.reduced}
-    outside = [g for g in first.guards if not index_symbols(g) & inside]
-    loops = levels(first.reduced, [g for g in first.guards if g not in outside], (
+    guards = known_guards(first, program, ranges)
+    outside = [g for g in guards if not index_symbols(g) & inside]
+    loops = levels(first.reduced, [g for g in guards if g not in outside], (
         Set(value, compared, declares=True), If((better,), tuple(taken))), _outer_first(first))
     begin = [Set(best, sp.Integer(0), declares=True), Set(found, sp.Integer(0), declares=True, integer=True)]
     begin += [Set(place, sp.Integer(-1), declares=True, integer=True) for place in places.values()]
@@ -236,16 +237,31 @@ def _tests(entry: Indexed, equation: Equation, program: Program, ranges: Ranges)
             continue
         for position in inner:
             found += [test for test in _tests(position, equation, program, ranges) if test not in found]
-            found += [test for test in _somewhere(position, equation, program) if test not in found]
+            found += [test for test in _somewhere(position, equation, program, ranges) if test not in found]
         found += [test for test in _inside(subscript, tensor.bounds(axis), program, ranges) if test not in found]
     return found
 
 
-def _somewhere(position: Indexed, equation: Equation, program: Program) -> list[Expr]:
-    """That a position is one: what a caller gives is in its range or is the ignored value, what is computed may be -1."""
+def _somewhere(position: Indexed, equation: Equation, program: Program, ranges: Ranges) -> list[Expr]:
+    """That an index read gives a place: what a caller gives is in its range or is the ignored value, what is computed may be -1,
+    and beyond its array stands what is nowhere (law 8)."""
     tensor = program.tensor(tensor_of(position))
     if tensor.ignore is not None:
         named = sp.Ne(position, tensor.ignore)
         return [] if named in equation.guards else [named]
-    computed = bool(program.writers.get(tensor.name))
-    return [sp.Ge(position, 0)] if computed else []
+    spans = [subscript_range(s, ranges, program) for s in position.indices]
+    inside = all(span is not None and lies_in(span, tensor.bounds(axis), program) for axis, span in enumerate(spans))
+    if inside and not program.writers.get(tensor.name):
+        return []
+    return [sp.Ge(position, tensor.low)]
+
+
+def known_guards(equation: Equation, program: Program, ranges: Ranges) -> list[Expr]:
+    """The guards, each after the tests that say that what it compares is there: of nothing no comparison holds."""
+    found: list[Expr] = []
+    for guard in equation.guards:
+        for position in index_reads((guard.lhs, guard.rhs)):
+            tests = [*_tests(position, equation, program, ranges), *_somewhere(position, equation, program, ranges)]
+            found += [test for test in tests if test not in found and test != guard]
+        found.append(guard)
+    return found

@@ -117,7 +117,7 @@ class Products:
         before: list[Node] = []
         product = self._product(equation, a, b, steps, groups, is_listed, before)
         if _overlaps(equation):
-            return before, levels(left, (), (replace(product, how=How.ADD),))
+            return before, self._inside(equation, left, product, how, adds=True)
         return before, self._inside(equation, left, product, how)
 
     def _even(self, equation: Equation, a: Indexed, b: Indexed, steps: Sequence[Steps]) -> _Groups | None:
@@ -169,11 +169,13 @@ class Products:
             result = Matrix(first_c, step(row, in_c))
         return Product(self._size(row.extent), self._size(column.extent), self._size(inner.extent), left, right, result, How.SET)
 
-    def _inside(self, equation: Equation, left: Sequence[Index], product: Product, how: How) -> tuple[Node, ...]:
-        """The product in the loops that are left; where some of them are reduced it adds to zeros."""
+    def _inside(
+        self, equation: Equation, left: Sequence[Index], product: Product, how: How, adds: bool = False
+    ) -> tuple[Node, ...]:
+        """The product in the loops that are left; where some of them are reduced, or it always adds, it adds to zeros."""
         free = [i for i in left if i not in equation.reduced]
         reduced = [i for i in left if i in equation.reduced]
-        if not reduced or how is How.ADD:
+        if how is How.ADD or not reduced and not adds:
             return levels([*free, *reduced], (), (replace(product, how=how),))
         every = [i for i in equation.indices if i not in equation.reduced]
         zeros = levels(every, (), (Store(equation.target, sp.S.Zero, How.SET),))

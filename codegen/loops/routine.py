@@ -56,7 +56,7 @@ def routine(
     body: list[Node] = list(before)
     products = Products(program, buffers, fresh)
     for top, node in enumerate(nodes):
-        body += [Zero(name, value) for name, value in zeroed.get(top, ())]
+        body += zeroed.get(top, ())
         body += _node(node, nodes, how, program, {}, products)
     body = list(shorten(fuse([*body, *after], buffers, program), buffers, program))
     body = pack_weights(body, buffers, fresh)
@@ -125,17 +125,18 @@ def _placed(
             buffers[plain.tensor.name] = Buffer(plain, place, field)
             buffers[tensor.name] = Buffer(storage, Place.WORKSPACE)
             before += [Zero(tensor.name, _outside(storage)), _copy(tensor.name, plain.tensor.name, storage)]
+    scalars = {program.loss: "loss", program.tangents.get(program.loss, ""): "slope"}
     for place, field, name in results:
         buffer = buffers[name]
-        if buffer.place is Place.WORKSPACE and not buffer.storage.padded and buffer.storage.ring is None:
+        if buffer.place is Place.WORKSPACE and not buffer.storage.padded and buffer.storage.ring is None and name not in scalars:
             buffers[name] = replace(buffer, place=place, field=field)
         else:
             plain = _plain(buffer.storage, f"{buffer.code}_{'output' if place is Place.OUTPUT else 'gradient'}")
             buffers[plain.tensor.name] = Buffer(plain, place, field, optional=place is Place.OUTPUT)
             after.append(replace(_copy(plain.tensor.name, name, buffer.storage), optional=place is Place.OUTPUT))
-    for name in {program.loss, *([program.tangents[program.loss]] if program.loss in program.tangents else [])} - {""}:
-        if buffers[name].place is Place.WORKSPACE:
-            buffers[name] = replace(buffers[name], place=Place.SCALAR, field="loss" if name == program.loss else "slope")
+    for name, field in scalars.items():
+        if name and buffers[name].place is Place.WORKSPACE:
+            buffers[name] = replace(buffers[name], place=Place.SCALAR, field=field)
     return buffers, before, after
 
 
@@ -165,7 +166,7 @@ def _copy(to: str, source: str, storage: Storage) -> Nest:
 
 def _zeroed(
     nodes: Sequence[Scheduled], program: Program, storages: Mapping[str, Storage], covered: Collection[str]
-) -> dict[int, list[tuple[str, int]]]:
+) -> dict[int, list[Zero]]:
     """Before which top-level node which tensors become 0: where not all is stored before it is read or added to, and margins."""
     first: dict[str, int] = {}
     for top, node in enumerate(nodes):
@@ -173,10 +174,13 @@ def _zeroed(
         for statement in (*equations_of([node]), *alike):
             for name in (statement.equation.name, *map(tensor_of, statement.equation.reads)):
                 first.setdefault(name, top)
-    found: dict[int, list[tuple[str, int]]] = {}
+    found: dict[int, list[Zero]] = {}
     for tensor in program.tensors:
-        if given(tensor) or (tensor.name in covered and not storages[tensor.name].padded):
+        storage = storages[tensor.name]
+        if given(tensor) or tensor.name in covered and not storage.padded:
             continue
         nowhere = any(e.reduction is Reduction.ARGMAX for e in program.writers.get(tensor.name, ()))
-        found.setdefault(first.get(tensor.name, 0), []).append((tensor.name, -1 if nowhere else 0))
+        inner = any(e != 0 for e in (*storage.before[1:], *storage.after[1:]))
+        margins = tensor.name in covered and storage.ring is None and not inner
+        found.setdefault(first.get(tensor.name, 0), []).append(Zero(tensor.name, -1 if nowhere else 0, margins))
     return found
