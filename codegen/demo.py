@@ -8,7 +8,7 @@ import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +19,12 @@ import numpy as np
 from symbolic.errors import MachineError
 
 if TYPE_CHECKING:
+    from codegen.pipeline import Written
+    from symbolic.model import Model
+
     Array = np.ndarray[Any, Any]
 
-__all__ = ["Corpus", "Plan", "corpus", "run", "spec_path", "train", "unigram_entropy"]
+__all__ = ["Corpus", "Plan", "apart", "corpus", "run", "spec_path", "speeds", "train", "unigram_entropy"]
 
 MODULES = (
     "argparse", "ast", "bdb", "calendar", "cmd", "configparser", "copy", "csv", "dataclasses", "datetime", "difflib", "dis",
@@ -39,6 +42,9 @@ HELD_OUT = ("bisect", "contextlib", "cProfile", "fnmatch", "graphlib", "imaplib"
 
 ENOUGH = 200_000
 """Characters below which there is too little text to learn from."""
+
+AGREES = 1e-4
+"""How far float32 gradients of two modules may lie apart, of the largest entry of the array: as in ``check``."""
 
 REST = "\N{REPLACEMENT CHARACTER}"
 """Stands for every character outside the alphabet."""
@@ -187,6 +193,35 @@ def sample(module: Any, params: dict[str, Array], text: Corpus, length: int, see
     return text.text(np.array(drawn))
 
 
+def apart(modules: Sequence[Any], text: Corpus, plan: Plan) -> float:
+    """How far the loss and the gradients of one batch lie apart in two modules, of the largest entry of each array."""
+    params = modules[0].init(0)
+    _, x, y = next(windows(text.train, plan.steps, plan.streams))
+    batch = {**_start(modules[0], params, plan.streams), "x": x, "y": y}
+    (one, ones), (other, others) = (module.value_and_grad(params, batch) for module in modules)
+    found = [abs(other - one) / abs(one)]
+    for name, gradient in ones.items():
+        found.append(float(np.max(np.abs(others[name] - gradient)) / np.max(np.abs(gradient))))
+    return float(np.max(found))  # NaN stays NaN
+
+
+def speeds(modules: Sequence[Any], text: Corpus, plan: Plan, seconds: float = 1.0) -> list[float]:
+    """Characters a second whose loss and gradients each module computes, on the same batches in turn."""
+    params = modules[0].init(0)
+    batch = _start(modules[0], params, plan.streams)
+    spent, count = [0.0] * len(modules), 0
+    for _, batch["x"], batch["y"] in windows(text.train, plan.steps, plan.streams):
+        for number, module in enumerate(modules):
+            begin = time.perf_counter()
+            module.value_and_grad(params, batch)
+            if count >= 3:  # the first calls find memory and caches cold
+                spent[number] += time.perf_counter() - begin
+        count += 1
+        if sum(spent) >= seconds:
+            break
+    return [(count - 3) * plan.steps * plan.streams / each for each in spent]
+
+
 def run(quick: bool = False, out: Path = Path("chainrule-demo")) -> int:
     """The whole demo; the exit status."""
     import codegen
@@ -231,8 +266,18 @@ def run(quick: bool = False, out: Path = Path("chainrule-demo")) -> int:
     letters = int(model.program().sizes["V"] or 0)
     text = corpus(letters)
     entropy = unigram_entropy(text.held_out, letters)
-    tell(f"5. Training on {len(text.train):,} characters of the standard library's source, held out {len(text.held_out):,}; "
-         f"frequencies alone give {entropy:.3f} nats a character")
+    made_in_c, ported = _in_c(model, out)
+    if ported is not None:
+        distance = apart((module, ported), text, plan)
+        tell(f"   Loss and gradients of one batch: within {distance:.0e} of the NumPy module's, of the largest entry of each array")
+        if not distance <= AGREES:
+            tell(f"   Expected at most {AGREES:.0e}; there is nothing to train.")
+            return 1
+        slow, fast = speeds((module, ported), text, plan)
+        tell(f"   Loss and gradients of {slow:,.0f} characters a second through NumPy, of {fast:,.0f} through C")
+        module = ported
+    tell(f"6. Training through {'C' if ported is not None else 'NumPy'} on {len(text.train):,} characters of the standard library's "
+         f"source, held out {len(text.held_out):,}; frequencies alone give {entropy:.3f} nats a character")
     start = time.perf_counter()
     with _progress(plan.windows) as say:
         params = train(module, text, plan, say)
@@ -240,13 +285,38 @@ def run(quick: bool = False, out: Path = Path("chainrule-demo")) -> int:
     loss = held_out_loss(module, params, text.held_out)
     tell(f"   {plan.windows * plan.steps * plan.streams:,} characters in {seconds:.0f} s; held-out loss {loss:.3f} nats, "
          f"{loss / entropy:.2f} of the entropy of single characters")
-    print("6. A sample:\n")
+    print("7. A sample:\n")
     print("\n".join(f"     {line}" for line in sample(module, params, text, plan.sample).strip("\n").splitlines()))
     print()
-    tell(f"Done in {time.perf_counter() - begin:.0f} s. The spec, the derivation as text and LaTeX, the module:")
-    for made in (path, text_path, document.path, module_file.path):
+    what = ("the module", "C and its binding") if made_in_c else ("the module",)
+    tell(f"Done in {time.perf_counter() - begin:.0f} s. The spec, the derivation as text and LaTeX, {', '.join(what)}:")
+    for made in (path, text_path, document.path, module_file.path, *(file.path for file in made_in_c)):
         print(f"     {made}")  # a line of its own, so that it can be copied
     return 0
+
+
+def _in_c(model: Model, out: Path) -> tuple[list[Written], Any]:
+    """The C files, and the module that calls them, compiled. No files where there is no compiler, no module where it fails."""
+    import codegen
+    from codegen.build import build, compilers
+    from codegen.folding import tell
+
+    written: list[Written] = []
+    try:
+        found = compilers()
+        if not found:
+            tell("5. The C module: left out, for no C compiler was found (gcc, clang, or 'pip install ziglang')")
+            return [], None
+        files = {item.path.name: item for item in codegen.generate(model, target="c", out=out)}
+        written = [source, header, binding] = [files[f"{model.name}{end}"] for end in (".c", ".h", "_c.py")]
+        tell(f"5. The C module: {source.path}, {source.lines} lines")
+        begin = time.perf_counter()
+        build(model.name, source.path, header.path)
+    except MachineError as error:
+        tell(f"{'   It' if written else '5. The C module'} cannot be built: {str(error).splitlines()[0]}")
+        return written, None
+    tell(f"   Built with {found[0].name}, or found built already, in {time.perf_counter() - begin:.1f} s")
+    return written, _import(binding.path)
 
 
 def _folder(out: Path) -> Path:
@@ -262,7 +332,7 @@ def _folder(out: Path) -> Path:
 
 def _import(path: Path) -> Any:
     """The module in a file, as ``import`` would load it."""
-    spec = importlib.util.spec_from_file_location("chainrule_demo_char_rnn", path)
+    spec = importlib.util.spec_from_file_location(f"chainrule_demo_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -408,7 +408,7 @@ def _check(params, batch, names=None):
             out_W = params["out.W"]
             out_b = params["out.b"]
             x = batch["x"]
-            len = batch["len"]
+            len_2 = batch["len"]
             y = batch["y"]
             T = x.shape[0]
             N = x.shape[1]
@@ -438,10 +438,10 @@ def _check(params, batch, names=None):
                 and type(x) is array
                 and x.shape == (T, N, D)
                 and x.dtype == dtype
-                and type(len) is array
-                and len.shape == (N,)
-                and len.dtype.kind in "iu"
-                and _in_range(len, 1, T + 1)
+                and type(len_2) is array
+                and len_2.shape == (N,)
+                and len_2.dtype.kind in "iu"
+                and _in_range(len_2, 1, T + 1)
                 and type(y) is array
                 and y.shape == (N,)
                 and y.dtype.kind in "iu"

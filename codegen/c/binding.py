@@ -14,8 +14,8 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
-from codegen.numpy.door import Quick, free_sizes, least_sizes, quick_check, slow_check_text, untold
-from codegen.numpy.emit import UNTOLD, Prepared, Unit, shared_context, signature
+from codegen.numpy.door import UNTOLD, Quick, free_sizes, least_sizes, quick_check, slow_check_text, untold
+from codegen.numpy.emit import Prepared, Unit, shared_context, signature
 from codegen.numpy.helpers import needed
 from codegen.numpy.printer import integer_text
 from symbolic.errors import SpecError

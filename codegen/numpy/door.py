@@ -14,7 +14,7 @@ from symbolic.analysis import is_nonnegative
 from symbolic.errors import SpecError
 from symbolic.program import Program, Role, Size, Tensor, size
 
-__all__ = ["Quick", "check_text", "free_sizes", "least_sizes", "quick_check", "slow_check_text", "untold"]
+__all__ = ["UNTOLD", "Quick", "check_text", "free_sizes", "least_sizes", "quick_check", "slow_check_text", "untold"]
 
 
 def free_sizes(program: Program) -> list[str]:
@@ -48,7 +48,14 @@ def slow_check_text(program: Program) -> str:
         low = integer_text(tensor.low) if tensor.is_index else "None"
         below = integer_text(tensor.below) if tensor.is_index and tensor.below is not None else "None"
         call = f'_array({source}, "{tensor.name}", ({shape}), {low}, {below}, {tensor.ignore})'
-        lines += [f"    {call}"] if source == "params" else [f'    if "{tensor.name}" in names:', f"        {call}"]
+        if source == "params":
+            lines.append(f"    {call}")
+            continue
+        lines.append(f'    if "{tensor.name}" in names:')
+        for asked in _asked(tensor, free):
+            if sources[where[asked][0]] == "batch" and where[asked][0] != tensor.name:
+                lines += [f"        if {asked} is None:", f"            {UNTOLD.format(asked)}"]
+        lines.append(f"        {call}")
     for extent, name in _derived(program, free).items():
         known = sorted(s.name for s in extent.free_symbols if s.name in free)
         told = " and ".join(f"{s} is not None" for s in known)
@@ -59,6 +66,15 @@ def slow_check_text(program: Program) -> str:
     result = ", ".join(free) + ("," if len(free) == 1 else "")
     lines.append(f"    return {result}" if free else "    return None")
     return "\n".join(lines) + "\n\n" + _WORDS
+
+
+UNTOLD = 'raise ValueError("predict: no input that is given tells the size {}; add one that has it")'
+
+
+def _asked(tensor: Tensor, free: Sequence[str]) -> list[str]:
+    """The free sizes that an extent of several parts needs."""
+    parts = [e for e in tensor.shape if not isinstance(e, Size)]
+    return [name for name in free if any(s.name == name for e in parts for s in e.free_symbols)]
 
 
 _BARE = sp.Dummy("length")
@@ -174,7 +190,7 @@ def quick_check(program: Program, inputs: Collection[str] | None = None, memory:
     free = free_sizes(program)
     tensors = [(t, source) for t, source in _tensors(program) if source == "params" or inputs is None or t.name in inputs]
     where = _places_of_sizes(program, tensors, free) if inputs is None else _told(tensors, free)
-    names = Identifiers((*program.sizes, "array", "dtype", "names", *(("len", "type", "tuple") if memory else ())))
+    names = Identifiers((*program.sizes, "array", "dtype", "names", "len", "type", "tuple"))
     local = {t.name: names.fresh(t.name) for t, _ in tensors}
     quick = []
     for tensor, _ in tensors:

@@ -10,7 +10,7 @@ from typing import Any
 import sympy as sp
 from sympy import Expr
 
-from codegen.numpy.door import check_text, free_sizes, untold
+from codegen.numpy.door import UNTOLD, check_text, free_sizes, untold
 from codegen.numpy.helpers import needed
 from codegen.numpy.plan import lay_out
 from codegen.numpy.printer import integer_text
@@ -20,7 +20,7 @@ from codegen.numpy.update import update_lines
 from codegen.verdict import Verdict
 from symbolic.program import Program, Tensor
 
-__all__ = ["UNTOLD", "Prepared", "Unit", "emit", "function", "shared_context", "signature", "verdicts"]
+__all__ = ["Prepared", "Unit", "emit", "function", "shared_context", "signature", "verdicts"]
 
 
 @dataclass(frozen=True)
@@ -210,10 +210,6 @@ def _door(unit: Unit, program: Program, codes: Mapping[str, str], free: Sequence
     return lines
 
 
-UNTOLD = 'raise ValueError("predict: no input that is given tells the size {}; add one that has it")'
-"""What ``predict`` does where it needs a size that nobody gave."""
-
-
 def _used(program: Program) -> set[str]:
     from symbolic.program import tensor_of
 
@@ -234,7 +230,9 @@ def _result(unit: Unit, program: Program, array: Any) -> list[str]:
             return [f"return float({array(program.loss)}), {f'float({array(slope)})' if slope else '0.0'}"]
         case "hvp":
             pairs = [(n, program.gradients.get(n)) for n in unit.wrt]
-            return _dict("return ", [f'"{n}": {array(t)}' if t else f'"{n}": np.zeros_like(params["{n}"])' for n, t in pairs])
+            given = {t.name: "params" for t in program.parameters}
+            return _dict("return ", [
+                f'"{n}": {array(t)}' if t else f'"{n}": np.zeros_like({given.get(n, "batch")}["{n}"])' for n, t in pairs])
     lines = _dict("grads = ", [f'"{name}": {array(program.gradients[name])}' for name in unit.wrt])
     lines.append("if aux:")
     lines += [f"    {line}" for line in _dict(f"return float({array(program.loss)}), grads, ", outputs)]
