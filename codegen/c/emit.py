@@ -15,7 +15,7 @@ from codegen.c.printer import integer_text
 from codegen.c.sections import defined, needed
 from codegen.c.writer import INDENT, LOCALS, body_lines
 from codegen.loops.ir import Buffer, Place, Routine
-from codegen.loops.memory import Slot, plan_memory
+from codegen.loops.memory import Slot, plan_memory, total
 from codegen.loops.routine import routine
 from codegen.loops.uses import sizes, touched
 from codegen.numpy.emit import Prepared, Unit
@@ -50,6 +50,7 @@ class _Function:
     fields: str
     size_arguments: str
     size_values: str
+    slots: tuple[Slot, ...]
 
 
 def emit(prepared: Prepared) -> dict[str, str]:
@@ -64,7 +65,7 @@ def emit(prepared: Prepared) -> dict[str, str]:
         "digest": prepared.digest[:16], "command": prepared.command,
         "constants": sorted((n, v) for n, v in prepared.program.sizes.items() if v is not None),
         "structs": _structs(prepared, fields, free), "functions": functions, "sections": needed(text),
-        "workspace_lines": workspace, "workspace_bytes": None, "independent": "INDEPENDENT" in text,
+        "workspace_lines": workspace, "workspace_bytes": None if free else _workspace_bytes(functions, prepared), "independent": "INDEPENDENT" in text,
     }
     return {f"{prepared.name}.h": _render("header.h.jinja", context), f"{prepared.name}.c": _render("source.c.jinja", context)}
 
@@ -162,7 +163,7 @@ def _function(unit: Unit, prepared: Prepared, fields: Mapping[str, str]) -> _Fun
     return _Function(
         unit.kind, _DOCS[unit.kind], _head(unit, prepared.name), tuple(lines), tuple(layout),
         ", ".join([*(s.buffer.code for s in slots), "bytes"]), ", ".join(f"ptrdiff_t {n}" for n in mine) or "void",
-        ", ".join(mine),
+        ", ".join(mine), slots,
     )
 
 
@@ -360,6 +361,13 @@ def _workspace_lines(prepared: Prepared, functions: Sequence[_Function], free: S
         lines.append("(void)dims;")
     lines.append(f"return {_latest(calls)} + 64;" if calls else "return 64;")
     return [f"{INDENT}{line}" for line in lines]
+
+
+def _workspace_bytes(functions: Sequence[_Function], prepared: Prepared) -> tuple[int, int]:
+    """What ``NAME_workspace_bytes`` gives where no size is free, for float and for double."""
+    programs = {unit.kind: unit.program for unit in prepared.units}
+    single, double = (max((total(f.slots, programs[f.name], real_bytes) for f in functions), default=0) + 64 for real_bytes in (4, 8))
+    return single, double
 
 
 def _moving(prepared: Prepared) -> list[Expr]:

@@ -16,15 +16,14 @@ import sympy as sp
 from sympy import Expr
 
 from codegen.loops.ir import Buffer, Call, Place, Routine
+from codegen.loops.scratch import entries
 from codegen.loops.uses import touched
 from symbolic.program import Program, size
 
-__all__ = ["Slot", "bound", "lives", "plan_memory"]
+__all__ = ["Slot", "bound", "lives", "plan_memory", "total"]
 
 LIKELY = 48
 """A free size where an order of placing is tried out."""
-MOST = 2**16
-"""More entries the scratch of products hardly needs."""
 ALIGNED = 64
 """Every array begins at a multiple of so many bytes: a cache line, and the widest vector."""
 
@@ -69,6 +68,15 @@ def plan_memory(routine: Routine, program: Program, real_bytes: int) -> tuple[Sl
     return tuple(Slot(routine.buffers[name], above, times[name]) for name, above in best)
 
 
+def total(slots: Sequence[Slot], program: Program, real_bytes: int, values: Mapping[str, int] | None = None) -> int:
+    """The bytes of all slots together, at these sizes."""
+    end: dict[str, int] = {}
+    for slot in slots:
+        start = max((end[other] for other in slot.above), default=0)
+        end[slot.buffer.name] = start + weight(slot.buffer, program, real_bytes, values)
+    return max(end.values(), default=0)
+
+
 def bound(routine: Routine, program: Program, real_bytes: int, values: Mapping[str, int] | None = None) -> int:
     """The greatest sum of the bytes that are needed at once: no layout can do with less."""
     times = lives(routine)
@@ -79,14 +87,16 @@ def bound(routine: Routine, program: Program, real_bytes: int, values: Mapping[s
 
 def weight(buffer: Buffer, program: Program, real_bytes: int, values: Mapping[str, int] | None = None) -> int:
     """The bytes of an array at these sizes, or at likely ones."""
-    return ALIGNED * -(-int(number(buffer.entries, program, values)) * (8 if buffer.tensor.is_index else real_bytes) // ALIGNED)
+    each = 8 if buffer.tensor.is_index else real_bytes
+    return ALIGNED * -(-int(number(buffer.entries, program, values, real_bytes)) * each // ALIGNED)
 
 
-def number(expr: Expr, program: Program, values: Mapping[str, int] | None = None) -> Expr:
+def number(expr: Expr, program: Program, values: Mapping[str, int] | None = None, real_bytes: int = 4) -> Expr:
     """An integer expression at these sizes, or at likely ones."""
     given = {n: (values or {}).get(n, LIKELY if v is None else v) for n, v in program.sizes.items()}
     found = sp.sympify(expr).xreplace({size(n): sp.Integer(v) for n, v in given.items()})
-    return found.replace(lambda e: isinstance(e, Call), lambda e: sp.Min(sp.Mul(*e.sizes), MOST))
+    calls = {call: sp.Integer(entries(call.name, tuple(map(int, call.sizes)), real_bytes)) for call in found.atoms(Call)}
+    return found.xreplace(calls) if calls else found
 
 
 def _meet(a: tuple[int, int], b: tuple[int, int]) -> bool:
