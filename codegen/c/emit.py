@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,10 +12,10 @@ import sympy as sp
 from sympy import Expr
 
 from codegen.c.names import CIdentifiers, field_names
-from codegen.c.printer import integer_text
+from codegen.c.printer import count_text, integer_text
 from codegen.c.sections import defined, needed
 from codegen.c.writer import INDENT, LOCALS, body_lines
-from codegen.loops.ir import Buffer, Place, Routine
+from codegen.loops.ir import Buffer, Call, Place, Routine
 from codegen.loops.memory import Slot, plan_memory, total
 from codegen.loops.routine import routine
 from codegen.loops.uses import sizes, touched
@@ -162,7 +163,8 @@ def _function(unit: Unit, prepared: Prepared, fields: Mapping[str, str]) -> _Fun
     lines = [*_door_lines(unit, prepared, made, fields, free), *_size_lines(program, declared, prepared.name), *lines]
     return _Function(
         unit.kind, _DOCS[unit.kind], _head(unit, prepared.name), tuple(lines), tuple(layout),
-        ", ".join([*(s.buffer.code for s in slots), "bytes"]), ", ".join(f"ptrdiff_t {n}" for n in mine) or "void",
+        "\n    ".join(textwrap.wrap(f"size_t {', '.join([*(s.buffer.code for s in slots), 'bytes'])};", 112, subsequent_indent="    ")),
+        ", ".join(f"ptrdiff_t {n}" for n in mine) or "void",
         ", ".join(mine), slots,
     )
 
@@ -182,9 +184,11 @@ def _layout_lines(slots: Sequence[Slot]) -> list[str]:
     if not slots:
         return []
     lines = []
-    ends = {s.buffer.name: f"at.{s.buffer.code} + {_room(s.buffer)}" for s in slots}
+    ends = {s.buffer.name: f"end_of_{s.buffer.code}" for s in slots}
     for slot in slots:
-        lines.append(f"at.{slot.buffer.code} = {_latest([ends[other] for other in slot.above])};")
+        code = slot.buffer.code
+        lines.append(f"at.{code} = {_latest([ends[other] for other in slot.above])};")
+        lines += _end_lines(slot.buffer, ends[slot.buffer.name])
     hidden = {other for s in slots for other in s.above}
     lines.append(f"at.bytes = {_latest([ends[s.buffer.name] for s in slots if s.buffer.name not in hidden])};")
     return lines
@@ -197,10 +201,21 @@ def _latest(ends: Sequence[str]) -> str:
     return text
 
 
-def _room(buffer: Buffer) -> str:
+def _end_lines(buffer: Buffer, end: str) -> list[str]:
+    """Where an array ends: of several needs the greatest."""
     kind = "ptrdiff_t" if buffer.place is Place.OFFSETS else "position" if buffer.tensor.is_index else "real"
-    entries = integer_text(buffer.entries)
-    return f"room((size_t)({entries}), sizeof({kind}))" if not entries.isdigit() else f"room({entries}, sizeof({kind}))"
+    entries = buffer.entries
+    calls = [entries] if isinstance(entries, Call) else list(entries.args) if isinstance(entries, sp.Max) else []
+    if not calls or not all(isinstance(call, Call) for call in calls):
+        text = integer_text(entries)
+        return [f"const size_t {end} = at.{buffer.code} + room({text if text.isdigit() else f'(size_t)({text})'}, sizeof({kind}));"]
+    needs = sorted(f"{call.name}({', '.join(map(count_text, call.sizes))})" for call in calls)
+    if len(needs) == 1:
+        return [f"const size_t {end} = at.{buffer.code} + room({needs[0]}, sizeof({kind}));"]
+    first, *others = needs
+    name = f"most_of_{buffer.code}"
+    lines = [f"size_t {name} = {first};", *(f"{name} = later({name}, {need});" for need in others)]
+    return [*lines, f"const size_t {end} = at.{buffer.code} + room({name}, sizeof({kind}));"]
 
 
 def _door_lines(
@@ -366,7 +381,7 @@ def _workspace_lines(prepared: Prepared, functions: Sequence[_Function], free: S
 def _workspace_bytes(functions: Sequence[_Function], prepared: Prepared) -> tuple[int, int]:
     """What ``NAME_workspace_bytes`` gives where no size is free, for float and for double."""
     programs = {unit.kind: unit.program for unit in prepared.units}
-    single, double = (max((total(f.slots, programs[f.name], real_bytes) for f in functions), default=0) + 64 for real_bytes in (4, 8))
+    single, double = (max(total(f.slots, programs[f.name], real_bytes) for f in functions) + 64 for real_bytes in (4, 8))
     return single, double
 
 

@@ -9,12 +9,12 @@ import sympy as sp
 from sympy import Expr, Indexed
 from sympy.printing.precedence import PRECEDENCE, precedence
 
-from codegen.loops.ir import Buffer, Call, Local
+from codegen.loops.ir import Buffer, Local
 from codegen.loops.nests import Inside
 from symbolic.functions import COMPARISONS, row_of
 from symbolic.program import IndexName, Program, Size, is_index_read, operands, tensor_of
 
-__all__ = ["CPrinter", "integer_text"]
+__all__ = ["CPrinter", "count_text", "integer_text"]
 
 _COMPARES = tuple(COMPARISONS.values())
 _FUNCTIONS = {"absolute": "real_abs"}
@@ -204,6 +204,12 @@ def _is_sum(text: str) -> bool:
     return text.startswith("-")
 
 
+def count_text(expr: Expr) -> str:
+    """A size as a ``size_t``."""
+    text = integer_text(expr)
+    return text if text.isdigit() else f"(size_t){text}" if text.isidentifier() else f"(size_t)({text})"
+
+
 def integer_text(expr: Expr, entry: Any = None, level: int = 0) -> str:
     """An integer expression of sizes, indices and entries of index tensors (printed by ``entry``)."""
     text, binds = _integer(sp.sympify(expr), entry)
@@ -250,8 +256,6 @@ def _integer(expr: Expr, entry: Any) -> tuple[str, int]:
         for part in parts[1:]:
             text = f"{name}({text}, {part})"
         return text, atom
-    if isinstance(expr, Call):
-        return f"(ptrdiff_t){expr.name}({', '.join(f'(size_t)({inner(size)})' for size in expr.sizes)})", PRECEDENCE["Pow"]
     if isinstance(expr, sp.Mod):
         return f"modulo({inner(expr.args[0])}, {inner(expr.args[1])})", atom
     raise ValueError(f"no C integer for {expr} ({precedence(expr)})")

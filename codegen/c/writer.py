@@ -66,6 +66,7 @@ class _Writer:
                     self.emit(f"{target} {node.how.value} {value};")
             case Set():
                 kind = ("ptrdiff_t " if node.integer else "real ") if node.declares else ""
+                kind = f"const {kind}" if node.constant else kind
                 text = self.printer.integer(node.value) if node.integer else self.printer.real(node.value)
                 if node.how is How.MAX:
                     self.emit(f"{node.local} = larger({node.local}, {text});")

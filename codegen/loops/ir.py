@@ -163,13 +163,15 @@ class Store:
 
 @dataclass(frozen=True)
 class Set:
-    """``local = value`` or ``local += value``; ``declares``: it is new here. ``integer``: a position, not a number."""
+    """``local = value`` or ``local += value``; ``declares``: it is new here; ``constant``: and stays as it is. ``integer``: a
+    position, not a number."""
 
     local: Local
     value: Expr
     how: How = How.SET
     declares: bool = False
     integer: bool = False
+    constant: bool = False
 
     def __str__(self) -> str:
         return f"{'let ' if self.declares else ''}{self.local} {self.how.value} {self.value}"

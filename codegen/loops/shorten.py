@@ -136,7 +136,7 @@ def _in_scalars(body: Sequence[Node], buffers: Mapping[str, Buffer]) -> tuple[No
             name = f"{place[0]}_{letters or 'here'}"
             count = sum(str(other.local).startswith(name) for other in found if isinstance(other, Set))
             local = Local(f"{name}_{count + 1}" if count else name)
-            found.append(Set(local, value, declares=True))
+            found.append(Set(local, value, declares=True, constant=True))
             value = local
         held = {p: local for p, local in held.items() if p[0] != place[0] or _is_elsewhere(p[1], place[1])}
         if isinstance(value, Local):
