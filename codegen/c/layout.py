@@ -1,0 +1,128 @@
+"""Where arrays lie in a workspace, and how large it is, as lines of C."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import sympy as sp
+from sympy import Expr
+
+from codegen.c.printer import count_text, integer_text
+from codegen.c.writer import INDENT
+from codegen.loops.ir import Buffer, Call, Place
+from codegen.loops.memory import Slot, total
+from codegen.numpy.emit import Prepared
+from symbolic.analysis import is_nonnegative
+from symbolic.program import Program, Role, Size
+
+if TYPE_CHECKING:
+    from codegen.c.function import Function
+
+__all__ = ["layout_lines", "size_lines", "workspace_bytes", "workspace_lines"]
+
+
+def size_lines(program: Program, declared: Iterable[str], name: str) -> list[str]:
+    """The sizes that are said, as constants."""
+    wanted = set(declared)
+    lines = []
+    for size_name, value in program.sizes.items():
+        if size_name in wanted:
+            text = f"{name}_{size_name}" if value is not None else f"(ptrdiff_t)dims->{size_name}"
+            lines.append(f"const ptrdiff_t {size_name} = {text};")
+    return lines
+
+
+def layout_lines(slots: Sequence[Slot]) -> list[str]:
+    """Each array above those that it meets; the end of the highest is the size of all."""
+    if not slots:
+        return []
+    lines = []
+    ends = {s.buffer.name: f"end_of_{s.buffer.code}" for s in slots}
+    for slot in slots:
+        code = slot.buffer.code
+        lines.append(f"at.{code} = {_latest([ends[other] for other in slot.above])};")
+        lines += _end_lines(slot.buffer, ends[slot.buffer.name])
+    hidden = {other for s in slots for other in s.above}
+    lines.append(f"at.bytes = {_latest([ends[s.buffer.name] for s in slots if s.buffer.name not in hidden])};")
+    return lines
+
+
+def _latest(ends: Sequence[str]) -> str:
+    text = ends[0] if ends else "0"
+    for end in ends[1:]:
+        text = f"later({text}, {end})"
+    return text
+
+
+def _end_lines(buffer: Buffer, end: str) -> list[str]:
+    """Where an array ends: of several needs the greatest."""
+    kind = "ptrdiff_t" if buffer.place is Place.OFFSETS else "position" if buffer.tensor.is_index else "real"
+    entries = buffer.entries
+    calls = [entries] if isinstance(entries, Call) else list(entries.args) if isinstance(entries, sp.Max) else []
+    if not calls or not all(isinstance(call, Call) for call in calls):
+        text = integer_text(entries)
+        count = text if text.isdigit() else f"(size_t)({text})"
+        return [f"const size_t {end} = at.{buffer.code} + room({count}, sizeof({kind}));"]
+    needs = sorted(f"{call.name}({', '.join(map(count_text, call.sizes))})" for call in calls)
+    if len(needs) == 1:
+        return [f"const size_t {end} = at.{buffer.code} + room({needs[0]}, sizeof({kind}));"]
+    first, *others = needs
+    name = f"most_of_{buffer.code}"
+    lines = [f"size_t {name} = {first};", *(f"{name} = later({name}, {need});" for need in others)]
+    return [*lines, f"const size_t {end} = at.{buffer.code} + room({name}, sizeof({kind}));"]
+
+
+def workspace_lines(prepared: Prepared, functions: Sequence[Function], free: Sequence[str]) -> list[str]:
+    """All sizes in range, all arrays together within what an integer can count; then the greatest of the layouts."""
+    program = prepared.program
+    lines: list[str] = []
+    calls = [f"lay_out_{f.name}({f.size_values}).bytes" for f in functions if f.layout]
+    if free:
+        tests = " || ".join(f"dims->{n} < 1 || dims->{n} > limit" for n in free)
+        lines += ["const size_t limit = PTRDIFF_MAX / 256;",
+                  f"if (dims == NULL || {tests}) {{", "    return 0;", "}"]
+    wanted = {n for f in functions if f.layout for n in f.size_values.split(", ") if n}
+    moving = _moving(prepared)
+    small = _may_be_negative(prepared)
+    wanted |= {s.name for e in (*moving, *small) for s in e.atoms(Size)}
+    lines += size_lines(program, wanted, prepared.name)
+    if small:
+        lines += [f"if ({' || '.join(f'{integer_text(e)} < 0' for e in small)}) {{", "    return 0;", "}"]
+    if moving:
+        lines.append("double entries = 0;")
+        lines += [f"entries += {'*'.join(f'(double)({integer_text(e)})' for e in sp.Mul.make_args(sp.factor_terms(total)))};"
+                  for total in moving]
+        lines += ["if (entries > (double)PTRDIFF_MAX / 16) {", "    return 0;", "}"]
+    if not free:
+        lines.append("(void)dims;")
+    lines.append(f"return {_latest(calls)} + 64;" if calls else "return 64;")
+    return [f"{INDENT}{line}" for line in lines]
+
+
+def workspace_bytes(functions: Sequence[Function], prepared: Prepared) -> tuple[int, int]:
+    """What ``NAME_workspace_bytes`` gives where no size is free, for float and for double."""
+    programs = {unit.kind: unit.program for unit in prepared.units}
+    single, double = (max(total(f.slots, programs[f.name], real_bytes) for f in functions) + 64 for real_bytes in (4, 8))
+    return single, double
+
+
+def _moving(prepared: Prepared) -> list[Expr]:
+    """How many entries there are in each array whose size is free."""
+    found: dict[Expr, None] = {}
+    for unit in prepared.units:
+        for tensor in unit.program.tensors:
+            if any(e.atoms(Size) and unit.program.sizes.get(s.name) is None for e in tensor.shape for s in e.atoms(Size)):
+                found.setdefault(sp.Mul(*tensor.shape))
+    return list(found)
+
+
+def _may_be_negative(prepared: Prepared) -> list[Expr]:
+    """The extents that small sizes would make negative."""
+    found: dict[Expr, None] = {}
+    for unit in prepared.units:
+        for tensor in unit.program.tensors:
+            for extent in tensor.shape if tensor.role not in (Role.PARAMETER, Role.INPUT) else ():
+                if extent.atoms(Size) and not is_nonnegative(extent, unit.program):
+                    found.setdefault(extent)
+    return list(found)
