@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from codegen.numpy.emit import Unit
     from codegen.verdict import Verdict
 
-__all__ = ["MODULES", "TARGETS", "Options", "Stages", "Written", "compile", "generate", "render", "stages", "verdicts"]
+__all__ = ["MODULES", "TARGETS", "Options", "Stages", "Written", "compile", "generate", "render", "stages", "units", "verdicts"]
 
 TARGETS = ("numpy", "c", "latex")
 MODULES = ("numpy", "c")
@@ -162,7 +162,7 @@ def render(
     from codegen.numpy.emit import Prepared, emit
 
     prepared = Prepared(model.name, dtype, source_of(model), model.digest, command(model, target, options, out),
-                        model.prediction, done.program, _units(done), model.initialisers, model.update, model.seed,
+                        model.prediction, done.program, units(done), model.initialisers, model.update, model.seed,
                         block=options.block)
     if target == "c":
         from codegen.c.binding import binding_text
@@ -175,7 +175,7 @@ def render(
     return {f"{model.name}.py": emit(prepared)}
 
 
-def _units(done: Stages) -> tuple[Unit, ...]:
+def units(done: Stages) -> tuple[Unit, ...]:
     """The functions of a module."""
     from codegen.numpy.emit import Unit
 
@@ -193,7 +193,7 @@ def verdicts(model: Model, options: Options | None = None, done: Stages | None =
 
     options = options or Options()
     itemsize = 8 if (options.dtype or model.dtype) == "float64" else 4
-    return {unit.kind: of_unit(unit, itemsize, options.block) for unit in _units(done or stages(model, options))}
+    return {unit.kind: of_unit(unit, itemsize, options.block) for unit in units(done or stages(model, options))}
 
 
 def source_of(model: Model) -> str:

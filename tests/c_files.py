@@ -11,7 +11,7 @@ from codegen import build
 from codegen.c.binding import binding_text, fields
 from codegen.c.names import field_names
 from codegen.numpy.emit import Prepared
-from codegen.pipeline import Options, _units, command, source_of, stages
+from codegen.pipeline import Options, units, command, source_of, stages
 
 __all__ = ["HEADER", "OPTIONS", "SOURCE", "SPEC", "arrays", "bound", "prepared", "same", "texts"]
 
@@ -124,7 +124,7 @@ def prepared(spec: Any = SPEC, options: Options = OPTIONS) -> Prepared:
     model = spec if isinstance(spec, symbolic.Model) else symbolic.load(spec)
     done = stages(model, options)
     return Prepared(model.name, options.dtype or model.dtype, source_of(model), model.digest, command(model, "c", options),
-                    model.prediction, done.program, _units(done), model.initialisers, model.update, model.seed)
+                    model.prediction, done.program, units(done), model.initialisers, model.update, model.seed)
 
 
 def texts() -> dict[str, str]:
