@@ -11,7 +11,7 @@ from codegen import build
 from codegen.c.binding import binding_text, fields
 from codegen.c.names import field_names
 from codegen.numpy.emit import Prepared
-from codegen.pipeline import Options, units, command, source_of, stages
+from codegen.pipeline import Options, command, source_of, stages, units
 
 __all__ = ["HEADER", "OPTIONS", "SOURCE", "SPEC", "arrays", "bound", "prepared", "same", "texts"]
 

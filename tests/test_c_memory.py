@@ -35,7 +35,8 @@ def said(model: symbolic.Model, dtype: str, sizes: list[int], *flags: str) -> in
 def planned(model: symbolic.Model, dtype: str, values: dict[str, int]) -> int:
     """The greatest plan of all functions, and a line to align the first array."""
     real_bytes = 8 if dtype == "float64" else 4
-    plans = [(plan_memory(routine_of(unit), unit.program, real_bytes), unit.program) for unit in units(stages(model, Options(dtype)))]
+    functions = units(stages(model, Options(dtype)))
+    plans = [(plan_memory(routine_of(unit), unit.program, real_bytes), unit.program) for unit in functions]
     return 64 + max(total(*plan, real_bytes, values) for plan in plans)
 
 
