@@ -39,7 +39,7 @@ _CallError: Any = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     name="chainrule",
-    help="From a model's spec to gradients: the derivation, a NumPy module, and the proof by perturbation.",
+    help="From a model's spec to gradients: the derivation, a NumPy or C module, and the proof by perturbation.",
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -88,7 +88,7 @@ def _version(value: bool) -> None:
 def _main(
     version: Annotated[bool, _flag("--version", "Print the version.", callback=_version, is_eager=True)] = False,
 ) -> None:
-    """From a model's spec to gradients: the derivation, a NumPy module, and the proof by perturbation."""
+    """From a model's spec to gradients: the derivation, a NumPy or C module, and the proof by perturbation."""
 
 
 # ---- commands --------------------------------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ def check(
 
 @app.command(epilog="Example: chainrule show specs/lenet.yaml --size N=64")
 def show(spec: Spec, size: Sizes = []) -> None:  # noqa: B006
-    """Tensors, shapes, number of parameters, FLOPs and memory, forward and backward."""
+    """Tensors, shapes, number of parameters, FLOPs and memory, forward and backward; the workspace of the C function."""
     import symbolic
     from codegen.report import print_model
 
@@ -226,7 +226,7 @@ def demo(
     quick: Annotated[bool, _flag("--quick", "Train for seconds, not minutes.")] = False,
     out: Annotated[Path, _FOLDER] = Path("chainrule-demo"),
 ) -> None:
-    """The main job end to end: spec, derivation, module, check, and training on real text."""
+    """The main job end to end: spec, derivation, modules, check, and training on real text, in C where there is a compiler."""
     # Before NumPy is loaded: on a net this small the threads of a BLAS wait for each other longer than they compute.
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(name, "1")

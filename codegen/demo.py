@@ -269,15 +269,16 @@ def run(quick: bool = False, out: Path = Path("chainrule-demo")) -> int:
     made_in_c, ported = _in_c(model, out)
     if ported is not None:
         distance = apart((module, ported), text, plan)
-        tell(f"   Loss and gradients of one batch: within {distance:.0e} of the NumPy module's, of the largest entry of each array")
+        tell(f"   Loss and gradients of one batch: within {distance:.0e} of the NumPy module's, of the largest entry of each "
+             "array")
         if not distance <= AGREES:
             tell(f"   Expected at most {AGREES:.0e}; there is nothing to train.")
             return 1
         slow, fast = speeds((module, ported), text, plan)
         tell(f"   Loss and gradients of {slow:,.0f} characters a second through NumPy, of {fast:,.0f} through C")
         module = ported
-    tell(f"6. Training through {'C' if ported is not None else 'NumPy'} on {len(text.train):,} characters of the standard library's "
-         f"source, held out {len(text.held_out):,}; frequencies alone give {entropy:.3f} nats a character")
+    tell(f"6. Training through {'NumPy' if ported is None else 'C'} on {len(text.train):,} characters of the standard "
+         f"library's source, held out {len(text.held_out):,}; frequencies alone give {entropy:.3f} nats a character")
     start = time.perf_counter()
     with _progress(plan.windows) as say:
         params = train(module, text, plan, say)
@@ -315,7 +316,7 @@ def _in_c(model: Model, out: Path) -> tuple[list[Written], Any]:
     except MachineError as error:
         tell(f"{'   It' if written else '5. The C module'} cannot be built: {str(error).splitlines()[0]}")
         return written, None
-    tell(f"   Built with {found[0].name}, or found built already, in {time.perf_counter() - begin:.1f} s")
+    tell(f"   Ready in {time.perf_counter() - begin:.1f} s, compiled with {found[0].name} or taken from the cache")
     return written, _import(binding.path)
 
 

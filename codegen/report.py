@@ -13,6 +13,7 @@ from rich.table import Table
 from codegen.folding import fold
 
 if TYPE_CHECKING:
+    from codegen.pipeline import Stages
     from codegen.verify import Report, Verdict
     from symbolic.model import Model
     from symbolic.program import Program
@@ -139,6 +140,38 @@ def print_model(model: Model, sizes: Mapping[str, int]) -> None:
     _say(screen, f"forward and backward: {cost(made.optimised, itemsize).at(sizes)}")
     _say(screen, "(as generate counts them, for one call of loss and of value_and_grad. FLOPs: after the rewrites, a term with a "
                  "minus being what the first or last step saves; bytes: every tensor held once)")
+    _print_memory(screen, made, itemsize, sizes)
+
+
+def _print_memory(screen: Console, made: Stages, itemsize: int, given: Mapping[str, int]) -> None:
+    """What the C function takes, part by part, and how its plan compares with the least that any plan could take."""
+    from codegen.memory_report import PARTS, likely_sizes, of_stages
+
+    sizes = likely_sizes(made.optimised, given)
+    if sizes is None:
+        return
+    found = of_stages(made, itemsize, sizes)
+    guessed = [name for name, value in made.optimised.sizes.items() if value is None and name not in given]
+    where = f" at {_sizes(sizes)}" if sizes else ""
+    told = f" (likely values of {', '.join(guessed)}; --size gives others)" if guessed else ""
+    screen.print()
+    _say(screen, f"Memory of value_and_grad in C, in bytes{where}{told}:")
+    table = Table(box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in ("memory", "bytes", "of", "what"):
+        table.add_column(column, justify="right" if column == "bytes" else "left")
+    for name in ("parameters", "gradients", "inputs"):
+        table.add_row(name, f"{getattr(found, name):,}", "caller", "")
+    for part in found.parts:
+        if part.arrays:
+            more = f" and {len(part.arrays) - 3} more" if len(part.arrays) > 3 else ""
+            named = "" if part.name == "scratch" else f": {', '.join(part.arrays[:3])}{more}"
+            table.add_row(part.name, f"{part.bytes:,}", "workspace", escape(f"{PARTS[part.name]}{named}"))
+    table.add_row("alignment", f"{found.alignment:,}", "workspace", "between arrays, for each begins at a cache line")
+    screen.print(table)
+    _say(screen, f"workspace as planned: {found.workspace:,} bytes (arrays that are never needed at once share their place; "
+                 "the function asks for 64 more, so that it may begin anywhere)")
+    _say(screen, f"least for any plan: {found.bound:,} bytes, what is needed at once; the plan takes "
+                 f"{100 * found.excess:.1f} % more")
 
 
 def _rule(program: Program, sizes: Mapping[str, int]) -> dict[Any, Any]:

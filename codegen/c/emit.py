@@ -11,6 +11,7 @@ from codegen.c.interface import structs
 from codegen.c.layout import workspace_bytes, workspace_lines
 from codegen.c.names import field_names
 from codegen.c.sections import needed
+from codegen.c.update import update
 from codegen.numpy.emit import Prepared
 
 __all__ = ["emit"]
@@ -22,12 +23,14 @@ def emit(prepared: Prepared) -> dict[str, str]:
     functions = [function(unit, prepared, fields) for unit in prepared.units]
     free = [n for n, v in prepared.program.sizes.items() if v is None]
     workspace = workspace_lines(prepared, functions, free)
-    text = "\n".join(line for f in functions for line in (*f.lines, *f.layout)) + "\n".join(workspace)
+    updated = update(prepared, fields, next(unit.wrt for unit in prepared.units if unit.kind == "value_and_grad"))
+    lines = [*(line for f in functions for line in (*f.lines, *f.layout)), *workspace, *updated.steps, *updated.lines]
+    text = "\n".join(lines)
     context = {
         "name": prepared.name, "upper": prepared.name.upper(), "dtype": prepared.dtype, "source": prepared.source,
         "digest": prepared.digest[:16], "command": prepared.command,
         "constants": sorted((n, v) for n, v in prepared.program.sizes.items() if v is not None),
-        "structs": structs(prepared, fields, free), "functions": functions, "sections": needed(text),
+        "structs": structs(prepared, fields, free), "updating": updated, "functions": functions, "sections": needed(text),
         "workspace_lines": workspace, "workspace_bytes": None if free else workspace_bytes(functions, prepared),
         "independent": "INDEPENDENT" in text,
     }

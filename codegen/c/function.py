@@ -22,7 +22,7 @@ from codegen.loops.uses import sizes, touched
 from codegen.numpy.emit import Prepared, Unit
 from symbolic.program import Program, Size, Tensor
 
-__all__ = ["Function", "function", "routine_of"]
+__all__ = ["Function", "function", "routine_of", "unless"]
 
 
 @dataclass(frozen=True)
@@ -91,12 +91,12 @@ def _door_lines(
         wanted += [struct, *(f"{struct}->{fields[n]}" for n in unit.wrt)]
     lines = [f"(void){name};" for name in unused]
     if free:
-        lines += _unless(["dims == NULL"], f"{upper}_NULL_POINTER")
-        lines += _unless([f"{prepared.name}_workspace_bytes(dims) == 0"], f"{upper}_BAD_SIZE")
-    return [*lines, *_unless([f"{pointer} == NULL" for pointer in wanted], f"{upper}_NULL_POINTER")]
+        lines += unless(["dims == NULL"], f"{upper}_NULL_POINTER")
+        lines += unless([f"{prepared.name}_workspace_bytes(dims) == 0"], f"{upper}_BAD_SIZE")
+    return [*lines, *unless([f"{pointer} == NULL" for pointer in wanted], f"{upper}_NULL_POINTER")]
 
 
-def _unless(tests: Sequence[str], error: str) -> list[str]:
+def unless(tests: Sequence[str], error: str) -> list[str]:
     """Return the error where one of the tests holds."""
     lines, line = [], "if ("
     for k, test in enumerate(tests):
@@ -121,8 +121,8 @@ def _room_lines(
     if not layout:
         return [*lines, "(void)workspace;", "(void)workspace_bytes;"]
     return [*lines, f"const layout_of_{unit.kind} at = lay_out_{unit.kind}({', '.join(mine)});",
-            *_unless(["workspace == NULL"], f"{upper}_NULL_POINTER"),
-            *_unless(["workspace_bytes < at.bytes + 64"], f"{upper}_SMALL_WORKSPACE"),
+            *unless(["workspace == NULL"], f"{upper}_NULL_POINTER"),
+            *unless(["workspace_bytes < at.bytes + 64"], f"{upper}_SMALL_WORKSPACE"),
             "unsigned char *const base = aligned(workspace);"]
 
 

@@ -18,7 +18,7 @@ __all__ = ["INDENT", "LOCALS", "body_lines", "comment"]
 
 INDENT = "    "
 WIDTH = 120
-LOCALS = ("total", "best", "found", "value", "base", "lane", "parts", "INDEPENDENT", "PARTS")
+LOCALS = ("same", "total", "best", "found", "value", "base", "lane", "parts", "INDEPENDENT", "PARTS")
 """What a body calls its own scalars, and what stands beside it."""
 
 

@@ -21,7 +21,7 @@ from codegen.loops.ir import Buffer, For, How, Nest, Node, Place, Routine, Store
 from codegen.loops.nests import nest, scan, without_units
 from codegen.loops.packing import pack_weights, with_scratch
 from codegen.loops.products import Products
-from codegen.loops.shorten import shorten
+from codegen.loops.shorten import drop_unread, shorten
 from codegen.lower import Storage, given, lower, plan_storage
 from codegen.schedule import Loop, Statement, equations_of, schedule
 from codegen.schedule import Node as Scheduled
@@ -58,7 +58,7 @@ def routine(
     for top, node in enumerate(nodes):
         body += zeroed.get(top, ())
         body += _node(node, nodes, how, program, {}, products)
-    body = list(shorten(fuse([*body, *after], buffers, program), buffers, program))
+    body = list(drop_unread(shorten(fuse([*body, *after], buffers, program), buffers, program), buffers))
     body = pack_weights(body, buffers, fresh)
     with_scratch(body, buffers)
     return Routine(kind, buffers, tuple(body))

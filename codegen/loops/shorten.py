@@ -17,25 +17,101 @@ from dataclasses import replace
 import sympy as sp
 from sympy import Expr, Indexed
 
-from codegen.loops.ir import Buffer, For, How, If, Local, Nest, Node, Set, Store
+from codegen.loops.ir import Buffer, For, How, If, Local, Nest, Node, Pack, Place, Product, Set, Store, Zero, walk
 from codegen.loops.uses import expressions, touched, written
 from symbolic.analysis import affine, are_apart, index_reads, subscript_range
+from symbolic.functions import row_of
 from symbolic.program import Index, IndexName, Program, index_symbols, reads, tensor_of
 
-__all__ = ["shorten"]
+__all__ = ["drop_unread", "shorten"]
 
 
 def shorten(nodes: Sequence[Node], buffers: Mapping[str, Buffer], program: Program) -> tuple[Node, ...]:
     """The nodes with scalars for what is read again, and with their innermost loops marked."""
-    return tuple(_node(node, buffers, program, {}) for node in nodes)
+    return _ahead([_node(node, buffers, program, {}) for node in nodes])
+
+
+def _ahead(nodes: Sequence[Node]) -> tuple[Node, ...]:
+    """Before each innermost loop what a function gives that is the same in all its iterations."""
+    found: list[Node] = []
+    count = 0
+    for node in nodes:
+        if not isinstance(node, For) or any(isinstance(inner, For | If | Nest) for inner in node.body):
+            found.append(node)
+            continue
+        changed, mine = set(written((node,))), {leaf.local for leaf in node.body if isinstance(leaf, Set)}
+
+        def stays(expr: Expr, loop: For = node, changed: set[str] = changed, mine: set[Local] = mine) -> bool:
+            return not (loop.index.symbol in index_symbols(expr) or expr.atoms(Local) & mine
+                        or changed & set(map(tensor_of, reads(expr))))
+
+        calls: dict[Expr, Local] = {}
+        for leaf in node.body:
+            for call in _calls(leaf.value, stays) if isinstance(leaf, Store | Set) else []:
+                if call not in calls:
+                    count += 1
+                    calls[call] = Local("same" if count == 1 else f"same_{count}")
+        found += [Set(local, call, declares=True, constant=True) for call, local in calls.items()]
+        found.append(replace(node, body=tuple(
+            replace(leaf, value=leaf.value.xreplace(calls)) if isinstance(leaf, Store | Set) else leaf for leaf in node.body)))
+    return tuple(found)
+
+
+def _calls(value: Expr, stays: Callable[[Expr], bool]) -> list[Expr]:
+    """The outermost calls of functions of what is read that stay the same, in the order of the expression."""
+    if isinstance(value, Indexed) or not value.args:
+        return []
+    is_call = row_of(value) is not None or value.is_Pow and not (value.exp.is_Integer and value.exp > 0)
+    if is_call and (reads(value) or value.atoms(Local)) and stays(value):
+        return [value]
+    return [call for part in value.args for call in _calls(part, stays)]
+
+
+def drop_unread(nodes: Sequence[Node], buffers: Mapping[str, Buffer]) -> tuple[Node, ...]:
+    """The nodes without stores to the workspace that nothing reads, now that scalars hand the values on."""
+    seen: set[str] = set()
+    for leaf, around in walk(nodes):
+        conditions = [c for node in around if isinstance(node, If) for c in node.conditions]
+        for expr in (*expressions((leaf,)), *conditions):
+            if isinstance(leaf, Store) and expr == leaf.target:
+                seen.update(tensor_of(r) for part in expr.indices for r in reads(part))
+            else:
+                seen.update(map(tensor_of, reads(expr)))
+        if isinstance(leaf, Pack | Product):
+            seen.update(touched((leaf,)))
+    gone = {name for name, buffer in buffers.items() if buffer.place is Place.WORKSPACE and name not in seen}
+    return _without(nodes, gone) if gone else tuple(nodes)
+
+
+def _without(nodes: Sequence[Node], gone: set[str]) -> tuple[Node, ...]:
+    found: list[Node] = []
+    for node in nodes:
+        match node:
+            case Store() if tensor_of(node.target) in gone:
+                continue
+            case Zero() if node.buffer in gone:
+                continue
+            case For() | Nest():
+                body = _without(node.body, gone)
+                if body:
+                    found.append(replace(node, body=body))
+            case If():
+                body, otherwise = _without(node.body, gone), _without(node.otherwise, gone)
+                if body:
+                    found.append(replace(node, body=body, otherwise=otherwise))
+                elif otherwise:
+                    found.append(node)
+            case _:
+                found.append(node)
+    return tuple(found)
 
 
 def _node(node: Node, buffers: Mapping[str, Buffer], program: Program, around: Mapping[IndexName, Index]) -> Node:
     match node:
         case Nest():
-            return replace(node, body=tuple(_node(inner, buffers, program, around) for inner in node.body))
+            return replace(node, body=_ahead([_node(inner, buffers, program, around) for inner in node.body]))
         case If():
-            body, otherwise = (tuple(_node(inner, buffers, program, around) for inner in part)
+            body, otherwise = (_ahead([_node(inner, buffers, program, around) for inner in part])
                                for part in (node.body, node.otherwise))
             return replace(node, body=body, otherwise=otherwise)
         case For():
@@ -46,7 +122,7 @@ def _node(node: Node, buffers: Mapping[str, Buffer], program: Program, around: M
                 return replace(node, body=body, independent=independent)
             if len(body) == 1 and isinstance(body[0], Set) and not node.descending:
                 return replace(node, in_parts=not reads(body[0].value) or not index_reads(_subscripts(body[0].value)))
-            return replace(node, body=tuple(_node(inner, buffers, program, ranges) for inner in body))
+            return replace(node, body=_ahead([_node(inner, buffers, program, ranges) for inner in body]))
         case _:
             return node
 
