@@ -3,6 +3,7 @@ exactly the right size, and writes what came back. Sizes come with the data, so 
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -34,6 +35,9 @@ HEAD = r"""
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef READ_ONLY /* what arrives lies in pages that nobody may write to */
+#include <sys/mman.h>
+#endif
 
 typedef struct {
     void *data;
@@ -83,10 +87,24 @@ static block room_of(size_t each)
 
 static void *arrived(size_t each)
 {
+#ifdef READ_ONLY
+    block made;
+    made.bytes = number() * each;
+    made.data = mmap(NULL, made.bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (made.data == MAP_FAILED) {
+        fail("no memory");
+    }
+#else
     const block made = room_of(each);
+#endif
     if (fread(made.data, 1, made.bytes, given) != made.bytes) {
         fail("the data end early");
     }
+#ifdef READ_ONLY
+    if (mprotect(made.data, made.bytes, PROT_READ) != 0) {
+        fail("the pages cannot be protected");
+    }
+#endif
     return made.data;
 }
 
@@ -129,7 +147,11 @@ class Driven:
 
     @cached_property
     def texts(self) -> Mapping[str, str]:
-        return {**render(self.model, "c", self.options), "main.c": self.main}
+        return {**self._rendered, "main.c": self.main}
+
+    @cached_property
+    def _rendered(self) -> Mapping[str, str]:
+        return render(self.model, "c", self.options)
 
     def write(self, folder: Path) -> tuple[Path, Path]:
         """The files in a folder; the paths of those that a compiler takes."""
@@ -140,6 +162,12 @@ class Driven:
     @property
     def kinds(self) -> list[str]:
         return [unit.kind for unit in self.made.units]
+
+    @property
+    def dims(self) -> list[str]:
+        """The members of the struct of sizes, as the header has them: a size that C uses for something else has another name."""
+        (names,) = re.findall(rf"size_t ([\w, ]+);\n\}} {self.made.name}_dims;", self._rendered[f"{self.made.name}.h"])
+        return str(names).split(", ")
 
     @cached_property
     def predicted(self) -> list[str]:
@@ -173,7 +201,7 @@ class Driven:
         lines += ["if (argc != 4) {", '    fail("expected: data result filled|plain");', "}"]
         lines += ['given = fopen(argv[1], "rb");', 'result = fopen(argv[2], "wb");', "filled = argv[3][0] == 'f';"]
         lines += ["if (given == NULL || result == NULL) {", '    fail("a file cannot be opened");', "}"]
-        lines += [f"dims.{n} = number();" for n in members.dims]
+        lines += [f"dims.{n} = number();" for n in self.dims] if members.dims else []
         lines += [f"params.{own[n]} = arrived({real});" for n in members.params]
         lines += [f"inputs.{own[n]} = arrived({each(n)});" for n in members.inputs]
         lines += [f"fewer.{own[n]} = inputs.{own[n]};" for n in members.inputs if n in self.asked]
@@ -215,9 +243,10 @@ class Driven:
 
     # ---- running -------------------------------------------------------------------------------------------------------
 
-    def values(self, sizes: Mapping[str, int], dtype: str, seed: int = 0, **given: Any) -> dict[str, Any]:
-        """Arrays of the dtype, and some labels that are ignored where a label may be."""
-        found = values_for(self.made.program, sizes, seed, **given)
+    def values(self, sizes: Mapping[str, int], dtype: str, scale: float = 1, **given: Any) -> dict[str, Any]:
+        """Arrays of the dtype, parameters up to ``scale``, and some labels that are ignored where a label may be."""
+        found = values_for(self.made.program, sizes, **given)
+        found |= {t.name: scale*found[t.name] for t in self.made.program.parameters}
         for tensor in (*self.made.program.parameters, *self.made.program.inputs):
             array = found[tensor.name]
             if tensor.is_index and tensor.ignore is not None and array.size > 1:
@@ -225,41 +254,47 @@ class Driven:
             found[tensor.name] = np.array(array, np.int64 if tensor.is_index else dtype, order="C")
         return found
 
-    def check(self, program: Sequence[str | Path], sizes: Mapping[str, int], values: Mapping[str, Any], dtype: str,
+    def check(self, programs: Sequence[Sequence[str | Path]], sizes: Mapping[str, int], values: Mapping[str, Any], dtype: str,
               fill: str = "filled") -> None:
-        """Run the program on the values, and hold all that it wrote against the NumPy module in float64."""
-        folder = Path(program[-1]).parent
+        """Run programs (as words of a command) on the values, and hold all that they write against NumPy in float64."""
         directions = {n: np.cos(np.arange(values[n].size)).reshape(values[n].shape).astype(dtype) for n in self.members.grads}
         want = self._wanted(values, directions)
-        with (folder / "data").open("wb") as stream:
-            def put(*numbers: Any) -> None:
-                stream.write(np.asarray(numbers, np.int64).tobytes())
+        for program in programs:
+            folder = Path(program[-1]).parent
+            self._write_data(folder / "data", sizes, values, directions, want[0][2])
+            line = [*map(str, program), str(folder / "data"), str(folder / "result"), fill]
+            done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=300)
+            assert done.returncode == 0, f"{folder.name}: {sizes}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+            self._compare((folder / "result").read_bytes(), want, dtype, f"{folder.name}: {sizes}")
 
-            put(*(sizes[n] for n in self.members.dims))
-            arrays = [values[n] for n in (*self.members.params, *self.members.inputs)]
-            arrays += [directions[n] for n in self.members.grads] if "jvp" in self.kinds or "hvp" in self.kinds else []
+    def _write_data(self, path: Path, sizes: Mapping[str, int], values: Mapping[str, Any], directions: Mapping[str, Any],
+                    outputs: Mapping[str, Any]) -> None:
+        """What ``main.c`` reads: sizes, then each array after its number of entries, then the entries of each result."""
+        arrays = [values[n] for n in (*self.members.params, *self.members.inputs)]
+        arrays += [directions[n] for n in self.members.grads] if "jvp" in self.kinds or "hvp" in self.kinds else []
+
+        def numbers(*found: int) -> bytes:
+            return np.asarray(found, np.int64).tobytes()
+
+        with path.open("wb") as stream:
+            stream.write(numbers(*(sizes[n] for n in self.members.dims)))
             for array in arrays:
-                put(array.size)
-                stream.write(array.tobytes())
-            put(*(values[n].size for n in self.members.grads))
-            put(*(want[0][2][n].size for n in self.members.outputs))
-        line = [*map(str, program), str(folder / "data"), str(folder / "result"), fill]
-        done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=300)
-        assert done.returncode == 0, f"{sizes}: exit {done.returncode}\n{done.stdout}{done.stderr}"
-        self._compare((folder / "result").read_bytes(), want, dtype, str(sizes))
+                stream.write(numbers(array.size) + array.tobytes())
+            stream.write(numbers(*(values[n].size for n in self.members.grads), *(outputs[n].size for n in self.members.outputs)))
 
     def _wanted(self, values: Mapping[str, Any], directions: Mapping[str, Any]) -> list[tuple[Any, Any, Any]]:
         """For each call: numbers, gradients and outputs, as far as it gives them."""
         wide = {n: np.asarray(a, None if a.dtype.kind == "i" else float) for n, a in values.items()}
         params, batch = ({n: wide[n] for n in names} for names in (self.members.params, self.members.inputs))
-        along = {n: np.asarray(a, float) for n, a in directions.items()}
+        along = {n: np.asarray(directions[n], float) if n in directions else np.zeros_like(wide[n])
+                 for n in dict.fromkeys((*params, *directions))}
         keys = {n: self.made.program.links.get(n, n) for n in self.members.outputs}
         loss, grads, aux = self.twin.value_and_grad(params, batch, aux=True)
         outputs = {n: np.asarray(aux[key]) for n, key in keys.items()}
-        found: list[tuple[Any, Any, Any]] = [({"loss": loss}, grads, outputs), ({"loss": loss}, grads, {}), ({"loss": loss}, {}, {})]
+        alone = {"loss": loss}
+        found: list[tuple[Any, Any, Any]] = [(alone, grads, outputs), (alone, grads, {}), (alone, {}, {})]
         fewer = {n: a for n, a in batch.items() if n in self.asked}
-        told = set(self.members.dims) <= {str(s) for n in (*params, *fewer) for e in self.made.program.tensor(n).shape
-                                         for s in e.free_symbols}
+        told = set(self.members.dims) <= {str(e) for n in (*params, *fewer) for e in self.made.program.tensor(n).shape}
         guessed = self.twin.predict(params, fewer if told else batch)
         rest = {n: np.full(a.shape, np.nan) for n, a in outputs.items()}  # no output of predict: as the driver left it
         found.append(({}, {}, {**rest, **{n: np.asarray(guessed[keys[n]]) for n in self.predicted}}))
@@ -305,6 +340,6 @@ def compile_c(command: Sequence[str], flags: Sequence[str], sources: Sequence[Pa
     """The program of C files; what the compiler says is an error."""
     line = [*command, *WARNINGS, *flags, *map(str, sources), "-o", str(to), "-lm"]
     done = subprocess.run(line, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{' '.join(line)}\n{done.stderr}"
-    assert not done.stderr, done.stderr
+    said = "\n".join(done.stderr.splitlines()[:12])
+    assert (done.returncode, said) == (0, ""), f"{' '.join(line)}\n{said}"
     return to

@@ -13,13 +13,16 @@ from symbolic.layers.activation import ACTIVATIONS
 __all__ = ["MODELS", "Subject"]
 
 
+ALL = Options(wrt="all")
+
+
 @dataclass(frozen=True)
 class Subject:
     """A model, made when it is wanted; ``sizes``: runs, each with values for the free sizes; ``given``: arrays that matter."""
 
     make: Callable[[], symbolic.Model]
     sizes: tuple[Mapping[str, int], ...]
-    options: Options = Options(wrt="all")
+    options: Options = ALL
     given: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -56,15 +59,18 @@ MODELS: dict[str, Subject] = {
         "a[t,i] = x[t,i] + u[i]*h[t-1,i] + V[i,j]*h[t-3,j]\nh[t,i] = tanh(a[t,i])\nloss = sum(h[t,i]**2, over=(t,i))",
         inputs={"x": ["T", "H"]}, parameters={"u": ["H"], "V": ["H", "H"]}), sizes(T=(7, 1, 3, 33), H=(2, 1, 3, 17))),
     "two directions": Subject(text(
-        "f[t,i] = tanh(x[t,i] + sum(U[i,j]*f[t-1,j], over=j))\nb[t,i] = tanh(x[t,i] + sum(V[i,j]*b[t+1,j], over=j))\nh[t,i] = f[t,i]*b[t,i]\n"
-        "loss = sum(h[t,i]**2, over=(t,i))", inputs={"x": ["T", "H"]}, parameters={"U": ["H", "H"], "V": ["H", "H"]}),
+        "f[t,i] = tanh(x[t,i] + sum(U[i,j]*f[t-1,j], over=j))\nb[t,i] = tanh(x[t,i] + sum(V[i,j]*b[t+1,j], over=j))\n"
+        "h[t,i] = f[t,i]*b[t,i]\nloss = sum(h[t,i]**2, over=(t,i))",
+        inputs={"x": ["T", "H"]}, parameters={"U": ["H", "H"], "V": ["H", "H"]}),
         sizes(T=(4, 1), H=(3, 1))),
     "two axes": Subject(text(
-        "a[s,t,i] = x[s,t,i] + U[i,j]*h[s-1,t,j] - U[j,i]*h[s,t-1,j]\nh[s,t,i] = tanh(a[s,t,i])\nloss = sum(h[s,t,i]**2, over=(s,t,i))",
+        "a[s,t,i] = x[s,t,i] + U[i,j]*h[s-1,t,j] - U[j,i]*h[s,t-1,j]\nh[s,t,i] = tanh(a[s,t,i])\n"
+        "loss = sum(h[s,t,i]**2, over=(s,t,i))",
         inputs={"x": ["S", "T", "H"]}, parameters={"U": ["H", "H"]}), sizes(S=(3, 1, 2), T=(2, 1, 5), H=(2, 1, 9))),
     "lengths": Subject(spec(
         inputs={"x": ["T", "N", 3], "len": LENGTHS, "y": ["T", "N", 8]},
-        layers=[{"name": "lstm", "type": "lstm", "units": 4, "lengths": "len", "direction": "both", "state": "given"}], loss={"type": "mse", "target": "y"}), TN),
+        layers=[{"name": "lstm", "type": "lstm", "units": 4, "lengths": "len", "direction": "both", "state": "given"}],
+        loss={"type": "mse", "target": "y"}), TN),
     "ignored labels": Subject(spec(
         inputs={"x": {**LABELS, "ignore": -100}, "y": {**LABELS, "ignore": -1}},
         layers=[{"name": "e", "type": "embedding", "classes": 5, "units": 3},
@@ -97,7 +103,8 @@ MODELS: dict[str, Subject] = {
         loss={"type": "softmax_cross_entropy", "target": "y"}), sizes(N=(2, 1))),
     "every activation": Subject(every_activation, sizes(N=(5, 1))),
     "unrolled": Subject(text(
-        "a[t,n,i] = x[t,n,i] + U[i,j]*h[t-1,n,j] + v[i]*h[t-2,n,i]\nh[t,n,i] = tanh(a[t,n,i])\nloss = sum(h[t,n,i]**2, over=(t,n,i))",
+        "a[t,n,i] = x[t,n,i] + U[i,j]*h[t-1,n,j] + v[i]*h[t-2,n,i]\nh[t,n,i] = tanh(a[t,n,i])\n"
+        "loss = sum(h[t,n,i]**2, over=(t,n,i))",
         inputs={"x": ["T", "N", "H"]}, parameters={"U": ["H", "H"], "v": ["H"]}), sizes(N=(2, 1), H=(4, 1)),
         Options(wrt="all", unroll=3)),
     "directions": Subject(spec(
@@ -136,4 +143,17 @@ MODELS: dict[str, Subject] = {
         inputs={"tok": {"shape": ["T"], "kind": "index", "below": 3}, "q": ["T", "N", "H"]},
         parameters={"E": [3, "H"]}, shapes={"y": [3, "H"]}, ranges={"t": "T"}), sizes(T=(3, 3), N=(2, 1), H=(2, 1)),
         given={"tok": [2, 1, 0]}),
+    "ignored labels in guards": Subject(text(
+        "y[n] = (lab[n] != 1)*c[n] + (lab[n] < 2)*tanh(c[n])\nloss = sum(y[n]**2, over=n)",
+        inputs={"lab": {"shape": ["N"], "kind": "index", "below": 3, "ignore": -1}}, parameters={"c": ["N"]}), sizes(N=(7, 1))),
+    "a maximum of nothing": Subject(text(
+        "y[n,i] = max((i < H-1)*x[n,i,k]*w[k], over=k)\nloss = sum(y[n,i]**2, over=(n,i))", outputs=["y"],
+        inputs={"x": ["N", "H", "K"]}, parameters={"w": ["K"]}), sizes(N=(2, 1), H=(3, 1), K=(2, 1))),
+    "awkward names": Subject(text(
+        "product[at,base] = x[at,base] + scratch[base,total]*bytes[at-1,total] + max(c[lab[at],found]*b[found], over=found)\n"
+        "bytes[at,base] = tanh(product[at,base])\nvalue = sum(bytes[at,base]**2, over=(at,base))",
+        loss="value", output="bytes", sizes={"real": 4},
+        parameters={"scratch": ["room", "room"], "c": [3, "real"], "b": ["real"]},
+        inputs={"x": ["k", "room"], "lab": {"shape": ["k"], "kind": "index", "below": 3, "ignore": -1}}),
+        sizes(k=(3, 1), room=(2, 1)), BOTH),
 }

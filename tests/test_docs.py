@@ -1,9 +1,13 @@
-"""The examples of the README and of two pages of docs do what is said there: specs load, Python runs, excerpts are excerpts."""
+"""The examples of the README and of the pages of docs do what is said there: specs load, code runs, excerpts are excerpts."""
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 MODULES = (ROOT / "docs" / "modules.md").read_text(encoding="utf-8")
 SPEC = (ROOT / "docs" / "spec.md").read_text(encoding="utf-8")
 EQUATIONS = (ROOT / "docs" / "equations.md").read_text(encoding="utf-8")
+C = (ROOT / "docs" / "c.md").read_text(encoding="utf-8")
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
 
 def blocks(text: str, language: str) -> list[Any]:
@@ -143,6 +149,85 @@ def test_keys_of_the_table() -> None:
 
     rows = re.findall(r"^\| (`.*?) \|", SPEC.partition("| start |")[0], re.MULTILINE)
     assert sorted(re.findall(r"`(\w+)`", " ".join(rows))) == sorted(schema()["properties"])
+
+
+# ---- C -----------------------------------------------------------------------------------------------------------------
+
+
+def test_c_of_the_readme_is_generated() -> None:
+    from codegen.pipeline import render
+
+    (excerpt,) = blocks(README, "c")
+    found = render(load(ROOT / "specs" / "char_rnn.yaml"), "c")["char_rnn.c"]
+    function = found.partition("\nint char_rnn_value_and_grad(")[2].partition("\n}\n")[0]
+    assert excerpt.values[0] in function
+
+
+def test_the_example_in_c_compiles_and_runs(tmp_path: Path) -> None:
+    """The commands as they stand; only the compiler is the one that is found."""
+    from codegen.build import compilers
+
+    ((spec,), (program,)) = (blocks(C, language) for language in ("yaml", "c"))
+    (tmp_path / "line.yaml").write_text(spec.values[0], encoding="utf-8")
+    (tmp_path / "main.c").write_text(program.values[0], encoding="utf-8")
+    (lines,) = re.findall(r"^Compile and run, by hand:\n\n((?: {4}.*\n)+)", C, re.MULTILINE)
+    ours = {"chainrule": [sys.executable, "-m", "codegen"], "cc": list(compilers()[0].command)}
+    for line in lines.splitlines():
+        first, *rest = shlex.split(line)
+        command = [*ours.get(first, [str(tmp_path / first)]), *rest]
+        done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+                              check=False)
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+        assert done.stderr == ""
+    assert f"It prints `{done.stdout.strip()}`." in C
+
+
+def test_python_of_the_c_target() -> None:
+    (block,) = blocks(C, "python")
+    exec(block.values[0], {})
+
+
+def test_the_interface_in_c_is_the_table() -> None:
+    """Every name stands in a header, and every exported function and struct stands in the table."""
+    from codegen.pipeline import Options, render
+
+    both = Options(tangent=True, hvp=True)
+    header = "".join(render(load(ROOT / "specs" / f"{name}.yaml"), "c", both)[f"{name}.h"].replace(name.upper(), "UPPER")
+                     .replace(name, "NAME") for name in ("char_rnn", "scalar"))
+    table = C.partition("## The interface")[2].partition("Arrays are whole")[0]
+    listed = set(re.findall(r"\b(?:NAME|UPPER)_\w+", table))
+    assert sorted(name for name in listed if not re.search(rf"\b{name}\b", header)) == []
+    exported = set(re.findall(r"^(?:(?:int|size_t) (?=\w+\()|\} )(NAME_\w+)", header, re.MULTILINE))
+    assert sorted(exported - listed) == []
+    codes = dict(re.findall(r"^    (UPPER_\w+) = (\d)", header, re.MULTILINE))
+    assert {name: code for code, name in re.findall(r"^\| (\d) `(UPPER_\w+)` \|", C, re.MULTILINE)} == codes
+    assert len(codes) == 5
+
+
+def test_building_is_as_the_page_says() -> None:
+    from codegen.c.templates import building
+
+    text = (ROOT / "codegen" / "c" / "templates" / "building.py").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^    cc (.*) NAME\.c -o LIBRARY -lm$", C, re.MULTILINE)
+    assert tuple(line.split()) == building.FLAGS
+    named = re.findall(r"^\| `([A-Z_]+)` \|", C.partition("| variable |")[2], re.MULTILINE)
+    assert named == ["CC", "CHAINRULE_C_FLAGS", "CHAINRULE_CACHE"]
+    assert set(re.findall(r"\"(C[A-Z_]+)\"", text)) == set(named)
+
+
+def test_accuracy_is_that_of_the_measurement() -> None:
+    """The figures at the top of functions.c, which tests/sweep_functions.py finds."""
+    text = (ROOT / "codegen" / "c" / "templates" / "functions.c").read_text(encoding="utf-8").partition("=== section")[0]
+    measured = re.findall(r"^ \* +(\w+) +(\d\.\d+) +(\d\.\d+)$", text, re.MULTILINE)
+    assert re.findall(r"^\| (\w+) \| (\d\.\d+) \| (\d\.\d+) \|$", C, re.MULTILINE) == measured
+    assert len(measured) == 8
+
+
+@pytest.mark.parametrize("folder", ["loops", "c"])
+def test_every_module_of_the_c_target_is_on_the_way(folder: str) -> None:
+    table = ARCHITECTURE.partition(f"| `codegen/{folder}/` | |\n")[2].partition("\n\n")[0]
+    listed = re.findall(r"^\| `(\w+\.py)` \| \S", table, re.MULTILINE)
+    assert sorted(listed) == sorted(p.name for p in (ROOT / "codegen" / folder).glob("*.py") if p.name != "__init__.py")
 
 
 @pytest.mark.parametrize("text", [README, SPEC, MODULES], ids=["README.md", "docs/spec.md", "docs/modules.md"])

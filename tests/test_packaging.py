@@ -48,7 +48,8 @@ def test_the_wheel_holds_the_packages_and_their_data_and_nothing_else(wheel: Pat
     for needed in ("codegen/specs/char_rnn.yaml", "codegen/latex/templates/derivation.tex.j2", "generated/char_rnn.py",
                    "symbolic/layers/lstm.py", "symbolic/py.typed", "codegen/py.typed"):
         assert needed in names
-    templates = {str(p.relative_to(ROOT)).replace(os.sep, "/") for p in (ROOT / "codegen").rglob("*.j2")}
+    templates = {p.relative_to(ROOT).as_posix() for p in (ROOT / "codegen").rglob("templates/*") if p.is_file()}
+    assert {Path(name).suffix for name in templates} == {".j2", ".jinja", ".c", ".py"}
     assert templates <= set(names)
     assert [n for n in names if "__pycache__" in n or n.startswith("tests/")] == []
 

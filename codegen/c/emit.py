@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 from codegen.c.function import function
 from codegen.c.interface import structs
 from codegen.c.layout import workspace_bytes, workspace_lines
-from codegen.c.names import field_names
+from codegen.c.names import field_names, with_sizes
 from codegen.c.sections import needed
 from codegen.c.update import update
 from codegen.numpy.emit import Prepared
@@ -19,6 +20,8 @@ __all__ = ["emit"]
 
 def emit(prepared: Prepared) -> dict[str, str]:
     """The texts of NAME.h and NAME.c, by file name."""
+    prepared = replace(prepared, program=with_sizes(prepared.program, prepared.name), units=tuple(
+        replace(unit, program=with_sizes(unit.program, prepared.name)) for unit in prepared.units))
     fields = field_names(prepared.program)
     functions = [function(unit, prepared, fields) for unit in prepared.units]
     free = [n for n, v in prepared.program.sizes.items() if v is None]

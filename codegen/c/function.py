@@ -5,20 +5,19 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import sympy as sp
 
 from codegen.c.interface import DOCS, head
-from codegen.c.layout import layout_lines, size_lines
-from codegen.c.names import CIdentifiers
+from codegen.c.layout import layout_lines, size_lines, words
+from codegen.c.names import CIdentifiers, is_taken, with_indices
 from codegen.c.printer import integer_text
 from codegen.c.sections import defined
 from codegen.c.writer import INDENT, LOCALS, body_lines
 from codegen.loops.ir import Buffer, Place, Routine
 from codegen.loops.memory import Slot, plan_memory
 from codegen.loops.routine import routine
-from codegen.loops.uses import sizes, touched
+from codegen.loops.uses import touched
 from codegen.numpy.emit import Prepared, Unit
 from symbolic.program import Program, Size, Tensor
 
@@ -38,15 +37,17 @@ class Function:
     size_arguments: str
     size_values: str
     slots: tuple[Slot, ...]
+    made: Routine
+    free: frozenset[str]
 
 
 def routine_of(unit: Unit) -> Routine:
     """The loops of a function, its arrays under names that C and this file leave free."""
-    program = unit.program
+    program = with_indices(unit.program, unit.program.name)
     indices = {i.name for e in program.equations for i in e.indices}
-    supply = CIdentifiers((*program.sizes, *indices, *(f"at_{i}" for i in indices), *LOCALS, *defined(), "at", "position",
-                           *(f"i{axis}" for axis in range(12))))
-    codes = {t.name: supply.fresh(t.name) for t in program.tensors}
+    own = ("at", "bytes", "position", *(f"i{axis}" for axis in range(12)))
+    supply = CIdentifiers((*program.sizes, *indices, *(f"at_{i}" for i in indices), *LOCALS, *defined(), *own))
+    codes = {t.name: supply.fresh(f"{t.name}_" if is_taken(t.name, program.name) else t.name) for t in program.tensors}
     gradients = {n: program.gradients[n] for n in unit.wrt if n in program.gradients}
     return routine(
         unit.kind, program, codes, gradients if unit.kind in ("value_and_grad", "hvp") else {}, unit.directions or {},
@@ -64,12 +65,13 @@ def function(unit: Unit, prepared: Prepared, fields: Mapping[str, str]) -> Funct
     mine = [n for n in program.sizes if n in said]
     lines = [*_room_lines(unit, prepared, made, fields, bool(layout), mine), *_pointer_lines(made, slots, fields, unit),
              *body_lines(made, program), *_missing(unit, program, fields)]
-    declared = sizes(made.body, made.buffers) | set(mine) | _sizes_of_missing(unit, program) | _sizes_of_checks(made)
+    declared = words(lines) & set(program.sizes)
     lines = [*_door_lines(unit, prepared, made, fields, free), *size_lines(program, declared, prepared.name), *lines]
     members = textwrap.wrap(f"size_t {', '.join([*(s.buffer.code for s in slots), 'bytes'])};", 112, subsequent_indent=INDENT)
     return Function(
         unit.kind, DOCS[unit.kind], head(unit, prepared.name), tuple(lines), tuple(layout), "\n    ".join(members),
-        ", ".join(f"ptrdiff_t {n}" for n in mine) or "void", ", ".join(mine), slots,
+        ", ".join(f"ptrdiff_t {n}" for n in mine) or "void", ", ".join(mine), slots, made,
+        frozenset(free),
     )
 
 
@@ -140,15 +142,6 @@ def _index_check(buffer: Buffer, fields: Mapping[str, str], upper: str) -> list[
             f"        return {upper}_BAD_INDEX;", "    }", "}"]
 
 
-def _sizes_of_checks(made: Routine) -> set[str]:
-    found: set[Any] = set()
-    for name in touched(made.body):
-        buffer = made.buffers[name]
-        if buffer.place is Place.INPUT and buffer.tensor.is_index and buffer.tensor.below is not None:
-            for expr in (*buffer.tensor.shape, buffer.tensor.low, buffer.tensor.below):
-                found |= sp.sympify(expr).atoms(Size)
-    return {s.name for s in found}
-
 
 def _pointer_lines(
     made: Routine, slots: Sequence[Slot], fields: Mapping[str, str], unit: Unit
@@ -197,7 +190,3 @@ def _missing(unit: Unit, program: Program, fields: Mapping[str, str]) -> list[st
     if unit.kind == "jvp" and program.loss not in program.tangents:
         lines += ["/* The loss does not depend on the direction. */", "slope[0] = 0;"]
     return lines
-
-
-def _sizes_of_missing(unit: Unit, program: Program) -> set[str]:
-    return {s.name for t in _gone(unit, program) for e in t.shape for s in e.atoms(Size)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -10,7 +12,7 @@ from sympy import Expr
 
 from codegen.c.printer import count_text, integer_text
 from codegen.c.writer import INDENT
-from codegen.loops.ir import Buffer, Call, Place
+from codegen.loops.ir import SCRATCH, Buffer, Call, Place
 from codegen.loops.memory import Slot, total
 from codegen.numpy.emit import Prepared
 from symbolic.analysis import is_nonnegative
@@ -19,7 +21,12 @@ from symbolic.program import Program, Role, Size
 if TYPE_CHECKING:
     from codegen.c.function import Function
 
-__all__ = ["layout_lines", "size_lines", "workspace_bytes", "workspace_lines"]
+__all__ = ["layout_lines", "size_lines", "words", "workspace_bytes", "workspace_lines"]
+
+
+def words(lines: Iterable[str]) -> set[str]:
+    """The identifiers that lines of C say, but for members of structs."""
+    return {word for line in lines for word in re.findall(r"(?<![\w.>])[A-Za-z_]\w*", line)}
 
 
 def size_lines(program: Program, declared: Iterable[str], name: str) -> list[str]:
@@ -83,16 +90,18 @@ def workspace_lines(prepared: Prepared, functions: Sequence[Function], free: Seq
         lines += ["const size_t limit = PTRDIFF_MAX / 256;",
                   f"if (dims == NULL || {tests}) {{", "    return 0;", "}"]
     wanted = {n for f in functions if f.layout for n in f.size_values.split(", ") if n}
-    moving = _moving(prepared)
+    moving = _moving(functions)
     small = _may_be_negative(prepared)
-    wanted |= {s.name for e in (*moving, *small) for s in e.atoms(Size)}
+    wanted |= {s.name for extents in (*moving, tuple(small)) for e in extents for s in e.atoms(Size)}
     lines += size_lines(program, wanted, prepared.name)
     if small:
         lines += [f"if ({' || '.join(f'{integer_text(e)} < 0' for e in small)}) {{", "    return 0;", "}"]
     if moving:
-        lines.append("double entries = 0;")
-        lines += [f"entries += {'*'.join(f'(double)({integer_text(e)})' for e in sp.Mul.make_args(sp.factor_terms(total)))};"
-                  for total in moving]
+        lines += ["/* All arrays together, in a number that cannot wrap round; a million for the scratch of products. */",
+                  "double entries = 1e6;"]
+        for extents, count in moving.items():
+            product = "*".join(f"(double)({integer_text(e)})" for e in extents if e != 1)
+            lines.append(f"entries += {f'{count}*' if count > 1 else ''}{product};")
         lines += ["if (entries > (double)PTRDIFF_MAX / 16) {", "    return 0;", "}"]
     if not free:
         lines.append("(void)dims;")
@@ -107,14 +116,18 @@ def workspace_bytes(functions: Sequence[Function], prepared: Prepared) -> tuple[
     return single, double
 
 
-def _moving(prepared: Prepared) -> list[Expr]:
-    """How many entries there are in each array whose size is free."""
-    found: dict[Expr, None] = {}
-    for unit in prepared.units:
-        for tensor in unit.program.tensors:
-            if any(e.atoms(Size) and unit.program.sizes.get(s.name) is None for e in tensor.shape for s in e.atoms(Size)):
-                found.setdefault(sp.Mul(*tensor.shape))
-    return list(found)
+def _moving(functions: Sequence[Function]) -> Counter[tuple[Expr, ...]]:
+    """The extents of all arrays of all functions whose size is free, and how many there are of each."""
+    found: Counter[tuple[Expr, ...]] = Counter()
+    for function in functions:
+        for name, buffer in function.made.buffers.items():
+            extents = buffer.extents
+            if extents and isinstance(extents[0], Call):  # packed: rounded up
+                extents = tuple(factor + 64 for size in extents[0].sizes for factor in sp.Mul.make_args(size))
+            moves = any(s.name in function.free for extent in extents for s in extent.atoms(Size))
+            if name != SCRATCH and moves:
+                found[extents] += 1
+    return found
 
 
 def _may_be_negative(prepared: Prepared) -> list[Expr]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import sympy as sp
 from sympy import Expr
+from sympy.printing.precedence import PRECEDENCE
 
 from codegen.c.printer import CPrinter
 from codegen.loops.ir import SCRATCH, Buffer, For, How, If, Matrix, Nest, Node, Pack, Product, Routine, Set, Store, Zero, walk
@@ -18,7 +19,8 @@ __all__ = ["INDENT", "LOCALS", "body_lines", "comment"]
 
 INDENT = "    "
 WIDTH = 120
-LOCALS = ("same", "total", "best", "found", "value", "base", "lane", "parts", "INDEPENDENT", "PARTS")
+LOCALS = ("scratch", "offsets", "same", "total", "best", "found", "value", "base", "lane", "parts", "whole", "INDEPENDENT",
+          "PARTS")
 """What a body calls its own scalars, and what stands beside it."""
 
 
@@ -111,13 +113,15 @@ class _Writer:
         self.depth += 1
         self.emit("real parts[PARTS];")
         self.emit(f"fill_parts(parts, {'-INFINITY' if most else '0'});")
-        self.emit(f"ptrdiff_t {symbol} = {lower};")
-        self.emit(f"for (; {symbol} + PARTS <= {upper}; {symbol} += PARTS) {{")
+        low = node.index.lower
+        length = printer.integer(sp.expand(node.index.upper - low), PRECEDENCE["Mul"] + 1)
+        self.emit(f"const ptrdiff_t whole = {upper} - {length}%PARTS;")
+        self.emit(f"for (ptrdiff_t {symbol} = {lower}; {symbol} < whole; {symbol} += PARTS) {{")
         self.emit(f"{INDENT}for (ptrdiff_t lane = 0; lane < PARTS; ++lane) {{")
         self.emit(f"{INDENT * 2}parts[lane] " + (f"= larger(parts[lane], {several});" if most else f"+= {several};"))
         self.emit(f"{INDENT}}}")
         self.emit("}")
-        self.emit(f"for (; {symbol} < {upper}; ++{symbol}) {{")
+        self.emit(f"for (ptrdiff_t {symbol} = whole; {symbol} < {upper}; ++{symbol}) {{")
         self.emit(f"{INDENT}parts[0] " + (f"= larger(parts[0], {one});" if most else f"+= {one};"))
         self.emit("}")
         self.emit(f"{running.local} = larger({running.local}, largest_part(parts));" if most

@@ -190,8 +190,8 @@ class Zero:
         return f"{self.buffer}[{'margins' if self.margins else '...'}] = {self.value}"
 
 
-SCRATCH = "scratch"
-"""The buffer that products may use as they like."""
+SCRATCH = " scratch"
+"""The buffer that products may use as they like; no tensor has a name with a space, nor with one before it."""
 
 
 class Call(sp.Function):  # type: ignore[misc]

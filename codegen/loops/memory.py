@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import sympy as sp
 from sympy import Expr
@@ -22,6 +23,8 @@ from symbolic.program import Program, size
 
 __all__ = ["Slot", "bound", "lives", "plan_memory", "total"]
 
+_Layout = list[tuple[str, tuple[str, ...]]]
+"""Each array, and those that it lies above, in the order of placing."""
 LIKELY = 48
 """A free size where an order of placing is tried out."""
 ALIGNED = 64
@@ -64,8 +67,26 @@ def plan_memory(routine: Routine, program: Program, real_bytes: int) -> tuple[Sl
     ]
     names = list(times)
     layouts = [_stacked(sorted(names, key=key), times) for key in orders]
-    best = min(layouts, key=lambda layout: _total(layout, weights))
+    best = _moved(min(layouts, key=lambda layout: _total(layout, weights)), times, weights)
     return tuple(Slot(routine.buffers[name], above, times[name]) for name, above in best)
+
+
+def _moved(layout: _Layout, times: Mapping[str, tuple[int, int]], weights: Mapping[str, int]) -> _Layout:
+    """The layout with one array after the other at another place in the order, as long as that makes it smaller."""
+    best, least = layout, _total(layout, weights)
+    bound = max((sum(weights[n] for n, (a, b) in times.items() if a <= top <= b) for top, _ in times.values()), default=0)
+    better = True
+    while better and least > bound:
+        better = False
+        names = [name for name, _ in best]
+        for k, place in product(range(len(names)), repeat=2):
+            order = [*names[:k], *names[k + 1 :]]
+            order.insert(place, names[k])
+            found = _stacked(order, times)
+            if _total(found, weights) < least:
+                best, least, better = found, _total(found, weights), True
+                break
+    return best
 
 
 def total(slots: Sequence[Slot], program: Program, real_bytes: int, values: Mapping[str, int] | None = None) -> int:
@@ -103,7 +124,7 @@ def _meet(a: tuple[int, int], b: tuple[int, int]) -> bool:
     return a[0] <= b[1] and b[0] <= a[1]
 
 
-def _stacked(order: Sequence[str], times: Mapping[str, tuple[int, int]]) -> list[tuple[str, tuple[str, ...]]]:
+def _stacked(order: Sequence[str], times: Mapping[str, tuple[int, int]]) -> _Layout:
     placed: dict[str, frozenset[str]] = {}
     found = []
     for name in order:
@@ -115,7 +136,7 @@ def _stacked(order: Sequence[str], times: Mapping[str, tuple[int, int]]) -> list
     return found
 
 
-def _total(layout: Sequence[tuple[str, tuple[str, ...]]], weights: Mapping[str, int]) -> int:
+def _total(layout: _Layout, weights: Mapping[str, int]) -> int:
     end: dict[str, int] = {}
     for name, above in layout:
         end[name] = max((end[other] for other in above), default=0) + weights[name]

@@ -83,7 +83,7 @@ def contribution(equation: Equation, how: How, program: Program, ranges: Ranges)
     guards = [*known_guards(equation, program, ranges), *_where_written(equation, program, ranges)]
     # An entry without an instance is 0. It is stored where the instance would be, not before: in one slot the last step's stands
     # there till then.
-    nothing = Store(equation.target, sp.Integer(0), How.SET) if how is How.SET and guards else None
+    nothing = (Store(equation.target, sp.Integer(0), How.SET),) if how is How.SET and guards else ()
     if not reduced:
         if inner in free and _may_lead(inner, free):
             free = [*(i for i in free if i is not inner), inner]
@@ -130,7 +130,8 @@ def scan(equations: Sequence[Equation], program: Program, ranges: Ranges) -> tup
     begin = [Set(best, sp.Integer(0), declares=True), Set(found, sp.Integer(0), declares=True, integer=True)]
     begin += [Set(place, sp.Integer(-1), declares=True, integer=True) for place in places.values()]
     end = [Store(e.target, best if e.component is None else places[e.component], How.SET) for e in equations]
-    return levels(_outer_first(first), outside, (*begin, *loops, *end))
+    nothing = tuple(Store(e.target, sp.Integer(0 if e.component is None else -1), How.SET) for e in equations)
+    return levels(_outer_first(first), outside, (*begin, *loops, *end), otherwise=nothing)
 
 
 # ---- order -----------------------------------------------------------------------------------------------------------
@@ -169,7 +170,7 @@ def _may_lead(inner: Index, indices: Sequence[Index]) -> bool:
 
 def levels(
     indices: Sequence[Index], guards: Iterable[Expr], body: tuple[Node, ...], outer: Sequence[Index] = (),
-    otherwise: Store | None = None,
+    otherwise: tuple[Node, ...] = (),
 ) -> tuple[Node, ...]:
     """The body under the loops, each guard right after the last of its indices is known; ``otherwise``: where one is false."""
     waiting = list(guards)
@@ -183,7 +184,7 @@ def levels(
         waiting = [g for g in waiting if g not in ready]
         if ready:
             found.append(_Level(conditions=ready))
-    missing: tuple[Node, ...] = (otherwise,) if otherwise is not None else ()
+    missing = otherwise
     for level in reversed(found):
         if level.index is None:
             body = (If(level.conditions, body, missing),)

@@ -46,10 +46,10 @@ def _packed(
                 found.append(replace(node, body=_packed(node.body, changed, packs, buffers, fresh)))
             case Product() if not (node.b.row_offsets or node.c.row_offsets) and _stays(node, changed):
                 if node.b not in packs:
-                    name = fresh(f"{buffers[tensor_of(node.b.entry)].code}_packed")
+                    code = fresh(f"{buffers[tensor_of(node.b.entry)].code}_packed")
+                    name, zero = f" {code}", (sp.S.Zero,)
                     size = Call(sp.Symbol("packed_size"), node.inner, node.columns)
-                    zero = (sp.S.Zero,)
-                    buffers[name] = Buffer(Storage(Tensor(name, (size,)), name, zero, zero), Place.PACKED)
+                    buffers[name] = Buffer(Storage(Tensor(name, (size,)), code, zero, zero), Place.PACKED)
                     packs[node.b] = Pack(node.inner, node.columns, node.b, name)
                 found.append(replace(node, packed=packs[node.b].packed))
             case _:
@@ -75,4 +75,4 @@ def with_scratch(nodes: Sequence[Node], buffers: dict[str, Buffer]) -> None:
             needs.setdefault(Call(sp.Symbol(f"{kind}_scratch"), *sizes))
     if needs:
         tensor = Tensor(SCRATCH, (sp.Max(*needs),))
-        buffers[SCRATCH] = Buffer(Storage(tensor, SCRATCH, (sp.S.Zero,), (sp.S.Zero,)), Place.PACKED)
+        buffers[SCRATCH] = Buffer(Storage(tensor, SCRATCH.strip(), (sp.S.Zero,), (sp.S.Zero,)), Place.PACKED)

@@ -190,11 +190,12 @@ class Products:
 
     def _list(self, group: _Group, steps: Steps, before: list[Node]) -> str:
         """A buffer with the offset of each entry of a group."""
-        name = self.fresh("offsets")
+        code = self.fresh("offsets")
+        name = f" {code}"  # no tensor is called so
         extent = self._size(group.extent)
         tensor = Tensor(name, (extent,), kind=Kind.INDEX)
         zero = (sp.S.Zero,)
-        self.buffers[name] = Buffer(Storage(tensor, name, zero, zero), Place.OFFSETS)
+        self.buffers[name] = Buffer(Storage(tensor, code, zero, zero), Place.OFFSETS)
         value: Expr = sp.Add(*(steps.get(i.symbol, sp.S.Zero) * (i.symbol - i.lower) for i in group.indices))
         place: Expr = sp.S.Zero
         weight: Expr = sp.S.One

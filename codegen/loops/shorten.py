@@ -197,8 +197,9 @@ def _in_scalars(body: Sequence[Node], buffers: Mapping[str, Buffer]) -> tuple[No
             found.append(node)
             continue
         place, value = key(node.target), node.value
-        again = _is_read_again(place, later, key, buffers)
-        over = any(isinstance(other, Store) and key(other.target) == place for other in later)
+        number = not buffers[tensor_of(node.target)].tensor.is_index  # positions stay in their array
+        again = number and _is_read_again(place, later, key, buffers)
+        over = number and any(isinstance(other, Store) and key(other.target) == place for other in later)
         if node.how is How.ADD and place in held:
             value = held[place] + value
         elif node.how is How.ADD and (again or over):

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 FLAGS = ("-std=c99", "-O3", "-march=native", "-ffp-contract=fast", "-fPIC", "-shared")
 """What a compiler is called with. ``CHAINRULE_C_FLAGS`` adds flags after these, so that the last word is theirs:
-``-march=x86-64-v3`` for a library that other machines run, ``-fopenmp``, ``-D..._USE_CBLAS -lopenblas``."""
+``-march=x86-64-v3`` for a library that other machines run."""
 
 
 class BuildError(RuntimeError):
