@@ -25,6 +25,8 @@ __all__ = ["Slot", "bound", "lives", "plan_memory", "total"]
 
 _Layout = list[tuple[str, tuple[str, ...]]]
 """Each array, and those that it lies above, in the order of placing."""
+TRIES = 40
+"""How often an order of placing may be made better: each try is quadratic in the arrays."""
 LIKELY = 48
 """A free size where an order of placing is tried out."""
 ALIGNED = 64
@@ -72,21 +74,34 @@ def plan_memory(routine: Routine, program: Program, real_bytes: int) -> tuple[Sl
 
 
 def _moved(layout: _Layout, times: Mapping[str, tuple[int, int]], weights: Mapping[str, int]) -> _Layout:
-    """The layout with one array after the other at another place in the order, as long as that makes it smaller."""
+    """The layout with one array after the other of the highest pile placed first or last, as long as that makes it smaller."""
     best, least = layout, _total(layout, weights)
     bound = max((sum(weights[n] for n, (a, b) in times.items() if a <= top <= b) for top, _ in times.values()), default=0)
-    better = True
-    while better and least > bound:
-        better = False
+    for _ in range(TRIES):
+        if least <= bound:
+            break
         names = [name for name, _ in best]
-        for k, place in product(range(len(names)), repeat=2):
-            order = [*names[:k], *names[k + 1 :]]
-            order.insert(place, names[k])
-            found = _stacked(order, times)
+        for name, end in product(_highest(best, weights), (False, True)):
+            rest = [other for other in names if other != name]
+            found = _stacked([*rest, name] if end else [name, *rest], times)
             if _total(found, weights) < least:
-                best, least, better = found, _total(found, weights), True
+                best, least = found, _total(found, weights)
                 break
+        else:
+            break
     return best
+
+
+def _highest(layout: _Layout, weights: Mapping[str, int]) -> list[str]:
+    """The pile of arrays that makes the total, from the top down."""
+    end: dict[str, int] = {}
+    for name, above in layout:
+        end[name] = max((end[other] for other in above), default=0) + weights[name]
+    below = dict(layout)
+    pile = [max(end, key=lambda name: end[name])]
+    while below[pile[-1]]:
+        pile.append(max(below[pile[-1]], key=lambda name: end[name]))
+    return pile
 
 
 def total(slots: Sequence[Slot], program: Program, real_bytes: int, values: Mapping[str, int] | None = None) -> int:
@@ -120,19 +135,23 @@ def number(expr: Expr, program: Program, values: Mapping[str, int] | None = None
     return found.xreplace(calls) if calls else found
 
 
-def _meet(a: tuple[int, int], b: tuple[int, int]) -> bool:
-    return a[0] <= b[1] and b[0] <= a[1]
-
-
 def _stacked(order: Sequence[str], times: Mapping[str, tuple[int, int]]) -> _Layout:
-    placed: dict[str, frozenset[str]] = {}
-    found = []
-    for name in order:
-        below = [other for other in placed if _meet(times[name], times[other])]
-        hidden = frozenset().union(*(placed[other] for other in below))
-        above = tuple(other for other in below if other not in hidden)
-        placed[name] = hidden | frozenset(above)
-        found.append((name, above))
+    """Each array above those that it meets and that were placed before it; of these not those that others of them lie above.
+    Sets of arrays are the bits of numbers."""
+    placed: list[tuple[int, int, int, int]] = []  # begin, end, own bit, the bits of all below
+    found: _Layout = []
+    for k, name in enumerate(order):
+        begin, end = times[name]
+        below = [row for row in placed if row[0] <= end and begin <= row[1]]
+        hidden = 0
+        for row in below:
+            hidden |= row[3]
+        above = [row for row in below if not row[2] & hidden]
+        found.append((name, tuple(order[row[2].bit_length() - 1] for row in above)))
+        bits = hidden
+        for row in above:
+            bits |= row[2]
+        placed.append((begin, end, 1 << k, bits))
     return found
 
 
