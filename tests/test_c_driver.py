@@ -28,7 +28,7 @@ BUILDS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     "gcc -O3": ("gcc", "float32", FAST),
     "clang -O3": ("clang", "float64", FAST),
     "plain C99": ("gcc", "float64", ("-O2",)),
-    "sanitizers": ("gcc", "float64", SANITIZED),
+    "sanitizers": ("gcc", "float64", ("-O0", *SANITIZED[1:])),
 }
 """The compiler, the type of numbers, the flags."""
 

@@ -1000,27 +1000,27 @@ int digits_value_and_grad(const digits_dims *dims, const digits_params *params, 
 
 /* Where the arrays of loss lie in the workspace, in bytes; what is never needed at once shares its place. */
 typedef struct {
-    size_t loss_l, loss_e, scratch, hidden_y, out_y, hidden_a, bytes;
+    size_t hidden_a, loss_l, out_y, loss_e, scratch, hidden_y, bytes;
 } layout_of_loss;
 
 static layout_of_loss lay_out_loss(ptrdiff_t P, ptrdiff_t H, ptrdiff_t C, ptrdiff_t N)
 {
     layout_of_loss at;
+    at.hidden_a = 0;
+    const size_t end_of_hidden_a = at.hidden_a + room((size_t)(H*N), sizeof(real));
     at.loss_l = 0;
     const size_t end_of_loss_l = at.loss_l + room((size_t)(N), sizeof(real));
-    at.loss_e = end_of_loss_l;
+    at.out_y = end_of_loss_l;
+    const size_t end_of_out_y = at.out_y + room((size_t)(C*N), sizeof(real));
+    at.loss_e = end_of_out_y;
     const size_t end_of_loss_e = at.loss_e + room((size_t)(C*N), sizeof(real));
-    at.scratch = 0;
+    at.scratch = later(end_of_hidden_a, end_of_out_y);
     size_t most_of_scratch = product_scratch((size_t)N, (size_t)C, (size_t)H);
     most_of_scratch = later(most_of_scratch, product_scratch((size_t)N, (size_t)H, (size_t)P));
     const size_t end_of_scratch = at.scratch + room(most_of_scratch, sizeof(real));
     at.hidden_y = end_of_scratch;
     const size_t end_of_hidden_y = at.hidden_y + room((size_t)(H*N), sizeof(real));
-    at.out_y = later(end_of_loss_e, end_of_hidden_y);
-    const size_t end_of_out_y = at.out_y + room((size_t)(C*N), sizeof(real));
-    at.hidden_a = end_of_hidden_y;
-    const size_t end_of_hidden_a = at.hidden_a + room((size_t)(H*N), sizeof(real));
-    at.bytes = later(end_of_out_y, end_of_hidden_a);
+    at.bytes = later(end_of_loss_e, end_of_hidden_y);
     return at;
 }
 
