@@ -21,7 +21,7 @@ from sympy import Expr, Indexed
 from codegen.loops.ir import Buffer, For, How, Matrix, Nest, Node, Place, Product, Store
 from codegen.loops.nests import levels
 from codegen.lower import Storage
-from symbolic.analysis import index_reads, is_nonnegative
+from symbolic.analysis import index_reads, is_nonnegative, lies_in, subscript_range
 from symbolic.program import Equation, Index, IndexName, Kind, Program, Reduction, Tensor, index_symbols, read, tensor_of
 
 __all__ = ["Products"]
@@ -95,7 +95,7 @@ class Products:
                 sp.Mul(*(i.extent for i in equation.free if i.symbol in _symbols(entry)))))
             return a, b, factor
         for a, b in (entries, entries[::-1]):
-            if last and last <= index_symbols(b.indices[-1] if b.indices else b) | _symbols(b) and not last & _symbols(a):
+            if last and last <= _symbols(b) and not last & _symbols(a):
                 return a, b, factor
         return None
 
@@ -116,9 +116,7 @@ class Products:
         left = [i for i in equation.indices if i.symbol not in taken]
         before: list[Node] = []
         product = self._product(equation, a, b, steps, groups, is_listed, before)
-        if _overlaps(equation):
-            return before, self._inside(equation, left, product, how, adds=True)
-        return before, self._inside(equation, left, product, how)
+        return before, self._inside(equation, left, product, how, adds=_overlaps(equation))
 
     def _even(self, equation: Equation, a: Indexed, b: Indexed, steps: Sequence[Steps]) -> _Groups | None:
         """Groups that step evenly through all arrays that have them."""
@@ -170,7 +168,7 @@ class Products:
         return Product(self._size(row.extent), self._size(column.extent), self._size(inner.extent), left, right, result, How.SET)
 
     def _inside(
-        self, equation: Equation, left: Sequence[Index], product: Product, how: How, adds: bool = False
+        self, equation: Equation, left: Sequence[Index], product: Product, how: How, adds: bool
     ) -> tuple[Node, ...]:
         """The product in the loops that are left; where some of them are reduced, or it always adds, it adds to zeros."""
         free = [i for i in left if i not in equation.reduced]
@@ -182,8 +180,6 @@ class Products:
         return (*zeros, *levels([*free, *reduced], (), (replace(product, how=How.ADD),)))
 
     def _in_bounds(self, equation: Equation, axis: int, subscript: Expr) -> bool:
-        from symbolic.analysis import lies_in, subscript_range
-
         span = subscript_range(subscript, {i.symbol: i for i in equation.indices}, self.program)
         bounds = self.program.tensor(equation.name).bounds(axis)
         return span is not None and lies_in(span, bounds, self.program)

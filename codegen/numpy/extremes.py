@@ -9,13 +9,14 @@ import sympy as sp
 from sympy import Expr, Indexed
 
 from codegen.lower import given
-from codegen.numpy.buffers import Mode, may_be_empty
+from codegen.numpy.buffers import Mode
 from codegen.numpy.maxima import argument_key, is_window_maximum
 from codegen.numpy.pieces import place
 from codegen.numpy.printer import integer_text
 from codegen.numpy.storing import Storing
 from codegen.numpy.views import Operand, Viewer, aligned
 from codegen.schedule import Statement
+from codegen.writes import may_be_empty
 from symbolic.analysis import affine, index_reads, is_equal, is_nonnegative, subscript_range
 from symbolic.program import (
     Equation,

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from codegen.lower import clip
-from codegen.numpy.buffers import Mode, may_be_empty
+from codegen.numpy.buffers import Mode
 from codegen.numpy.extremes import Extremes
 from codegen.numpy.pieces import negated, part, place
 from codegen.numpy.printer import integer_text
 from codegen.numpy.rows import row_axis
 from codegen.numpy.views import Operand, Viewer, aligned
 from codegen.schedule import Statement
+from codegen.writes import may_be_empty
 from symbolic.analysis import affine, index_reads, lies_in, subscript_range
 from symbolic.program import (
     Equation,

@@ -15,7 +15,6 @@ from sympy import Expr
 from codegen.block import Block, Carry
 from codegen.lower import Storage, given
 from codegen.numpy.blocks import block_header, part_of_axis
-from codegen.numpy.buffers import may_be_empty, narrows, slack_of
 from codegen.numpy.layout import allocated_memory
 from codegen.numpy.printer import integer_text
 from codegen.numpy.scatters import Scatters
@@ -26,6 +25,7 @@ from codegen.numpy.views import outside
 from codegen.numpy.windows import back
 from codegen.schedule import Loop, Node, Statement, equations_of
 from codegen.text import equation_text
+from codegen.writes import may_be_empty, narrows, slack_of
 from symbolic.analysis import affine, index_reads, is_nonnegative
 from symbolic.program import (
     Equation,

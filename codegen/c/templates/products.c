@@ -7,7 +7,7 @@
    Matrices are row-major with strides in elements: A[i,k] is a[i*a_rows + k*a_columns]. C has unit column stride: C[i,n] is
    c[i*c_rows + n], and overlaps nothing else. add != 0: C += A B, else C = A B and C is not read. Sizes may be 0. Scratch and packed
    matrices need the alignment of real only; they are fastest at a multiple of 64 bytes. Their sizes, in reals, are those of the last
-   sections. Offsets ascend.
+   sections. Offsets come in any order.
 
      product(M, N, K, a, a_rows, a_columns, b, b_rows, b_columns, c, c_rows, add, scratch)     C[M,N] (+)= A[M,K] B[K,N]
      pack_b(K, N, b, b_rows, b_columns, packed)                                               B, in the order of its use
@@ -554,12 +554,10 @@ ONCE static void product(size_t M, size_t N, size_t K, const real *a, size_t a_r
 }
 
 /* === section offsets: needs vectors, lanes === */
-/* The length of the run that begins at offsets[n], each one more than the one before. The offsets ascend, so that
-   eight steps of 1 are seen by their ends. */
+/* The length of the run that begins at offsets[n], each one more than the one before. */
 static size_t run_of(const ptrdiff_t *offsets, size_t n, size_t N)
 {
     size_t end = n + 1;
-    while (end + 8 <= N && offsets[end + 7] - offsets[end - 1] == 8) end += 8;
     while (end < N && offsets[end] - offsets[end - 1] == 1) end++;
     return end - n;
 }
