@@ -11,12 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import sympy as sp
+
+from codegen.c.function import unless
 from codegen.c.layout import size_lines
 from codegen.c.names import CIdentifiers
 from codegen.c.printer import CPrinter, integer_text
 from codegen.c.sections import defined
 from codegen.c.writer import INDENT, LOCALS, body_lines
-from codegen.loops.ir import For, Nest, Place, Routine
+from codegen.loops.ir import For, Local, Nest, Place, Routine
 from codegen.loops.routine import routine
 from codegen.loops.uses import touched
 from codegen.numpy.emit import Prepared
@@ -73,10 +76,10 @@ def update(prepared: Prepared, fields: Mapping[str, str], wrt: Sequence[str]) ->
     structs = ["params", "grads", "hyper", *(["state"] if needs_state else []), *(["dims"] if free else [])]
     tests = [f"{p} == NULL" for p in (*structs, *pointers)]
     begin = [f"(void){n};" for n, on in (("dims", bool(free)), ("state", needs_state)) if not on]
-    head = [*begin, *_unless(tests, f"{name.upper()}_NULL_POINTER")]
+    head = [*begin, *unless(tests, f"{name.upper()}_NULL_POINTER")]
     if free:
         bad = f"{name.upper()}_BAD_SIZE"
-        head += _unless([f"{name}_workspace_bytes(dims) == 0"], bad)
+        head += unless([f"{name}_workspace_bytes(dims) == 0"], bad)
     if not said and free:
         head.append("(void)dims;")
     real = f"{name}_real"
@@ -90,15 +93,7 @@ def update(prepared: Prepared, fields: Mapping[str, str], wrt: Sequence[str]) ->
     )
 
 
-def _unless(tests: Sequence[str], error: str) -> list[str]:
-    from codegen.c.function import unless
-
-    return unless(tests, error)
-
-
 def _count(tensor: Tensor) -> str:
-    import sympy as sp
-
     return integer_text(sp.expand(sp.Mul(*tensor.shape)))
 
 
@@ -144,11 +139,9 @@ def _total(clip: Any) -> _Step:
 def _scale_lines(clip: Any) -> list[str]:
     cut: Program = clip.program()
     (equation,) = (e for e in cut.equations if e.name == "scale")
-    made = _routine(replace(cut, equations=(equation,), outputs=("scale",)), {"total": "all"})
-    text = CPrinter(cut, made.buffers).real(equation.body)
-    for h in clip.hyper:
-        text = text.replace(f"{h}[0]", f"hyper->{h}")
-    return [f"const real scale = {text.replace('all[0]', 'all')};"]
+    names = {r: "all" if tensor_of(r) == "total" else f"hyper->{tensor_of(r)}" for r in equation.reads}
+    body = equation.body.xreplace({r: Local(name) for r, name in names.items()})
+    return [f"const real scale = {CPrinter(cut, {}).real(body)};"]
 
 
 def _routine(program: Program, codes: Mapping[str, str]) -> Routine:
