@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 TARGETS = {
     "numpy": "a Python module that imports NumPy alone",
-    "c": "a C99 file without heap or libraries, and its Python binding",
+    "c": "a C99 file that allocates nothing and needs the C library alone, and its Python binding",
     "latex": "the derivation as a LaTeX document",
 }
 MODULES = ("numpy", "c")

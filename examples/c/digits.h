@@ -33,7 +33,7 @@ enum {
     DIGITS_NULL_POINTER = 1,    /* a pointer that is needed is NULL */
     DIGITS_BAD_SIZE = 2,        /* a size is 0, or so great that its arrays have no place in memory */
     DIGITS_BAD_INDEX = 3,       /* an entry of an index array is out of its range */
-    DIGITS_SMALL_WORKSPACE = 4  /* workspace_bytes is less than digits_workspace_bytes says */
+    DIGITS_SMALL_WORKSPACE = 4  /* workspace_bytes is less than the function needs */
 };
 
 /* Sizes that the spec fixes. */
@@ -95,7 +95,7 @@ typedef struct {
     digits_real *out_b;
 } digits_weights;
 
-/* What sgd keeps from step to step; the caller sets it before the first (docs: 0, or the spec's initial value). */
+/* What sgd keeps from step to step; the caller sets it before the first: to 0, or to the initial value of the spec. */
 typedef struct {
     const void *none;
 } digits_state;
