@@ -88,7 +88,7 @@ def update(prepared: Prepared, fields: Mapping[str, str], wrt: Sequence[str]) ->
         tuple([f"{real} *{member};" for member in kept] + [f"{real} *k;  /* the steps so far, one number */"] * optimizer.counts)
         or ("const void *none;",),
         tuple(f"{real} {h};" for h in hyper) or (f"{real} none;",),
-        tuple(f"(real){float(v)!r}" for v in hyper.values()) or ("0",), tuple(steps),
+        tuple(f"(real){float(v)!r}" for v in hyper.values()) or ("0",), tuple(steps) if tensors else (),
         (*head, *size_lines(program, said, name), *lines),
     )
 

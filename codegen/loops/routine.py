@@ -26,6 +26,7 @@ from codegen.lower import Storage, given, lower, plan_storage
 from codegen.schedule import Loop, Statement, equations_of, schedule
 from codegen.schedule import Node as Scheduled
 from codegen.writes import covers, stores, writes_of
+from symbolic.errors import ScheduleError
 from symbolic.program import Index, IndexName, Program, Reduction, Role, index, read, tensor_of
 
 __all__ = ["routine"]
@@ -51,7 +52,7 @@ def routine(
     how = {id(w.statement): How.SET for writes in storing.values() for w in writes}
     covered = {name for name, writes in storing.items() if covers(writes, storages[name], program, loops=True)}
     storages, _ = histories(nodes, program, storages, covered, returned, itemsize)
-    buffers, before, after = _placed(program, storages, codes, gradients, directions, outputs)
+    buffers, before, after = _placed(program, storages, codes, gradients, directions, outputs, fresh)
     zeroed = _zeroed(nodes, program, storages, covered)
     body: list[Node] = list(before)
     products = Products(program, buffers, fresh)
@@ -74,6 +75,9 @@ def _node(
         inner = [made for child in node.body for made in _node(child, node.body, how, program, around, products)]
         return [For(loop, tuple(inner), node.descending)]
     alike = _alike(node, siblings)
+    if alike and id(node) not in how:
+        raise ScheduleError(f"{program.name}: expected one equation for each entry of the maximum '{node.equation.name}', found "
+                            "several; the target c has no maximum of maxima: put them into one equation")
     if alike and alike[0] is not node:
         return []  # the scan of the first finds them all
     if len(alike) > 1:
@@ -101,7 +105,7 @@ def _alike(node: Statement, siblings: Sequence[Scheduled]) -> list[Statement]:
 
 def _placed(
     program: Program, storages: Mapping[str, Storage], codes: Mapping[str, str], gradients: Mapping[str, str],
-    directions: Mapping[str, str], outputs: Collection[str],
+    directions: Mapping[str, str], outputs: Collection[str], fresh: Callable[[str], str],
 ) -> tuple[dict[str, Buffer], list[Node], list[Node]]:
     """The buffer of every tensor, and the copies before and after: of inputs into their halos, of results out of theirs."""
     buffers: dict[str, Buffer] = {}
@@ -121,7 +125,7 @@ def _placed(
             place, field = Place.INPUT, tensor.name
         buffers[tensor.name] = Buffer(storage, place, field)
         if place is not Place.WORKSPACE and storage.padded:
-            plain = _plain(storage, f"{storage.code}_given")
+            plain = _plain(storage, fresh(f"{storage.code}_given"))
             buffers[plain.tensor.name] = Buffer(plain, place, field)
             buffers[tensor.name] = Buffer(storage, Place.WORKSPACE)
             before += [Zero(tensor.name, _outside(storage)), _copy(tensor.name, plain.tensor.name, storage)]
@@ -131,7 +135,7 @@ def _placed(
         if buffer.place is Place.WORKSPACE and not buffer.storage.padded and buffer.storage.ring is None and name not in scalars:
             buffers[name] = replace(buffer, place=place, field=field)
         else:
-            plain = _plain(buffer.storage, f"{buffer.code}_{'output' if place is Place.OUTPUT else 'gradient'}")
+            plain = _plain(buffer.storage, fresh(f"{buffer.code}_{'output' if place is Place.OUTPUT else 'gradient'}"))
             buffers[plain.tensor.name] = Buffer(plain, place, field, optional=place is Place.OUTPUT)
             after.append(replace(_copy(plain.tensor.name, name, buffer.storage), optional=place is Place.OUTPUT))
     for name, field in scalars.items():
