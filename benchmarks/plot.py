@@ -129,7 +129,13 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="the picture, .svg or .png; default: results/NAME.svg")
     parser.add_argument("--no-bar", action="store_true", help="without the bar of the C target")
     options = parser.parse_args()
-    report = json.loads(options.report.read_text(encoding="utf-8"))
+    try:
+        report = json.loads(options.report.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"plot.py: {options.report}: expected a JSON report of run.py, found: {error}") from None
+    if not any(judge(row, entries)["best"] for row, entries in report["rows"].items()):
+        raise SystemExit(f"plot.py: {options.report}: expected a peer among the contestants (torch, jax, ...), found none that "
+                         "was timed: there is nothing to be relative to; run run.py with one")
     out = options.out or RESULTS / f"{options.report.stem}.svg"
     figure = draw(report, with_bar=not options.no_bar)
     figure.savefig(out, dpi=160, metadata={"Date": None} if out.suffix == ".svg" else {})

@@ -86,8 +86,9 @@ def memory(routine: Routine, slots: Sequence[Slot], program: Program, wrt: Seque
     members: dict[str, list[str]] = {name: [] for name in PARTS}
     for slot in slots:
         members[_part(slot, known)].append(slot.buffer.name)
-    parts = tuple(Part(name, sum(weights[n] for n in found), tuple(sorted(found, key=lambda n: (-weights[n], n))))
-                  for name, found in members.items())
+    parts = tuple(
+        Part(name, sum(weights[n] for n in found), tuple(n.strip() for n in sorted(found, key=lambda n: (-weights[n], n))))
+        for name, found in members.items())
     return Memory(
         sizes, together(program.parameters), together(map(program.tensor, wrt)), together(program.inputs), parts,
         alignment=sum(rooms) - sum(weights.values()), workspace=total(slots, program, real_bytes, sizes),
