@@ -115,7 +115,7 @@ def _passed_by(name: str, cycle: frozenset[str], program: Program, names: Names,
             path = path[1:]
         used.update(map(id, path))
     tensors, rows = list(program.tensors), list[Equation]()
-    shared: dict[Expr, Expr] = {}
+    shared: dict[Expr, Expr] = {slope.body: slope.target for _, slope in slopes.values()}
     for equation in program.equations:
         slope = slopes.get(id(equation))
         fixed = products[id(equation)].fixed if id(equation) in used and id(equation) not in changed else sp.S.One

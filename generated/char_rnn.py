@@ -109,7 +109,7 @@ def value_and_grad(params, batch, aux=False):
         d_rnn_a_tp1.dot(rnn_U, product_2)
         d_rnn_h_t += product_2
         # (21) d_rnn.a[t,n,i] = d_rnn.h[t,n,i]*d_rnn.a_slope[t,n,i]
-        np.multiply(d_rnn_h_t, d_rnn_a_t, d_rnn_a_t)
+        d_rnn_a_t *= d_rnn_h_t
         d_rnn_a_tp1 = d_rnn_a_t
     # (22) d_rnn.b[i] = sum_t,n d_rnn.a[t,n,i]
     d_rnn_b = ones.dot(d_rnn_a[:T].reshape(N*T, H))

@@ -62,10 +62,8 @@ def value_and_grad(params, batch, aux=False):
     gru_a_g = gru_x_valid.reshape(-1, D).dot(gru_W[2*H:].T).reshape(T, N, H)
     # (2) gru.a_g[t,n,q] += gru.b[q+2*H]
     gru_a_g += gru_b[2*H:]
-    # (6) gru.v[t,n,k] += gru.bn[k]
-    gru_v = np.empty((T, N, H), DTYPE)
-    gru_v[...] = gru_bn
     gru_m = np.empty((N, 3*H), DTYPE)  # the last step alone
+    gru_v = np.empty((T, N, H), DTYPE)
     gru_g = np.empty((T, N, H), DTYPE)
     gru_h = np.empty((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
     gru_h[0] = 0
@@ -79,10 +77,10 @@ def value_and_grad(params, batch, aux=False):
         # (3) gru.m[t,n,q] = sum_j gru.U[q,j]*gru.h[t-1,n,j]
         gru_h_tm1.dot(gru_U_T, gru_m)
         # (4, 5) gru.r_z[t,n,k] = sigmoid(gru.m[t,n,k] + gru.a_r_z[t,n,k])
-        np.add(gru_m[:, :2*H], gru_r_z_t, gru_r_z_t)
+        gru_r_z_t += gru_m[:, :2*H]
         _sigmoid(gru_r_z_t, gru_r_z_t)
-        # (6) gru.v[t,n,k] += gru.m[t,n,k+2*H]
-        gru_v_t += gru_m[:, 2*H:]
+        # (6) gru.v[t,n,k] += gru.bn[k] + gru.m[t,n,k+2*H]
+        np.add(gru_bn, gru_m[:, 2*H:], gru_v_t)
         # (7) gru.g[t,n,k] = tanh(gru.v[t,n,k]*gru.r_z[t,n,k] + gru.a_g[t,n,k])
         np.multiply(gru_v_t, gru_r_z_t_0, gru_g_t)
         gru_g_t += gru_a_g_t
@@ -203,26 +201,24 @@ def loss(params, batch):
     gru_a_g = gru_x_valid.reshape(-1, D).dot(gru_W[2*H:].T).reshape(T, N, H)
     # (2) gru.a_g[t,n,q] += gru.b[q+2*H]
     gru_a_g += gru_b[2*H:]
-    # (6) gru.v[t,n,k] += gru.bn[k]
-    gru_v = np.empty((T, N, H), DTYPE)
-    gru_v[...] = gru_bn
     gru_m = np.empty((N, 3*H), DTYPE)  # the last step alone
     gru_r_z = np.empty((N, 2*H), DTYPE)  # gru.r, gru.z side by side; the last step alone
+    gru_v = np.empty((N, H), DTYPE)  # the last step alone
     gru_g = np.empty((N, H), DTYPE)  # the last step alone
     gru_h = np.empty((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
     gru_h[0] = 0
     gru_U_T = np.ascontiguousarray(gru_U.T)
     gru_h_tm1 = gru_h[0]
-    for t, gru_a_r_z_t, gru_v_t, gru_a_g_t, gru_h_t in zip(range(T), gru_a_r_z, gru_v, gru_a_g, gru_h[1:]):
+    for t, gru_a_r_z_t, gru_a_g_t, gru_h_t in zip(range(T), gru_a_r_z, gru_a_g, gru_h[1:]):
         # (3) gru.m[t,n,q] = sum_j gru.U[q,j]*gru.h[t-1,n,j]
         gru_h_tm1.dot(gru_U_T, gru_m)
         # (4, 5) gru.r_z[t,n,k] = sigmoid(gru.m[t,n,k] + gru.a_r_z[t,n,k])
         np.add(gru_m[:, :2*H], gru_a_r_z_t, gru_r_z)
         _sigmoid(gru_r_z, gru_r_z)
-        # (6) gru.v[t,n,k] += gru.m[t,n,k+2*H]
-        gru_v_t += gru_m[:, 2*H:]
+        # (6) gru.v[t,n,k] += gru.bn[k] + gru.m[t,n,k+2*H]
+        np.add(gru_bn, gru_m[:, 2*H:], gru_v)
         # (7) gru.g[t,n,k] = tanh(gru.v[t,n,k]*gru.r_z[t,n,k] + gru.a_g[t,n,k])
-        np.multiply(gru_v_t, gru_r_z[:, :H], gru_g)
+        np.multiply(gru_v, gru_r_z[:, :H], gru_g)
         gru_g += gru_a_g_t
         np.tanh(gru_g, gru_g)
         # (8) gru.h[t,n,k] = [t < len[n]] gru.g[t,n,k] + gru.r_z[t,n,k+H]*(gru.h[t-1,n,k] - gru.g[t,n,k])
@@ -272,26 +268,24 @@ def predict(params, batch):
     gru_a_g = gru_x_valid.reshape(-1, D).dot(gru_W[2*H:].T).reshape(T, N, H)
     # (2) gru.a_g[t,n,q] += gru.b[q+2*H]
     gru_a_g += gru_b[2*H:]
-    # (6) gru.v[t,n,k] += gru.bn[k]
-    gru_v = np.empty((T, N, H), DTYPE)
-    gru_v[...] = gru_bn
     gru_m = np.empty((N, 3*H), DTYPE)  # the last step alone
     gru_r_z = np.empty((N, 2*H), DTYPE)  # gru.r, gru.z side by side; the last step alone
+    gru_v = np.empty((N, H), DTYPE)  # the last step alone
     gru_g = np.empty((N, H), DTYPE)  # the last step alone
     gru_h = np.empty((T + 1, N, H), DTYPE)  # axis 0 has 1 more before
     gru_h[0] = 0
     gru_U_T = np.ascontiguousarray(gru_U.T)
     gru_h_tm1 = gru_h[0]
-    for t, gru_a_r_z_t, gru_v_t, gru_a_g_t, gru_h_t in zip(range(T), gru_a_r_z, gru_v, gru_a_g, gru_h[1:]):
+    for t, gru_a_r_z_t, gru_a_g_t, gru_h_t in zip(range(T), gru_a_r_z, gru_a_g, gru_h[1:]):
         # (3) gru.m[t,n,q] = sum_j gru.U[q,j]*gru.h[t-1,n,j]
         gru_h_tm1.dot(gru_U_T, gru_m)
         # (4, 5) gru.r_z[t,n,k] = sigmoid(gru.m[t,n,k] + gru.a_r_z[t,n,k])
         np.add(gru_m[:, :2*H], gru_a_r_z_t, gru_r_z)
         _sigmoid(gru_r_z, gru_r_z)
-        # (6) gru.v[t,n,k] += gru.m[t,n,k+2*H]
-        gru_v_t += gru_m[:, 2*H:]
+        # (6) gru.v[t,n,k] += gru.bn[k] + gru.m[t,n,k+2*H]
+        np.add(gru_bn, gru_m[:, 2*H:], gru_v)
         # (7) gru.g[t,n,k] = tanh(gru.v[t,n,k]*gru.r_z[t,n,k] + gru.a_g[t,n,k])
-        np.multiply(gru_v_t, gru_r_z[:, :H], gru_g)
+        np.multiply(gru_v, gru_r_z[:, :H], gru_g)
         gru_g += gru_a_g_t
         np.tanh(gru_g, gru_g)
         # (8) gru.h[t,n,k] = [t < len[n]] gru.g[t,n,k] + gru.r_z[t,n,k+H]*(gru.h[t-1,n,k] - gru.g[t,n,k])

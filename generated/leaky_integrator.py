@@ -145,7 +145,7 @@ def loss(params, batch):
         cell_h_tm1.dot(cell_U_T, product)
         cell_v_t += product
         # (3) cell.u[t,n,i] = cell.u[t-1,n,i] + cell.a[i]*(cell.v[t,n,i] - cell.u[t-1,n,i])
-        np.add(cell_u, (cell_v_t - cell_u)*cell_a, cell_u)
+        cell_u += (cell_v_t - cell_u)*cell_a
         # (4) cell.h[t,n,i] = tanh(cell.u[t,n,i])
         np.tanh(cell_u, cell_h_t)
         cell_h_tm1 = cell_h_t
@@ -182,7 +182,7 @@ def predict(params, batch):
         cell_h_tm1.dot(cell_U_T, product)
         cell_v_t += product
         # (3) cell.u[t,n,i] = cell.u[t-1,n,i] + cell.a[i]*(cell.v[t,n,i] - cell.u[t-1,n,i])
-        np.add(cell_u, (cell_v_t - cell_u)*cell_a, cell_u)
+        cell_u += (cell_v_t - cell_u)*cell_a
         # (4) cell.h[t,n,i] = tanh(cell.u[t,n,i])
         np.tanh(cell_u, cell_h_t)
         cell_h_tm1 = cell_h_t

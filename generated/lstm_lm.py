@@ -145,7 +145,7 @@ def value_and_grad(params, batch, aux=False):
         d_lstm_a[T - 1::-1, :, H:2*H], d_lstm_a_slope_4[::-1], d_lstm_a[T - 1::-1, :, :H],
     ):
         # (28) d_lstm.c[t,n,k] += d_lstm.c[t+1,n,k]*lstm.i_f[t+1,n,k+H]
-        np.multiply(d_lstm_c, lstm_i_f_tp1_H, d_lstm_c)
+        d_lstm_c *= lstm_i_f_tp1_H
         # (36) d_lstm.h[t,n,j] += sum_r lstm.U[r,j]*d_lstm.a[t+1,n,r]
         d_lstm_a_tp1.dot(lstm_U, product_2)
         d_lstm_h_t += product_2

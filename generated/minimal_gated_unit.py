@@ -120,13 +120,13 @@ def value_and_grad(params, batch, aux=False):
         # (13) d_cell.f[t,n,i] += d_cell.h[t,n,i]*d_cell.f_slope[t,n,i]
         np.multiply(d_cell_h_t, d_cell_f_slope_t, d_cell_f)
         # (15, 14) d_cell.ag[t,n,i] = d_cell.h[t,n,i]*d_cell.ag_slope[t,n,i]
-        np.multiply(d_cell_h_t, d_cell_ag_t, d_cell_ag_t)
+        d_cell_ag_t *= d_cell_h_t
         # (18) d_cell.r[t,n,j] = sum_i cell.Uh[i,j]*d_cell.ag[t,n,i]
         d_cell_ag_t.dot(cell_Uh, d_cell_r)
         # (21) d_cell.f[t,n,j] += cell.h[t-1,n,j]*d_cell.r[t,n,j]
         d_cell_f += cell_h_tm1*d_cell_r
         # (22) d_cell.af[t,n,i] = d_cell.f[t,n,i]*d_cell.af_slope[t,n,i]
-        np.multiply(d_cell_f, d_cell_af_t, d_cell_af_t)
+        d_cell_af_t *= d_cell_f
         d_cell_af_tp1 = d_cell_af_t
     # (16) d_cell.bh[i] = sum_t,n d_cell.ag[t,n,i]
     ones = np.ones(N*T, DTYPE)

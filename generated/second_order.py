@@ -87,7 +87,7 @@ def value_and_grad(params, batch, aux=False):
         d_cell_a_tp1.dot(cell_U, product_2)
         d_cell_a_t += product_2
         # (8) d_cell.a[t,n,i] = d_cell.h[t,n,i]*d_cell.a_slope[t,n,i]
-        np.multiply(d_cell_a_t, d_cell_a_slope_t, d_cell_a_t)
+        d_cell_a_t *= d_cell_a_slope_t
         d_cell_a_tp2 = d_cell_a_tp1
         d_cell_a_tp1 = d_cell_a_t
     # (9) d_cell.b[i] = sum_t,n d_cell.a[t,n,i]

@@ -97,7 +97,7 @@ def test_two_slots_where_one_is_not_enough(text: str, tensor: str, steps: int) -
     ("h[t,n,i] = tanh(x[t,n,i] + 0.5*h[t-1,n,i])\ny[n,i] = h[len[n]-1,n,i]", "through an index tensor|many steps"),
     ("h[t,n,i] = tanh(x[t,n,i] + sum((k < t)*h[k,n,i], over=k))\ny[n,i] = h[T-1,n,i] + 0", "no fixed lag"),
     # a term that leaves the loop is added to the state of all steps before it
-    ("h[t,n,i] = 0.5*h[t-1,n,i] + x[t,n,i]\ny[n,i] = h[T-1,n,i] + 0", "written over many steps outside its loop"),
+    ("h[t,n,i] = 0.5*h[t-1,n,i] + x[t,n,i]**2\ny[n,i] = h[T-1,n,i] + 0", "written over many steps outside its loop"),
     ("h[t,n,i] = (t < T-1)*tanh(x[t,n,i] + 0.5*h[t-1,n,i])\ny[n,i] = h[T-1,n,i] + 0", "every entry is assigned"),
 ])
 @pytest.mark.parametrize("steps", [1, 2, 4])

@@ -44,7 +44,7 @@ def routine(
     the tensors that the caller may have. ``fresh``: a free identifier.
     """
     program = demand(program)
-    nodes = joined(lower(schedule(program), program))
+    nodes = joined(lower(schedule(program), program), program)
     storages = plan_storage(nodes, program, codes)
     returned = {*gradients.values(), *outputs, *([program.loss] if program.loss else []), *program.tangents.values()}
     rows = writes_of(nodes)

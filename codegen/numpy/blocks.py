@@ -9,14 +9,14 @@ import sympy as sp
 
 from codegen.block import Block
 from codegen.blocking import Blocked
-from codegen.lower import given
+from codegen.lower import Storage, given
 from codegen.numpy.buffers import Mode, Plan, last_uses
 from codegen.numpy.printer import integer_text
 from codegen.schedule import Node, Statement, equations_of
 from symbolic.analysis import index_reads
 from symbolic.program import tensor_of
 
-__all__ = ["block_header", "part_of_axis", "plan_blocks"]
+__all__ = ["bare", "block_header", "part_of_axis", "plan_blocks"]
 
 
 def plan_blocks(blocked: Blocked, plan: Plan, returned: Collection[str]) -> Plan:
@@ -120,6 +120,17 @@ def block_header(block: Block) -> list[str]:
     steps = f"range({lower}, {upper}, {block.steps})"
     return [f"for {block.start} in {f'reversed({steps})' if block.descending else steps}:",
             f"    {block.extent} = min({block.steps}, {upper} - {block.start})"]
+
+
+def bare(storage: Storage) -> str:
+    """The array of a tensor without what its storage has round it."""
+    if not storage.padded:
+        return storage.code
+    picks = [f"{integer_text(a) if a != 0 else ''}:{integer_text(sp.expand(a + n)) if b != 0 else ''}"
+             for a, n, b in zip(storage.before, storage.tensor.shape, storage.after, strict=True)]
+    while picks[-1] == ":":
+        picks.pop()
+    return f"{storage.code}[{', '.join(picks)}]"
 
 
 def part_of_axis(code: str, axis: int, first: sp.Expr, extent: sp.Expr) -> str:

@@ -28,12 +28,13 @@ class Mode(Enum):
     BIND = "bind"
     ASSIGN = "assign"
     ADD = "add"
+    THERE = "there"
 
 
 @dataclass
 class Plan:
     """The verdicts for one function. ``allocate_before``: top-level position -> tensors allocated there; ``blocks``: the plan of
-    the body of each block of steps."""
+    the body of each block of steps; ``views``: tensor -> the one that it is made out of, in its array."""
 
     codes: Mapping[str, str]
     names: Identifiers
@@ -45,6 +46,7 @@ class Plan:
     implied: frozenset[str] = frozenset()
     last_use: dict[str, int] = field(default_factory=dict)
     blocks: dict[int, Plan] = field(default_factory=dict)
+    views: Mapping[str, str] = field(default_factory=dict)
 
     def mode(self, statement: Statement) -> Mode:
         return self.modes[id(statement)]
@@ -75,10 +77,11 @@ def plan_buffers(
     return plan
 
 
-def compared(plan: Plan) -> frozenset[str]:
+def compared(program: Program) -> frozenset[str]:
     """What the adjoints of window maxima read besides what their equations say, and what they do without."""
-    read = {name for maximum, _ in plan.window_maxima.values() for name in (maximum.name, *map(tensor_of, maximum.reads))}
-    return frozenset(read).union(*plan.window_maxima)
+    maxima, _ = window_maxima(program)
+    read = {name for maximum, _ in maxima.values() for name in (maximum.name, *map(tensor_of, maximum.reads))}
+    return frozenset(read).union(*maxima)
 
 
 def last_uses(nodes: Sequence[Node], plan: Plan, returned: frozenset[str]) -> dict[str, int]:

@@ -10,6 +10,7 @@ from typing import Any
 import sympy as sp
 from sympy import Expr
 
+from codegen.numpy.blocks import bare
 from codegen.numpy.door import UNTOLD, check_text, free_sizes, untold
 from codegen.numpy.helpers import needed
 from codegen.numpy.plan import lay_out
@@ -140,13 +141,7 @@ def function(unit: Unit, prepared: Prepared) -> _Function:
         storage = storages[name]
         if not storage.extents:
             return f"np.asarray({storage.code}, DTYPE)" if name != program.loss else storage.code
-        if not storage.padded:
-            return storage.code
-        picks = [f"{integer_text(a) if a != 0 else ''}:{integer_text(sp.expand(a + n)) if b != 0 else ''}"
-                 for a, n, b in zip(storage.before, storage.tensor.shape, storage.after, strict=True)]
-        while picks[-1] == ":":
-            picks.pop()
-        return f"{storage.code}[{', '.join(picks)}]"
+        return bare(storage)
 
     return _Function(*signature(unit), tuple(door), tuple(body), tuple(_result(unit, program, array)))
 

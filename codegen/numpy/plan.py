@@ -16,6 +16,7 @@ from codegen.numpy.blocks import plan_blocks
 from codegen.numpy.buffers import Plan, compared, plan_buffers
 from codegen.numpy.names import Identifiers, speakable
 from codegen.numpy.places import share_places
+from codegen.numpy.remaking import behind_readers, remake
 from codegen.pack import pack
 from codegen.part import part
 from codegen.schedule import Loop, Node, schedule
@@ -42,15 +43,16 @@ def lay_out(program: Program, returned: Collection[str], itemsize: int = 4, step
     """The layout of a function that gives these tensors back. ``steps``: of each block; ``None``: blocks only where the memory
     of all steps is known and too large. Raises ScheduleError."""
     nodes, program = _scheduled(demand(speakable(program)))
-    nodes = fuse(lower(nodes, program))
+    nodes = fuse(lower(nodes, program), program)
     names, codes = Identifiers.of(program, _index_names(nodes))
     storages = plan_storage(nodes, program, codes)
     for name, storage in storages.items():
         if storage.padded and given(storage.tensor):
             storages[name] = replace(storage, code=names.fresh(f"{codes[name]}_padded"))
+    hidden = compared(program)
+    nodes, remade = behind_readers(nodes, program, storages, {*returned, *hidden})
     plan = plan_buffers(nodes, program, storages, codes, names, frozenset(returned))
     covered = {name for name, every in plan.covered.items() if every}
-    hidden = compared(plan)
     storages, verdicts = histories(nodes, program, storages, covered, {*returned, *hidden}, itemsize)
     blocked = block(nodes, program, storages, returned, steps, itemsize, verdicts, hidden, names.taken)
     if any(isinstance(node, Block) for node in blocked.nodes):
@@ -58,6 +60,7 @@ def lay_out(program: Program, returned: Collection[str], itemsize: int = 4, step
         storages = _named(blocked, names)
     else:
         storages, plan = share_places(nodes, program, storages, plan, {*returned, *hidden})
+        plan = remake(remade, nodes, storages, plan)
     return Layout(blocked.nodes, blocked.program, storages, plan, blocked.verdicts)
 
 

@@ -23,6 +23,8 @@ _MADE_ANEW = frozenset({"where", "erf", "softplus", "log_sigmoid"})
 _KEYWORD_ONLY = frozenset({"np.maximum", "np.minimum", "np.clip"})
 """Calls whose ``out`` NumPy wants named: given by its place it is deprecated, or something else."""
 
+_OPERATORS = {"np.add": "+", "np.subtract": "-", "np.multiply": "*"}
+
 
 @dataclass(frozen=True)
 class Call:
@@ -41,6 +43,16 @@ class Call:
         if self.flat:
             place = f"{place}.reshape({self.flat})"
         return f"{self.function}({', '.join((*self.arguments, named + place))})"
+
+    def within(self, place: str) -> str | None:
+        """``h *= a``, where what stands in the place is an operand: easier to read than ``np.multiply(h, a, h)``, and faster."""
+        operator = _OPERATORS.get(self.function)
+        if operator is None or self.flat or place not in self.arguments:
+            return None
+        first, second = self.arguments
+        if first == place:
+            return f"{place} {operator}= {second}"
+        return f"{place} {operator}= {first}" if operator != "-" else None
 
 
 class Text(sp.Symbol):  # type: ignore[misc]

@@ -14,7 +14,8 @@ from sympy import Expr
 
 from codegen.block import Block, Carry
 from codegen.lower import Storage, given
-from codegen.numpy.blocks import block_header, part_of_axis
+from codegen.numpy.blocks import bare, block_header, part_of_axis
+from codegen.numpy.buffers import Mode
 from codegen.numpy.layout import allocated_memory
 from codegen.numpy.printer import integer_text
 from codegen.numpy.scatters import Scatters
@@ -122,6 +123,12 @@ class Writer(Scatters):
 
     def _allocate(self, name: str) -> None:
         storage = self.storages[name]
+        old = self.plan.views.get(name)
+        if old is not None:
+            if old in self.memory:
+                self.memory[name] = self.memory[old]
+            self.emit(f"{storage.code} = {bare(self.storages[old])}  # made out of {old}, which nothing reads from here on")
+            return
         extents = [extent for axis, extent in enumerate(storage.extents) if axis != storage.absent]
         shape = ", ".join(map(integer_text, extents))
         comma = "," if len(extents) == 1 else ""
@@ -194,7 +201,10 @@ class Writer(Scatters):
 
     def _statement(self, statement: Statement) -> None:
         equation = statement.equation
-        self.emit(f"# {comment(statement.origin.equation, self.program)}")
+        there = self.plan.mode(statement) is Mode.THERE
+        self.emit(f"# {comment(statement.origin.equation, self.program)}{': there already' if there else ''}")
+        if there:
+            return
         conditions = [self._condition(c) for c in statement.when]
         equation, scalar_guards = self._narrowed(equation)
         viewer = self._viewer(equation)

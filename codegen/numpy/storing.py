@@ -120,7 +120,7 @@ class Storing(Values):
             return True
         call = self.printer.call(expr)
         if call is not None:
-            self.emit(f"{head}{self._into_place(call, target.text)}")
+            self.emit(self._into_place(call, target.text, head))
             return True
         split = self._halves(expr)
         if split is None:
@@ -130,7 +130,7 @@ class Storing(Values):
         if self.loops and not head and not any(view.text == target.text for view in views):
             self._fill(split, target, {aligned(view, order).text: view.labels for view in views})
         else:
-            self.emit(f"{head}{self._into_place(split.call(self.printer), target.text)}")
+            self.emit(self._into_place(split.call(self.printer), target.text, head))
         return True
 
     def _fill(self, split: _Split, target: Operand, labels: Mapping[str, Labels]) -> None:
@@ -163,8 +163,8 @@ class Storing(Values):
         row = row_of(expr)
         return self.printer.call(expr.func(Text(argument))) if row is not None and row.arity == 1 else None
 
-    def _into_place(self, call: Call, place: str) -> str:
-        return call.into(place, brief=bool(self.loops))
+    def _into_place(self, call: Call, place: str, head: str = "") -> str:
+        return (None if head else call.within(place)) or f"{head}{call.into(place, brief=bool(self.loops))}"
 
     def _halves(self, expr: Expr) -> _Split | None:
         """The outermost binary operation of a product or a sum as a ufunc and its two operands."""

@@ -100,7 +100,7 @@ def _body(program: Program, taken: set[str]) -> tuple[list[str], dict[str, str]]
     names = Identifiers({*taken, *inputs.values(), *indices})
     codes = {t.name: inputs.get(t.name) or (t.name if t.name in ("total", "scale") else names.fresh(t.name))
              for t in program.tensors}
-    nodes = fuse(lower(schedule(program), program))
+    nodes = fuse(lower(schedule(program), program), program)
     storages = plan_storage(nodes, program, codes)
     plan = plan_buffers(nodes, program, storages, codes, names, frozenset(program.outputs))
     plan.last_use.clear()  # nothing is computed in place: a parameter of rank 0 gives numbers, which take no out=

@@ -1,0 +1,74 @@
+"""A tensor that is another one but for some entries is made out of that one, where nobody reads that one later (law 25)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import symbolic
+from tests.emitting import agree, module_text
+
+TEXT = """
+m[t,k] = sum(W[k,j]*x[t,j], over=j)
+s[k] = sum(m[t,k]**2, over=t)
+a[t,i+0] = m[t,i+0]
+a[t,i+2] = x[t,i]*c[i]
+b[t,k] = sin(a[t,k])
+loss = sum(b[t,k]*s[k], over=(t,k))
+"""
+SPEC: dict[str, Any] = {
+    "inputs": {"x": ["T", 2]}, "parameters": {"W": [4, 2], "c": [2]}, "shapes": {"a": ["T", 4]}, "ranges": {"i": 2},
+}
+MADE = "a = m  # made out of m, which nothing reads from here on"
+
+
+def forward(text: str = TEXT, **more: Any) -> tuple[symbolic.Model, str]:
+    model = symbolic.load(text, loss="loss", dtype="float64", **{**SPEC, **more})
+    return model, module_text(model).partition("def loss(")[2].partition("\ndef ")[0]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_what_is_there_already_is_not_copied(steps: int) -> None:
+    model, text = forward()
+    assert MADE in text
+    assert text.index("s = ") < text.index(MADE) < text.index("out=a[:, 2:]")
+    agree(model, {"T": steps})
+
+
+@pytest.mark.parametrize(
+    ("text", "more"),
+    [
+        pytest.param(TEXT.replace("b[t,k]*s[k]", "b[t,k]*s[k]*m[t,k]"), {}, id="read after it"),
+        pytest.param(TEXT.replace("x[t,i]*c[i]", "m[t,i+0]*c[i]"), {}, id="read by what overwrites it"),
+        pytest.param(TEXT.replace("= m[t,i+0]", "= m[t,1-i]"), {}, id="at other places"),
+        pytest.param(TEXT.replace("= m[t,i+0]", "= (t < T-1)*m[t,i+0]"), {}, id="not all of them"),
+        pytest.param(TEXT + "a[t,i+0] += c[i]\n", {}, id="added to"),
+        pytest.param(TEXT.replace("= x[t,i]*c[i]", "= d[t,i+2]") + "d[t,k] = W[k,0]*x[t,1]\n", {}, id="of two"),
+        pytest.param(TEXT.replace("b[t,k]*s[k]", "b[t,k]"), {"shapes": {"a": ["T", 5]}}, id="of another shape"),
+    ],
+)
+@pytest.mark.parametrize("steps", [1, 4])
+def test_what_must_stay_is_copied(text: str, more: dict[str, Any], steps: int) -> None:
+    model, emitted = forward(text, **more)
+    assert "made out of" not in emitted
+    agree(model, {"T": steps})
+
+
+def test_what_is_returned_stays() -> None:
+    model = symbolic.load(TEXT, loss="loss", dtype="float64", outputs=["m"], **SPEC)
+    assert "made out of m" not in module_text(model).partition("\ndef loss(")[0]
+    agree(model, {"T": 3})
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+@pytest.mark.parametrize("block", [None, 2])
+def test_the_adjoint_of_a_gru(steps: int, block: int | None) -> None:
+    """Reset after the product: the adjoints of both projections differ in the candidate alone."""
+    model = symbolic.load({
+        "name": "net", "dtype": "float64", "inputs": {"x": ["T", "N", 3], "y": ["T", "N", 4]},
+        "layers": [{"name": "gru", "type": "gru", "units": 4, "reset": "after"}], "loss": {"type": "mse", "target": "y"},
+    })
+    text = module_text(model, block=block)
+    assert ("d_gru_a = d_gru_m[:T]  # made out of d_gru.m" in text) is (block is None)
+    agree(model, {"T": steps, "N": 2}, block=block)
