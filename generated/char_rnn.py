@@ -79,8 +79,8 @@ def value_and_grad(params, batch, aux=False):
     # (8) loss.s[t,n] = sum_k loss.e[t,n,k]
     loss_s = loss_e.sum(axis=2)
     # (9) loss.l[t,n] += loss.s_max[t,n] + log(loss.s[t,n]) - out.y[t,n,y[t,n]]
-    at_y = np.arange(T)[:, None], np.arange(N), y
-    loss_l = np.add(loss_s_max - out_y[at_y], np.log(loss_s), out=loss_s_max)
+    at_y = np.arange(0, N*T*V, V).reshape(T, N) + y  # one place of each row, counted through the array
+    loss_l = np.add(loss_s_max - out_y.take(at_y), np.log(loss_s), out=loss_s_max)
     # (10) loss = sum_t,n loss.l[t,n]
     loss = loss_l.sum()
     # (14, 13, 12) d_loss.s[t,n] = 1/loss.s[t,n]
@@ -88,9 +88,10 @@ def value_and_grad(params, batch, aux=False):
     # (17, 16) d_out.y[t,n,k] += loss.e[t,n,k]*d_loss.s[t,n]
     d_out_y = np.multiply(loss_e, d_loss_s[:, :, None], out=loss_e)
     # (15, 13, 12) d_out.y[t,n,y[t,n]] += -1
-    d_out_y[at_y] -= 1
+    d_out_y.put(at_y, d_out_y.take(at_y) - 1)
     # (18) d_out.b[i] = sum_t,n d_out.y[t,n,i]
-    ones = np.ones(N*T, DTYPE)
+    ones = np.empty(N*T, DTYPE)
+    ones.fill(1)
     d_out_b = ones.dot(d_out_y.reshape(N*T, V))
     # (19) d_out.W[i,k] = sum_t,n rnn.h[t,n,k]*d_out.y[t,n,i]
     d_out_W = d_out_y.reshape(-1, V).T.dot(rnn_h[1:].reshape(-1, H))
@@ -163,8 +164,8 @@ def loss(params, batch):
     # (8) loss.s[t,n] = sum_k loss.e[t,n,k]
     loss_s = loss_e.sum(axis=2)
     # (9) loss.l[t,n] += loss.s_max[t,n] + log(loss.s[t,n]) - out.y[t,n,y[t,n]]
-    at_y = np.arange(T)[:, None], np.arange(N), y
-    loss_l = np.add(loss_s_max - out_y[at_y], np.log(loss_s), out=loss_s)
+    at_y = np.arange(0, N*T*V, V).reshape(T, N) + y  # one place of each row, counted through the array
+    loss_l = np.add(loss_s_max - out_y.take(at_y), np.log(loss_s), out=loss_s)
     # (10) loss = sum_t,n loss.l[t,n]
     loss = loss_l.sum()
     return float(loss)

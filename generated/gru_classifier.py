@@ -103,8 +103,8 @@ def value_and_grad(params, batch, aux=False):
     # (12) loss.s[n] = sum_k loss.e[n,k]
     loss_s = loss_e.sum(axis=1)
     # (13) loss.l[n] += loss.s_max[n] + log(loss.s[n]) - out.y[n,y[n]]
-    at_y = np.arange(N), y
-    loss_l = np.add(loss_s_max - out_y[at_y], np.log(loss_s), out=loss_s_max)
+    at_y = np.arange(0, C*N, C) + y  # one place of each row, counted through the array
+    loss_l = np.add(loss_s_max - out_y.take(at_y), np.log(loss_s), out=loss_s_max)
     # (14) loss = sum_n loss.l[n]/N
     loss = loss_l.sum()/N
     # (18, 17, 16) d_loss.s[n] = 1/(N*loss.s[n])
@@ -112,9 +112,10 @@ def value_and_grad(params, batch, aux=False):
     # (21, 20) d_out.y[n,k] += loss.e[n,k]*d_loss.s[n]
     d_out_y = np.multiply(loss_e, d_loss_s[:, None], out=loss_e)
     # (19, 17, 16) d_out.y[n,y[n]] += -1/N
-    d_out_y[at_y] -= 1/N
+    d_out_y.put(at_y, d_out_y.take(at_y) - (1/N))
     # (22) d_out.b[i] = sum_n d_out.y[n,i]
-    ones = np.ones(N, DTYPE)
+    ones = np.empty(N, DTYPE)
+    ones.fill(1)
     d_out_b = ones.dot(d_out_y)
     # (23) d_out.W[i,k] = sum_n gru.y[n,k]*d_out.y[n,i]
     d_out_W = d_out_y.T.dot(gru_y)
@@ -157,7 +158,8 @@ def value_and_grad(params, batch, aux=False):
         # (37) d_gru.m[t,n,k] += d_gru.a[t,n,k]
         d_gru_m_t_0[...] = d_gru_a_t_0
     # (32) d_gru.bn[k] = sum_t,n d_gru.m[t,n,k+2*H]
-    ones_2 = np.ones(N*T, DTYPE)
+    ones_2 = np.empty(N*T, DTYPE)
+    ones_2.fill(1)
     d_gru_bn = ones_2.dot(d_gru_m[:T, :, 2*H:].reshape(N*T, H))
     # (38) d_gru.U[q,j] = sum_t,n gru.h[t-1,n,j]*d_gru.m[t,n,q]
     d_gru_U = d_gru_m[:T].reshape(-1, 3*H).T.dot(gru_h[:T].reshape(-1, H))
@@ -239,8 +241,8 @@ def loss(params, batch):
     # (12) loss.s[n] = sum_k loss.e[n,k]
     loss_s = loss_e.sum(axis=1)
     # (13) loss.l[n] += loss.s_max[n] + log(loss.s[n]) - out.y[n,y[n]]
-    at_y = np.arange(N), y
-    loss_l = np.add(loss_s_max - out_y[at_y], np.log(loss_s), out=loss_s)
+    at_y = np.arange(0, C*N, C) + y  # one place of each row, counted through the array
+    loss_l = np.add(loss_s_max - out_y.take(at_y), np.log(loss_s), out=loss_s)
     # (14) loss = sum_n loss.l[n]/N
     loss = loss_l.sum()/N
     return float(loss)

@@ -104,7 +104,8 @@ def value_and_grad(params, batch, aux=False):
     # (12) d_cell.a[i] = sum_t,n d_cell.u[t,n,i]*(cell.v[t,n,i] - cell.u[t-1,n,i])
     d_cell_a = ((cell_v.transpose(2, 0, 1) - cell_u[:T].transpose(2, 0, 1))*d_cell_u[:T].transpose(2, 0, 1)).sum(axis=(1, 2))
     # (14) d_cell.b[i] = sum_t,n d_cell.v[t,n,i]
-    ones = np.ones(N*T, DTYPE)
+    ones = np.empty(N*T, DTYPE)
+    ones.fill(1)
     d_cell_b = ones.dot(d_cell_v[:T].reshape(N*T, H))
     # (15) d_cell.U[i,j] = sum_t,n cell.h[t-1,n,j]*d_cell.v[t,n,i]
     d_cell_U = d_cell_v[:T].reshape(-1, H).T.dot(cell_h[:T].reshape(-1, H))

@@ -105,8 +105,8 @@ def value_and_grad(params, batch, aux=False):
     # (11) loss.s[t,n] = sum_k loss.e[t,n,k]
     loss_s = loss_e.sum(axis=2)
     # (12) loss.l[t,n] += loss.s_max[t,n] + log(loss.s[t,n]) - out.y[t,n,y[t,n]]
-    at_y = np.arange(T)[:, None], np.arange(N), y
-    loss_l = np.add(loss_s_max - out_y[at_y], np.log(loss_s), out=loss_s_max)
+    at_y = np.arange(0, N*T*V, V).reshape(T, N) + y  # one place of each row, counted through the array
+    loss_l = np.add(loss_s_max - out_y.take(at_y), np.log(loss_s), out=loss_s_max)
     # (13) loss = sum_t,n loss.l[t,n]/(N*T)
     loss = loss_l.sum()/(N*T)
     # (17, 16, 15) d_loss.s[t,n] = 1/(N*T*loss.s[t,n])
@@ -114,9 +114,10 @@ def value_and_grad(params, batch, aux=False):
     # (20, 19) d_out.y[t,n,k] += loss.e[t,n,k]*d_loss.s[t,n]
     d_out_y = np.multiply(loss_e, d_loss_s[:, :, None], out=loss_e)
     # (18, 16, 15) d_out.y[t,n,y[t,n]] += -1/(N*T)
-    d_out_y[at_y] -= 1/(N*T)
+    d_out_y.put(at_y, d_out_y.take(at_y) - (1/(N*T)))
     # (21) d_out.b[i] = sum_t,n d_out.y[t,n,i]
-    ones = np.ones(N*T, DTYPE)
+    ones = np.empty(N*T, DTYPE)
+    ones.fill(1)
     d_out_b = ones.dot(d_out_y.reshape(N*T, V))
     # (22) d_out.W[i,k] = sum_t,n lstm.h[t,n,k]*d_out.y[t,n,i]
     d_out_W = d_out_y.reshape(-1, V).T.dot(lstm_h[1:].reshape(-1, H))
@@ -240,8 +241,8 @@ def loss(params, batch):
     # (11) loss.s[t,n] = sum_k loss.e[t,n,k]
     loss_s = loss_e.sum(axis=2)
     # (12) loss.l[t,n] += loss.s_max[t,n] + log(loss.s[t,n]) - out.y[t,n,y[t,n]]
-    at_y = np.arange(T)[:, None], np.arange(N), y
-    loss_l = np.add(loss_s_max - out_y[at_y], np.log(loss_s), out=loss_s)
+    at_y = np.arange(0, N*T*V, V).reshape(T, N) + y  # one place of each row, counted through the array
+    loss_l = np.add(loss_s_max - out_y.take(at_y), np.log(loss_s), out=loss_s)
     # (13) loss = sum_t,n loss.l[t,n]/(N*T)
     loss = loss_l.sum()/(N*T)
     return float(loss)

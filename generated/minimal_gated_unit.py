@@ -129,7 +129,8 @@ def value_and_grad(params, batch, aux=False):
         d_cell_af_t *= d_cell_f
         d_cell_af_tp1 = d_cell_af_t
     # (16) d_cell.bh[i] = sum_t,n d_cell.ag[t,n,i]
-    ones = np.ones(N*T, DTYPE)
+    ones = np.empty(N*T, DTYPE)
+    ones.fill(1)
     d_cell_bh = ones.dot(d_cell_ag.reshape(N*T, H))
     # (17) d_cell.Uh[i,j] = sum_t,n cell.r[t,n,j]*d_cell.ag[t,n,i]
     d_cell_Uh = d_cell_ag.reshape(-1, H).T.dot(cell_r.reshape(-1, H))

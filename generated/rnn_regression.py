@@ -78,7 +78,8 @@ def value_and_grad(params, batch, aux=False):
     # (9, 8, 7) d_out.y[t,n,i] = 2*loss.r[t,n,i]/(K*N*T)
     d_out_y = np.multiply(2/(K*N*T), loss_r, out=loss_r)
     # (10) d_out.b[i] = sum_t,n d_out.y[t,n,i]
-    ones = np.ones(N*T, DTYPE)
+    ones = np.empty(N*T, DTYPE)
+    ones.fill(1)
     d_out_b = ones.dot(d_out_y.reshape(N*T, K))
     # (11) d_out.W[i,k] = sum_t,n rnn.h[t,n,k]*d_out.y[t,n,i]
     d_out_W = d_out_y.reshape(-1, K).T.dot(rnn_h[1:].reshape(-1, H))
@@ -103,7 +104,8 @@ def value_and_grad(params, batch, aux=False):
     # (17) d_rnn.W[i,k] = sum_t,n x[t,n,k]*d_rnn.a[t,n,i]
     d_rnn_W = d_rnn_a[:T].reshape(-1, H).T.dot(x.reshape(-1, D))
     # (18) d_rnn.h0[i] = sum_n d_rnn.h[-1,n,i]
-    ones_2 = np.ones(N, DTYPE)
+    ones_2 = np.empty(N, DTYPE)
+    ones_2.fill(1)
     d_rnn_h0 = ones_2.dot(d_rnn_h[0])
     grads = {
         "rnn.W": d_rnn_W,

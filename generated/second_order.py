@@ -91,7 +91,8 @@ def value_and_grad(params, batch, aux=False):
         d_cell_a_tp2 = d_cell_a_tp1
         d_cell_a_tp1 = d_cell_a_t
     # (9) d_cell.b[i] = sum_t,n d_cell.a[t,n,i]
-    ones = np.ones(N*T, DTYPE)
+    ones = np.empty(N*T, DTYPE)
+    ones.fill(1)
     d_cell_b = ones.dot(d_cell_a[:T].reshape(N*T, H))
     # (10) d_cell.V[i,j] = sum_t,n cell.h[t-2,n,j]*d_cell.a[t,n,i]
     d_cell_V = d_cell_a[:T].reshape(-1, H).T.dot(cell_h[:T].reshape(-1, H))

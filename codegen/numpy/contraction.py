@@ -63,8 +63,8 @@ class Contractor:
             # Both sizes are written: where one may be 0, -1 would have no value.
             shape = f"{rows}, {self._size(left)}"
             matrix = operand.wrapped() if len(gone) == len(left) == 1 else f"{operand.wrapped()}.reshape({shape})"
-            ones = f"np.ones({rows}, DTYPE)"
-            text = f"{ones if self.stock is None else self.stock.named('ones', ones)}.dot({matrix})"
+            ones = f"np.ones({rows}, DTYPE)" if self.stock is None else self.stock.ones(rows)
+            text = f"{ones}.dot({matrix})"
             if len(left) == 1:
                 return Operand(text, left, False, True)
             shape = ", ".join(integer_text(self.extent(label)) for label in left)

@@ -135,12 +135,14 @@ class Scatters(Extremes):
             text = f"np.where({' & '.join(masks)}, {text}, 0)"
         bare = {s for s in target.indices if s in viewer.vector}
         if set(labels) <= bare:
-            place = f"{storage.code}[{viewer.chosen(target, parts, masks)}]"
             negative = negated(equation.body) if not (masks or equation.guards or equation.reduced) else None
-            if negative is not None:
-                self.emit(f"{place} -= {aligned(self._elementwise(negative, viewer, labels), labels).text}")
+            sign = "+" if negative is None else "-"
+            added = Operand(text, labels) if negative is None else aligned(self._elementwise(negative, viewer, labels), labels)
+            at = viewer.flat(target) if not masks else None
+            if at is not None:
+                self.emit(f"{storage.code}.put({at}, {storage.code}.take({at}) {sign} {added.wrapped()})")
             else:
-                self.emit(f"{place} += {text}")
+                self.emit(f"{storage.code}[{viewer.chosen(target, parts, masks)}] {sign}= {added.text}")
             return
         if self._row_sums(equation, viewer, value, mode):
             return

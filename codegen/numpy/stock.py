@@ -51,6 +51,14 @@ class Stock:
             self.emit(f"{name} = {text}{f'  # {note}' if note else ''}")
         return self.names[text]
 
+    def ones(self, count: str) -> str:
+        """The name of so many ones."""
+        if f"ones {count}" not in self.names:
+            name = self.names[f"ones {count}"] = self.fresh("ones")
+            self.emit(f"{name} = np.empty({count}, DTYPE)")
+            self.emit(f"{name}.fill(1)")
+        return self.names[f"ones {count}"]
+
     def copy(self) -> Stock:
         """What there is now."""
         same = Stock(self.emit, self.fresh)

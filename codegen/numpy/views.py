@@ -314,7 +314,8 @@ class Viewer:
         if single is not None:
             return single
         parts, order, masks = self.subscript_arrays(entry)
-        text = f"{storage.code}[{self.chosen(entry, parts, masks)}]"
+        flat = self.flat(entry) if not (masks or writing) else None
+        text = f"{storage.code}[{self.chosen(entry, parts, masks)}]" if flat is None else f"{storage.code}.take({flat})"
         if masks and not writing:
             return Operand(f"np.where({' & '.join(masks)}, {text}, {outside(storage.tensor)})", order, True, True)
         return Operand(text, order, True, not writing)
@@ -326,6 +327,26 @@ class Viewer:
             return text
         inner = index_reads(entry.indices)
         return self.stock.named(f"at_{self.storages[tensor_of(inner[0])].code}" if inner else "at", text)
+
+    def flat(self, entry: Indexed) -> str | None:
+        """The name of where ``z[t,n,y[t,n]]`` lies for all t and n, counted through the array: to take one entry of each row so
+        is four times as fast as with a tuple of subscripts."""
+        storage, (*rows, last) = self.storages[tensor_of(entry)], entry.indices
+        if self.stock is None or storage.padded or storage.ring is not None or not rows:
+            return None
+        if not isinstance(last, Indexed) or not is_index_read(last):
+            return None
+        labels = tuple(s for s in rows if s in self.vector)
+        whole = all(self._plain(storage, axis, s) == (":", False) for axis, s in enumerate(rows) if s in self.vector)
+        if len(set(labels)) != len(rows) or not whole or {*index_symbols(last)} - {*labels}:
+            return None
+        extents = storage.tensor.shape[:-1]
+        step = integer_text(storage.tensor.shape[-1])
+        count = integer_text(sp.expand(sp.Mul(*storage.tensor.shape)))
+        shape = f".reshape({', '.join(map(integer_text, extents))})" if len(extents) > 1 else ""
+        text = f"np.arange(0, {count}, {step}){shape} + {self.index_array(last, labels)}"
+        wanted = f"at_{self.storages[tensor_of(last)].code}"
+        return self.stock.named(wanted, text, "one place of each row, counted through the array")
 
     def _single_fancy(self, entry: Indexed, storage: Storage) -> Operand | None:
         """``E[tok]`` and ``W[:, tok]``: one axis through an index tensor proved in range, slices on the others."""
