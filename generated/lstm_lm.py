@@ -34,7 +34,7 @@ OUTPUTS = {
 
 # A large block, made and dropped at once: from then on glibc keeps the blocks that a call frees for the next call, where it
 # would give each back to the system and fetch it again page by page, which costs more than the arithmetic. No other effect.
-np.empty(2**24, np.uint8)
+np.empty(2**25 - 2**13, np.uint8)
 
 
 @np.errstate(all="ignore")
@@ -51,10 +51,12 @@ def value_and_grad(params, batch, aux=False):
     y = batch["y"].astype(np.intp, copy=False)
     # (1) embed.y[t,n,k] = embed.E[x[t,n],k]
     embed_y = embed_E[x]
+    lstm_a = np.empty((T + 1, N, 4*H), DTYPE)  # axis 0 has 1 more after
+    lstm_a[T] = 0
     # (2) lstm.a[t,n,r] += sum_d lstm.W[r,d]*embed.y[t,n,d]
-    lstm_a = embed_y.reshape(-1, E).dot(lstm_W.T).reshape(T, N, 4*H)
+    embed_y.reshape(-1, E).dot(lstm_W.T, out=lstm_a[:T].reshape(N*T, 4*H))
     # (2) lstm.a[t,n,r] += lstm.b[r]
-    lstm_a += lstm_b
+    lstm_a[:T] += lstm_b
     lstm_i_f = np.empty((T + 1, N, 2*H), DTYPE)  # lstm.i, lstm.f side by side; axis 0 has 1 more after
     lstm_i_f[T] = 0
     lstm_g = np.empty((T, N, H), DTYPE)
@@ -72,7 +74,7 @@ def value_and_grad(params, batch, aux=False):
         lstm_a_t, lstm_a_t_0, lstm_i_f_t, lstm_a_t_2H, lstm_g_t, lstm_a_t_3H, lstm_o_t, lstm_i_f_t_H, lstm_c_t,
         lstm_i_f_t_0, lstm_tanh_c_t, lstm_h_t,
     ) in zip(
-        lstm_a, lstm_a[:, :, :2*H], lstm_i_f[:T], lstm_a[:, :, 2*H:3*H], lstm_g, lstm_a[:, :, 3*H:], lstm_o,
+        lstm_a[:T], lstm_a[:T, :, :2*H], lstm_i_f[:T], lstm_a[:T, :, 2*H:3*H], lstm_g, lstm_a[:T, :, 3*H:], lstm_o,
         lstm_i_f[:T, :, H:], lstm_c[1:], lstm_i_f[:T, :, :H], lstm_tanh_c, lstm_h[1:],
     ):
         # (2) lstm.a[t,n,r] += sum_j lstm.U[r,j]*lstm.h[t-1,n,j]
@@ -134,8 +136,7 @@ def value_and_grad(params, batch, aux=False):
     # (33, 26) d_lstm.a_slope_4[t,n,k] = lstm.g[t,n,k]*lstm.i_f[t,n,k]*(1 - lstm.i_f[t,n,k])
     d_lstm_a_slope_4 = np.multiply((1 - lstm_i_f[:T, :, :H])*lstm_g, lstm_i_f[:T, :, :H], out=lstm_g)
     d_lstm_c = np.zeros((N, H), DTYPE)  # the last step alone
-    d_lstm_a = np.empty((T + 1, N, 4*H), DTYPE)  # axis 0 has 1 more after
-    d_lstm_a[T] = 0
+    d_lstm_a = lstm_a  # in the array of lstm.a, which nothing reads from here on
     product_2 = np.empty((N, H), DTYPE)
     for (
         lstm_i_f_tp1_H, d_lstm_a_tp1, d_lstm_h_t, d_lstm_c_slope_t, d_lstm_a_slope_t, d_lstm_a_t_3H,

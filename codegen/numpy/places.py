@@ -21,7 +21,7 @@ from symbolic.analysis import are_apart, is_equal, subscript_range
 from symbolic.functions import row_of
 from symbolic.program import Equation, Index, Program, Reduction, tensor_of
 
-__all__ = ["share_places"]
+__all__ = ["made_at_once", "share_places"]
 
 
 def share_places(
@@ -46,7 +46,7 @@ def share_places(
             continue
         old = next((
             name for name in map(tensor_of, _turned(statement, loop, program))
-            if name not in others and readers[name] == [statement] and name in writers and _made_at_once(writers[name][0], plan)
+            if name not in others and readers[name] == [statement] and name in writers and made_at_once(writers[name][0], plan)
             and not found[name].padded and found[name].ring is None
         ), None)
         if old is None:
@@ -61,7 +61,7 @@ def share_places(
     return found, replace(plan, modes=modes, allocate_before=allocate, last_use=last)
 
 
-def _made_at_once(statement: Statement, plan: Plan) -> bool:
+def made_at_once(statement: Statement, plan: Plan) -> bool:
     """Whether a statement makes the whole tensor in one array that is there: entry by entry, or as one product of matrices."""
     equation = statement.equation
     return plan.mode(statement) is Mode.BIND and not equation.guards and (not equation.reduced or _is_product(equation))

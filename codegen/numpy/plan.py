@@ -16,7 +16,7 @@ from codegen.numpy.blocks import plan_blocks
 from codegen.numpy.buffers import Plan, compared, plan_buffers
 from codegen.numpy.names import Identifiers, speakable
 from codegen.numpy.places import share_places
-from codegen.numpy.remaking import behind_readers, remake
+from codegen.numpy.remaking import behind_readers, remake, reuse
 from codegen.pack import pack
 from codegen.part import part
 from codegen.schedule import Loop, Node, schedule
@@ -61,6 +61,7 @@ def lay_out(program: Program, returned: Collection[str], itemsize: int = 4, step
     else:
         storages, plan = share_places(nodes, program, storages, plan, {*returned, *hidden})
         plan = remake(remade, nodes, storages, plan)
+        storages, plan = reuse(nodes, program, storages, plan, {*returned, *hidden})
     return Layout(blocked.nodes, blocked.program, storages, plan, blocked.verdicts)
 
 

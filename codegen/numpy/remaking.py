@@ -1,4 +1,5 @@
-"""A tensor that is another one but for some entries is made out of that one, after its last reader.
+"""A tensor in the array of another one that nothing reads any more: one that has the entries of that one but for some, or one of
+the same shape that a later loop fills.
 
     d_a[t,k] = d_m[t,k] for k < H,  d_a[t,k+H] = d_h[t,k]*s[t,k]   ->   d_a = d_m,  d_a[:, H:] = d_h*s
 
@@ -8,16 +9,18 @@ of the old one, where none of them comes after the readers of the new one. Cost:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from codegen.lower import Storage, given
 from codegen.numpy.buffers import Mode, Plan
-from codegen.schedule import Node, Statement, equations_of
+from codegen.numpy.places import made_at_once
+from codegen.schedule import Loop, Node, Statement, equations_of
 from codegen.writes import covers, stores, writes_of
 from symbolic.program import Program, tensor_of
 
-__all__ = ["behind_readers", "remake"]
+__all__ = ["behind_readers", "remake", "reuse"]
 
 
 def behind_readers(
@@ -97,3 +100,49 @@ def _source(
 
 def _read_by(node: Node) -> set[str]:
     return {tensor_of(entry) for s in equations_of([node]) for entry in s.equation.reads}
+
+
+def reuse(
+    nodes: Sequence[Node], program: Program, storages: Mapping[str, Storage], plan: Plan, others: Collection[str]
+) -> tuple[dict[str, Storage], Plan]:
+    """The storages and the plan in which what a loop fills step by step lies in the array of what an earlier loop was the last to
+    read: the adjoint of an LSTM's pre-activations in theirs."""
+    found, modes, last, views = dict(storages), dict(plan.modes), dict(plan.last_use), dict(plan.views)
+    covered = dict(plan.covered)
+    allocate = {top: list(names) for top, names in plan.allocate_before.items()}
+    shared = Counter(map(id, storages.values()))
+    first: dict[str, tuple[int, Statement]] = {}
+    stepwise: set[str] = set()
+    for top, node in enumerate(nodes):
+        for statement in equations_of([node]):
+            first.setdefault(statement.equation.name, (top, statement))
+            if isinstance(node, Loop):
+                stepwise.add(statement.equation.name)
+
+    def is_free(old: str, new: str, begin: int) -> bool:
+        before, tensor = found[old], program.tensor(old)
+        return (
+            old not in others and old not in views and old not in views.values() and shared[id(before)] == 1
+            and not (given(tensor) or tensor.is_index or before.padded or before.ring is not None)
+            and tensor.shape == program.tensor(new).shape
+            and last[old] < begin and isinstance(nodes[last[old]], Loop)
+            and (plan.mode(first[old][1]) is Mode.ASSIGN or made_at_once(first[old][1], plan))
+        )
+
+    for begin, name in [(top, name) for top, names in sorted(allocate.items()) for name in names]:
+        new = found[name]
+        margins = (*new.before[1:], *new.after[1:])
+        if name not in stepwise or name in views or new.ring is not None or not plan.covered.get(name) or any(margins):
+            continue
+        old = next((old for old in first if old in stepwise and is_free(old, name, begin)), None)
+        if old is None:
+            continue
+        top, made = first[old]
+        if plan.mode(made) is Mode.BIND:
+            modes[id(made)] = Mode.ASSIGN
+            covered[old] = True
+            allocate.setdefault(top, []).append(old)
+        found[old] = replace(found[old], before=new.before, after=new.after)
+        views[name] = old
+        last[old] = max(last[old], last[name])
+    return found, replace(plan, modes=modes, covered=covered, allocate_before=allocate, last_use=last, views=views)

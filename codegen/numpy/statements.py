@@ -127,7 +127,9 @@ class Writer(Scatters):
         if old is not None:
             if old in self.memory:
                 self.memory[name] = self.memory[old]
-            self.emit(f"{storage.code} = {bare(self.storages[old])}  # made out of {old}, which nothing reads from here on")
+            array = self.storages[old]
+            text = array.code if array.extents == storage.extents else bare(array)
+            self.emit(f"{storage.code} = {text}  # in the array of {old}, which nothing reads from here on")
             return
         extents = [extent for axis, extent in enumerate(storage.extents) if axis != storage.absent]
         shape = ", ".join(map(integer_text, extents))
