@@ -23,11 +23,13 @@ FAST = ("-O3", "-march=native")
 SIZES = ({"T": 3, "N": 2}, {"T": 1, "N": 1})
 BEYOND = ({"T": 5, "N": 37}, {"T": 19, "N": 1})
 """Past the edges of vectors and of the blocks of products."""
+CBLAS = ROOT / "tests" / "cblas"
 BUILDS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     "gcc -O0": ("gcc", "float64", ("-O0",)),
     "gcc -O3": ("gcc", "float32", FAST),
     "clang -O3": ("clang", "float64", FAST),
     "plain C99": ("gcc", "float64", ("-O2",)),
+    "CBLAS": ("gcc", "float64", ("-O2", f"-I{CBLAS}")),
     "sanitizers": ("gcc", "float64", ("-O0", *SANITIZED[1:])),
 }
 """The compiler, the type of numbers, the flags."""
@@ -48,11 +50,12 @@ def test_specs_under_every_compiler(name: str, tmp_path: Path) -> None:
     """Compiled side by side, and run at two sets of sizes."""
     driven = {dtype: of_spec(name, dtype) for dtype in ("float64", "float32")}
     runs = [(what, dtype, command, flags) for what, (cc, dtype, flags) in BUILDS.items() if (command := compiler(cc))]
-    plain = f"-D{driven['float64'].made.name.upper()}_PLAIN_C99"
+    upper = driven["float64"].made.name.upper()
+    more = {"plain C99": (f"-D{upper}_PLAIN_C99",), "CBLAS": (f"-D{upper}_CBLAS", str(CBLAS / "cblas.c"))}
 
     def build(run: tuple[str, str, list[str], tuple[str, ...]]) -> Path:
         what, dtype, command, flags = run
-        return built(driven[dtype], tmp_path / what, command, (*flags, plain) if what == "plain C99" else flags)
+        return built(driven[dtype], tmp_path / what, command, (*flags, *more.get(what, ())))
 
     for each in driven.values():
         assert each.texts  # made once, before threads ask for it

@@ -16,13 +16,21 @@ import pytest
 TEXT = Path(__file__).parent.parent / "codegen" / "c" / "templates" / "products.c"
 STRICT = ["-std=c99", "-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
 COMPILERS = {"gcc": ["gcc"], "clang": ["clang"], "zig": [sys.executable, "-m", "ziglang", "cc"]}
-BUILDS = {"plain": ["-O3", "-march=native", "-DPLAIN_C99"], "O0": ["-O0"], "O3": ["-O3", "-march=native"]}
+CBLAS = Path(__file__).parent / "cblas"
+LIBRARY = ["-O2", "-DREAL_CBLAS", f"-I{CBLAS}", str(CBLAS / "cblas.c")]
+BUILDS = {
+    "plain": ["-O3", "-march=native", "-DPLAIN_C99"], "O0": ["-O0"], "O3": ["-O3", "-march=native"], "cblas": LIBRARY,
+}  # fmt: skip
+ALONE = {"zig": ("O3",), "clang": ("plain", "O0", "O3")}
 SIZES = (1, 2, 3, 5, 7, 8, 15, 16, 17, 31, 33, 64, 100, 129, 257)
 GUARD = 64
 
 PROLOGUE = """#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#ifdef REAL_CBLAS
+#include <cblas.h>
+#endif
 typedef {real} real;
 #define REAL_IS_FLOAT {flag}
 """
@@ -140,13 +148,15 @@ class Kernels:
 
 @pytest.fixture(
     scope="module",
-    params=[(c, d, b) for c in COMPILERS for d in ("float32", "float64") for b in BUILDS if c != "zig" or b == "O3"],
+    params=[(c, d, b) for c in COMPILERS for d in ("float32", "float64") for b in ALONE.get(c, BUILDS)],
     ids="-".join,
 )
 def kernels(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Kernels:
-    compiler, dtype, build = request.param
+    return built(*request.param, tmp_path_factory.mktemp("products"))
+
+
+def built(compiler: str, dtype: str, build: str, folder: Path) -> Kernels:
     command = command_of(compiler)
-    folder = tmp_path_factory.mktemp("products")
     (folder / "products.c").write_text(source(dtype, list(EXPORTS)))
     run([*command, *STRICT, *BUILDS[build], "-fPIC", "-shared", "products.c", "-o", "products.so"], cwd=folder)
     return Kernels(folder / "products.so", dtype)
@@ -183,6 +193,29 @@ def test_products(kernels: Kernels, name: str) -> None:
             assert np.isnan(inner.reshape(M, c_rows)[:, N:]).all(), (M, N, K, layouts, add)
             kernels.check_guards(whole)
             kernels.check_guards(scratch)
+
+
+@pytest.mark.gcc
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_large_products_go_to_the_library(dtype: str, tmp_path: Path) -> None:
+    """Matrices that it takes: each with neighbours along one axis, no row over another."""
+    kernels = built("gcc", dtype, "cblas", tmp_path)
+    calls = ctypes.c_int.in_dll(kernels.library, "cblas_calls")
+    for (M, N, K), layouts, expected in (
+        ((8, 9, 10), "CC", 1), ((8, 9, 10), "FF", 1), ((7, 9, 10), "CC", 0), ((8, 9, 10), "SC", 0), ((8, 9, 10), "CS", 0),
+    ):  # fmt: skip
+        a, *a_strides = kernels.matrix(M, K, layouts[0])
+        b, *b_strides = kernels.matrix(K, N, layouts[1])
+        before = calls.value
+        kernels.call("product", M, N, K, a, *a_strides, b, *b_strides, np.empty((M, N), kernels.dtype), N, 0,
+                     kernels.scratch("product", M, N, K)[1])
+        assert calls.value - before == expected, (M, N, K, layouts)
+    x, before = kernels.matrix(1, 40, "C")[0][0], calls.value  # rows over one another: the windows of a line
+    c = np.empty((16, 8), kernels.dtype)
+    kernels.call("product", 16, 8, 9, x, 1, 1, np.eye(9, 8, dtype=kernels.dtype), 8, 1, c, 8, 0,
+                 kernels.scratch("product", 16, 8, 9)[1])
+    assert calls.value == before
+    assert (c == np.lib.stride_tricks.sliding_window_view(x, 8)[:16]).all()
 
 
 @pytest.mark.parametrize("name", ["product", "packed"])

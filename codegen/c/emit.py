@@ -29,13 +29,14 @@ def emit(prepared: Prepared) -> dict[str, str]:
     updated = update(prepared, fields, next(unit.wrt for unit in prepared.units if unit.kind == "value_and_grad"))
     lines = [*(line for f in functions for line in (*f.lines, *f.layout)), *workspace, *updated.steps, *updated.lines]
     text = "\n".join(lines)
+    sections = needed(text)
     context = {
         "name": prepared.name, "upper": prepared.name.upper(), "dtype": prepared.dtype, "source": prepared.source,
         "digest": prepared.digest[:16], "command": prepared.command,
         "constants": sorted((n, v) for n, v in prepared.program.sizes.items() if v is not None),
-        "structs": structs(prepared, fields, free), "updating": updated, "functions": functions, "sections": needed(text),
+        "structs": structs(prepared, fields, free), "updating": updated, "functions": functions, "sections": sections,
         "workspace_lines": workspace, "workspace_bytes": None if free else workspace_bytes(functions, prepared),
-        "independent": "INDEPENDENT" in text,
+        "independent": "INDEPENDENT" in text, "library": any("by_library(" in section for section in sections),
     }
     return {f"{prepared.name}.h": _render("header.h.jinja", context), f"{prepared.name}.c": _render("source.c.jinja", context)}
 

@@ -16,6 +16,12 @@
 #define REAL_PLAIN_C99
 #endif
 
+/* Large products by a library: -DDIGITS_CBLAS, and link with it. */
+#if defined(DIGITS_CBLAS)
+#define REAL_CBLAS
+#include <cblas.h>
+#endif
+
 /* The iterations of the next loop touch nothing of each other's: they may run side by side. */
 #if defined(__clang__) && !defined(PLAIN_C99)
 #pragma clang diagnostic ignored "-Wpass-failed" /* a loop that is not worth it stays as it is */
@@ -446,6 +452,30 @@ ONCE static void dots(size_t M, size_t N, size_t K, const real *a, size_t a_rows
     }
 }
 
+#if defined(REAL_CBLAS)
+/* C[M,N] (+)= A[M,K] B[K,N] by the library, and 1; 0 where the product is too small for it to be worth a call, or no product of
+   its matrices: each has neighbours along one axis and no entry twice. */
+static int by_library(size_t M, size_t N, size_t K, const real *a, size_t a_rows, size_t a_columns,
+                      const real *b, size_t b_rows, size_t b_columns, real *c, size_t c_rows, int add)
+{
+    const size_t most = 0x7fffffff;
+    const size_t a_step = a_columns == 1 ? a_rows : a_columns, b_step = b_columns == 1 ? b_rows : b_columns;
+    const CBLAS_TRANSPOSE a_turned = a_columns == 1 ? CblasNoTrans : CblasTrans;
+    const CBLAS_TRANSPOSE b_turned = b_columns == 1 ? CblasNoTrans : CblasTrans;
+    if (M < 8 || N < 8 || K < 8 || M > most || N > most || K > most || a_step > most || b_step > most || c_rows > most) return 0;
+    if ((a_columns != 1 && a_rows != 1) || a_step < (a_columns == 1 ? K : M)) return 0;
+    if ((b_columns != 1 && b_rows != 1) || b_step < (b_columns == 1 ? N : K)) return 0;
+#if REAL_IS_FLOAT
+    cblas_sgemm(CblasRowMajor, a_turned, b_turned, (int)M, (int)N, (int)K, 1.0f, a, (int)a_step, b, (int)b_step,
+                add ? 1.0f : 0.0f, c, (int)c_rows);
+#else
+    cblas_dgemm(CblasRowMajor, a_turned, b_turned, (int)M, (int)N, (int)K, 1.0, a, (int)a_step, b, (int)b_step,
+                add ? 1.0 : 0.0, c, (int)c_rows);
+#endif
+    return 1;
+}
+#endif
+
 /* A block of B, DEPTH rows by BLOCK_VECTORS vectors, 256 KB at most, stays in the second-level cache while BLOCK_ROWS
    rows of A, 128 KB of float, pass. */
 enum { DEPTH = 256, BLOCK_VECTORS = 16 * 64 / VECTOR_BYTES, BLOCK_ROWS = 128 };
@@ -478,6 +508,9 @@ ONCE static void product(size_t M, size_t N, size_t K, const real *a, size_t a_r
         for (size_t i = 0; i < M && !add; i++) memset(c + i*c_rows, 0, N * sizeof(real));
         return;
     }
+#if defined(REAL_CBLAS)
+    if (by_library(M, N, K, a, a_rows, a_columns, b, b_rows, b_columns, c, c_rows, add)) return;
+#endif
     /* An axis of one element has any stride. */
     if (M == 1) a_rows = 1;
     if (K == 1) a_columns = 1, b_rows = 1;

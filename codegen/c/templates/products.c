@@ -1,8 +1,8 @@
 /* Products of matrices, for one core.
 
-   Needs before it: real (float or double), REAL_IS_FLOAT (1 or 0), <stddef.h>, <stdint.h>, <string.h>. Paste `vectors`
-   first, before every other function of the file. All functions are static and use no memory but their arguments and at
-   most 8 KB of stack.
+   Needs before it: real (float or double), REAL_IS_FLOAT (1 or 0), <stddef.h>, <stdint.h>, <string.h>; <cblas.h> where
+   REAL_CBLAS is defined. Paste `vectors` first, before every other function of the file. All functions are static and use
+   no memory but their arguments and at most 8 KB of stack.
 
    Matrices are row-major with strides in elements: A[i,k] is a[i*a_rows + k*a_columns]. C has unit column stride: C[i,n] is
    c[i*c_rows + n], and overlaps nothing else. add != 0: C += A B, else C = A B and C is not read. Sizes may be 0. Scratch and packed
@@ -464,7 +464,32 @@ ONCE static void dots(size_t M, size_t N, size_t K, const real *a, size_t a_rows
     }
 }
 
-/* === section product: needs vectors, lanes, tile, columns, strip, transpose, pack, dots === */
+/* === section library: needs nothing === */
+#if defined(REAL_CBLAS)
+/* C[M,N] (+)= A[M,K] B[K,N] by the library, and 1; 0 where the product is too small for it to be worth a call, or no product of
+   its matrices: each has neighbours along one axis and no entry twice. */
+static int by_library(size_t M, size_t N, size_t K, const real *a, size_t a_rows, size_t a_columns,
+                      const real *b, size_t b_rows, size_t b_columns, real *c, size_t c_rows, int add)
+{
+    const size_t most = 0x7fffffff;
+    const size_t a_step = a_columns == 1 ? a_rows : a_columns, b_step = b_columns == 1 ? b_rows : b_columns;
+    const CBLAS_TRANSPOSE a_turned = a_columns == 1 ? CblasNoTrans : CblasTrans;
+    const CBLAS_TRANSPOSE b_turned = b_columns == 1 ? CblasNoTrans : CblasTrans;
+    if (M < 8 || N < 8 || K < 8 || M > most || N > most || K > most || a_step > most || b_step > most || c_rows > most) return 0;
+    if ((a_columns != 1 && a_rows != 1) || a_step < (a_columns == 1 ? K : M)) return 0;
+    if ((b_columns != 1 && b_rows != 1) || b_step < (b_columns == 1 ? N : K)) return 0;
+#if REAL_IS_FLOAT
+    cblas_sgemm(CblasRowMajor, a_turned, b_turned, (int)M, (int)N, (int)K, 1.0f, a, (int)a_step, b, (int)b_step,
+                add ? 1.0f : 0.0f, c, (int)c_rows);
+#else
+    cblas_dgemm(CblasRowMajor, a_turned, b_turned, (int)M, (int)N, (int)K, 1.0, a, (int)a_step, b, (int)b_step,
+                add ? 1.0 : 0.0, c, (int)c_rows);
+#endif
+    return 1;
+}
+#endif
+
+/* === section product: needs vectors, lanes, tile, columns, strip, transpose, pack, dots, library === */
 /* A block of B, DEPTH rows by BLOCK_VECTORS vectors, 256 KB at most, stays in the second-level cache while BLOCK_ROWS
    rows of A, 128 KB of float, pass. */
 enum { DEPTH = 256, BLOCK_VECTORS = 16 * 64 / VECTOR_BYTES, BLOCK_ROWS = 128 };
@@ -497,6 +522,9 @@ ONCE static void product(size_t M, size_t N, size_t K, const real *a, size_t a_r
         for (size_t i = 0; i < M && !add; i++) memset(c + i*c_rows, 0, N * sizeof(real));
         return;
     }
+#if defined(REAL_CBLAS)
+    if (by_library(M, N, K, a, a_rows, a_columns, b, b_rows, b_columns, c, c_rows, add)) return;
+#endif
     /* An axis of one element has any stride. */
     if (M == 1) a_rows = 1;
     if (K == 1) a_columns = 1, b_rows = 1;
@@ -562,7 +590,7 @@ static size_t run_of(const ptrdiff_t *offsets, size_t n, size_t N)
     return end - n;
 }
 
-/* === section product_at: needs vectors, lanes, tile, columns, strip, transpose, pack, dots, product, offsets === */
+/* === section product_at: needs vectors, lanes, tile, columns, strip, transpose, pack, dots, library, product, offsets === */
 /* One run of `run` >= piece columns, in pieces whose size is known where it is inlined: to[k*to_rows + n] =
    base[rows[k] + n]. The last piece overlaps the one before it. */
 INLINE void gather_run(const size_t piece, size_t K, size_t run, const real *base, const ptrdiff_t *rows, real *to, size_t to_rows)
@@ -652,7 +680,7 @@ static void product_at(size_t M, size_t N, size_t K, const real *a, size_t a_row
     } while (k < K);
 }
 
-/* === section product_scatter: needs vectors, lanes, tile, columns, strip, transpose, pack, dots, product, offsets === */
+/* === section product_scatter: needs vectors, lanes, tile, columns, strip, transpose, pack, dots, library, product, offsets === */
 /* base[rows[k] + columns[n]] += from[k*from_rows + n], N <= RUNS. A row k is added as a whole before the next, which
    falls on nearly the same places. */
 enum { RUNS = 1024 / sizeof(real) };
