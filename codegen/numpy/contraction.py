@@ -13,9 +13,9 @@ from itertools import pairwise
 import sympy as sp
 from sympy import Expr
 
+from codegen.numpy.operands import Operand, aligned, transposed
 from codegen.numpy.printer import Call, integer_text
 from codegen.numpy.stock import Labels, Stock
-from codegen.numpy.views import Operand, aligned, transposed
 from symbolic.program import IndexName
 
 __all__ = ["Contractor"]

@@ -11,10 +11,11 @@ from sympy import Expr, Indexed
 from codegen.lower import given
 from codegen.numpy.buffers import Mode
 from codegen.numpy.maxima import argument_key, is_window_maximum
+from codegen.numpy.operands import Operand, aligned
 from codegen.numpy.pieces import place
 from codegen.numpy.printer import integer_text
 from codegen.numpy.storing import Storing
-from codegen.numpy.views import Operand, Viewer, aligned
+from codegen.numpy.views import Viewer
 from codegen.schedule import Statement
 from codegen.writes import may_be_empty
 from symbolic.analysis import affine, index_reads, is_equal, is_nonnegative, subscript_range

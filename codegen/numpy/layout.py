@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from sympy import Expr
 
-from codegen.numpy.views import Operand
+from codegen.numpy.operands import Operand
 from symbolic.program import Equation, IndexName, Program, index_symbols, operands, tensor_of
 
 __all__ = ["allocated_memory", "common_memory", "partner_memory"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sympy as sp
 from sympy import Expr
 
+from codegen.numpy.operands import Operand
 from codegen.numpy.printer import integer_text
-from codegen.numpy.views import Operand
 from symbolic.functions import row_of
 from symbolic.program import Index
 

@@ -8,10 +8,11 @@ from dataclasses import replace
 from codegen.lower import clip
 from codegen.numpy.buffers import Mode
 from codegen.numpy.extremes import Extremes
+from codegen.numpy.operands import Operand, aligned
 from codegen.numpy.pieces import negated, part, place
 from codegen.numpy.printer import integer_text
 from codegen.numpy.rows import row_axis
-from codegen.numpy.views import Operand, Viewer, aligned
+from codegen.numpy.views import Viewer
 from codegen.schedule import Statement
 from codegen.writes import may_be_empty
 from symbolic.analysis import affine, index_reads, lies_in, subscript_range

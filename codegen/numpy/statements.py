@@ -17,12 +17,12 @@ from codegen.lower import Storage, given
 from codegen.numpy.blocks import bare, block_header, part_of_axis
 from codegen.numpy.buffers import Mode
 from codegen.numpy.layout import allocated_memory
+from codegen.numpy.operands import outside
 from codegen.numpy.printer import integer_text
 from codegen.numpy.scatters import Scatters
 from codegen.numpy.steps import Steps, loop_range
 from codegen.numpy.stock import Stock
 from codegen.numpy.values import INDENT
-from codegen.numpy.views import outside
 from codegen.numpy.windows import back
 from codegen.schedule import Loop, Node, Statement, equations_of
 from codegen.text import equation_text

@@ -10,10 +10,11 @@ from sympy import Expr, Indexed
 
 from codegen.lower import Storage, given
 from codegen.numpy.buffers import Mode
+from codegen.numpy.operands import Operand, aligned
 from codegen.numpy.pieces import negated, place, real_factor
 from codegen.numpy.printer import Call, NumPyPrinter, Text, integer_text, ordered_terms
 from codegen.numpy.values import Values
-from codegen.numpy.views import Operand, Viewer, aligned
+from codegen.numpy.views import Viewer
 from symbolic.functions import row_of
 from symbolic.program import (
     Equation,

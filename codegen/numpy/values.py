@@ -12,11 +12,12 @@ from codegen.lower import Storage
 from codegen.numpy.buffers import Plan
 from codegen.numpy.contraction import Contractor
 from codegen.numpy.layout import common_memory, partner_memory
+from codegen.numpy.operands import Operand, aligned
 from codegen.numpy.pieces import is_atom
 from codegen.numpy.printer import NumPyPrinter, Text, integer_text
 from codegen.numpy.steps import Steps
 from codegen.numpy.stock import Stock
-from codegen.numpy.views import Operand, Viewer, aligned
+from codegen.numpy.views import Viewer
 from symbolic.analysis import index_reads
 from symbolic.functions import row_of
 from symbolic.program import (
