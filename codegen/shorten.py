@@ -25,7 +25,7 @@ that are read as a factor are passed by: a sum of products keeps what it reads. 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import sympy as sp
@@ -33,7 +33,7 @@ from sympy import Expr, Indexed
 
 from codegen.hoist import is_worthwhile
 from codegen.schedule import _components
-from symbolic.analysis import in_bounds, is_nonnegative
+from symbolic.analysis import at_most, in_bounds, is_nonnegative
 from symbolic.program import Equation, Index, Names, Origin, Program, Tensor, index_symbols, reads, tensor_of
 from symbolic.rewrite import promised
 from symbolic.rewrite.dead import drop_dead
@@ -115,18 +115,18 @@ def _passed_by(name: str, cycle: frozenset[str], program: Program, names: Names,
             path = path[1:]
         used.update(map(id, path))
     tensors, rows = list(program.tensors), list[Equation]()
-    shared: dict[Expr, Expr] = {slope.body: slope.target for _, slope in slopes.values()}
+    shared = [slope for _, slope in slopes.values()]
     for equation in program.equations:
         slope = slopes.get(id(equation))
         fixed = products[id(equation)].fixed if id(equation) in used and id(equation) not in changed else sp.S.One
         if is_worthwhile(sp.Mul.make_args(fixed)) and (slope := _staged(equation, fixed, names, program)) is not None:
-            shared[fixed] = slope[1].target
+            shared.append(slope[1])
             changed[id(equation)] = replace(equation, body=products[id(equation)].entry * slope[1].target)
         if slope is not None:
             tensors.append(slope[0])
             rows.append(slope[1])
         rows.append(changed.get(id(equation), equation))
-    result = program.with_equations((_with_shared(row, shared) for row in rows), tensors)
+    result = program.with_equations((_with_shared(row, shared, program) for row in rows), tensors)
     return _without_copy(name, result) if len(writers) == 1 and name not in kept else result
 
 
@@ -175,12 +175,17 @@ def _moves(index: Index) -> bool:
     return bool(index_symbols(index.lower) or index_symbols(index.upper))
 
 
-def _with_shared(equation: Equation, shared: Mapping[Expr, Expr]) -> Equation:
-    """The equation with the factors read that several have, where it has them at the same indices."""
-    for fixed, entry in shared.items():
-        if equation.target != entry and (rest := _divided(equation.body, fixed)) is not None:
-            equation = replace(equation, body=rest * entry)
+def _with_shared(equation: Equation, shared: Iterable[Equation], program: Program) -> Equation:
+    """The equation with the factors read that several have, where it has them at the same indices, each within its range."""
+    for slope in shared:
+        rest = _divided(equation.body, slope.body) if equation.target != slope.target else None
+        if rest is not None and all(_lies_within(equation.index(i.symbol), i, program) for i in slope.indices):
+            equation = replace(equation, body=rest * slope.target)
     return equation
+
+
+def _lies_within(index: Index, other: Index, program: Program) -> bool:
+    return at_most(other.lower, index.lower, program) and at_most(index.upper, other.upper, program)
 
 
 def _divided(body: Expr, factor: Expr) -> Expr | None:

@@ -196,3 +196,13 @@ def test_what_a_condition_made_is_made_again_after_it() -> None:
     )
     for steps in (1, 2, 3, 6):
         agree(model, {"T": steps})
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_the_margin_of_a_turned_array_is_zero(steps: int) -> None:
+    model = symbolic.load(
+        "m[t,n] = sum(D[n,j]*x[t,j], over=j)\nh[t,n] = m[t,n]*m[t,n]\nloss = sum(h[t-1,n]*x[t,n] + h[t,n], over=(t,n))",
+        loss="loss", dtype="float64", inputs={"x": ["T", 3]}, parameters={"D": [3, 3]}, shapes={"m": ["T", 3], "h": ["T", 3]},
+    )
+    assert ".transpose(1, 0)  # axis 0 has 1 more before" in module_text(model)
+    agree(model, {"T": steps})

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import symbolic
-from tests.emitting import agree, module_text
+from tests.emitting import agree, checked_module, dirty, module_text
 
 TEXT = """
 m[t,k] = sum(W[k,j]*x[t,j], over=j)
@@ -69,9 +69,9 @@ def test_the_adjoint_of_a_gru(steps: int, block: int | None) -> None:
         "name": "net", "dtype": "float64", "inputs": {"x": ["T", "N", 3], "y": ["T", "N", 4]},
         "layers": [{"name": "gru", "type": "gru", "units": 4, "reset": "after"}], "loss": {"type": "mse", "target": "y"},
     })
-    text = module_text(model, block=block)
+    text = module_text(model, wrt="all", block=block)
     assert ("d_gru_a = d_gru_m[:T]  # in the array of d_gru.m" in text) is (block is None)
-    agree(model, {"T": steps, "N": 2}, block=block)
+    agree(model, {"T": steps, "N": 2}, module=checked_module(text))
 
 
 LSTM: dict[str, Any] = {
@@ -84,9 +84,9 @@ LSTM: dict[str, Any] = {
 @pytest.mark.parametrize("block", [None, 2])
 def test_the_adjoint_of_the_gates_lies_where_the_gates_were(steps: int, block: int | None) -> None:
     model = symbolic.load(LSTM)
-    text = module_text(model, block=block)
+    text = module_text(model, wrt="all", block=block)
     assert ("d_l_a = l_a  # in the array of l.a" in text) is (block is None)
-    agree(model, {"T": steps, "N": 2}, block=block)
+    agree(model, {"T": steps, "N": 2}, module=checked_module(text))
 
 
 @pytest.mark.parametrize(
@@ -105,3 +105,42 @@ def test_what_is_read_later_or_has_a_margin_keeps_its_array(text: str, states: l
     )
     assert " = a  # in the array of a" not in module_text(model)
     agree(model, {"T": steps})
+
+
+TWO = """
+m[t,k] = sum(W[k,j]*x[t,j], over=j)
+p[t,k] = sum(V[k,j]*x[t,j], over=j)
+a[t,i+0] = m[t,i+0]
+a[t,i+2] = x[t,i]*c[i]
+q[t,i+0] = p[t,i+0]
+q[t,i+2] = m[t,i+2]*c[i]
+b[t,k] = sin(a[t,k])
+loss = sum(b[t,k]*cos(q[t,k]), over=(t,k)) + sum(b[t,k], over=(t,k))
+"""
+
+
+@pytest.mark.parametrize("text", [TWO, TWO.replace("q[t,i+2] = m[t,i+2]*c[i]", "q[t,i+2] = x[t,i]*c[i]")])
+@pytest.mark.parametrize("outputs", [[], ["m"], ["p", "q"], ["a"]])
+def test_two_pairs(text: str, outputs: list[str]) -> None:
+    """What makes the one may read what the other one is made out of."""
+    model = symbolic.load(text, loss="loss", dtype="float64", **({"outputs": outputs} if outputs else {}), inputs={"x": ["T", 2]},
+                          parameters={"W": [4, 2], "V": [4, 2], "c": [2]}, shapes={"a": ["T", 4], "q": ["T", 4]}, ranges={"i": 2})
+    with dirty():
+        agree(model, {"T": 2})
+
+
+@pytest.mark.parametrize("options", [
+    {"direction": "both"}, {"layers": 2}, {"state": "learned"}, {"state": "given"}, {"state": "carry"}, {"output": "last"},
+])
+@pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_layers_with_their_options(kind: str, options: dict[str, Any], steps: int) -> None:
+    width = 8 if options == {"direction": "both"} else 4
+    target = ["N", width] if "output" in options else ["T", "N", width]
+    model = symbolic.load({
+        "name": "net", "dtype": "float64", "inputs": {"x": ["T", "N", 3], "y": target},
+        "layers": [{"name": "l", "type": kind, "units": 4, **options}], "loss": {"type": "mse", "target": "y"},
+    })
+    with dirty():
+        agree(model, {"T": steps, "N": 2})
+        agree(model, {"T": steps, "N": 2}, module=checked_module(module_text(model)))

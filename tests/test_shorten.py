@@ -82,3 +82,17 @@ def test_a_factor_of_several_products_is_computed_once() -> None:
     text = text[text.index("def value_and_grad"):text.index("def loss")]
     assert text.count("g**2") == 1
     assert "d_m_slope = r*d_a_slope\n" in text
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_factor_is_shared_within_its_range_alone(steps: int) -> None:
+    """The last step's m is read by nobody, so that there is no factor of it; z has that factor at every step."""
+    made = symbolic.load("""
+a[t,i] = s[t,i]*r[t,i]*h[t,i]
+m[t,i] = u[t,i]*a[t,i]
+h[t,i] = x[t,i] + m[t-1,i]*U[i]
+z[t,i] = s[t,i]*r[t,i]*u[t,i]*x[t,i]
+loss = sum(h[t,i]**2 + z[t,i], over=(t,i))
+""", loss="loss", dtype="float64", inputs={name: ["T", 3] for name in "xsru"}, parameters={"U": [3]}, states={"h": ["T", 3]},
+                         shapes={"m": ["T", 3], "a": ["T", 3]})
+    agree(made, {"T": steps})

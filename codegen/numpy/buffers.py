@@ -29,12 +29,13 @@ class Mode(Enum):
     ASSIGN = "assign"
     ADD = "add"
     THERE = "there"
+    """In the array that the tensor takes over."""
 
 
 @dataclass
 class Plan:
     """The verdicts for one function. ``allocate_before``: top-level position -> tensors allocated there; ``blocks``: the plan of
-    the body of each block of steps; ``views``: tensor -> the one that it is made out of, in its array."""
+    the body of each block of steps; ``views``: tensor -> the one whose array it takes over."""
 
     codes: Mapping[str, str]
     names: Identifiers

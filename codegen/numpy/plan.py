@@ -50,19 +50,21 @@ def lay_out(program: Program, returned: Collection[str], itemsize: int = 4, step
         if storage.padded and given(storage.tensor):
             storages[name] = replace(storage, code=names.fresh(f"{codes[name]}_padded"))
     hidden = compared(program)
-    nodes, remade = behind_readers(nodes, program, storages, {*returned, *hidden})
     plan = plan_buffers(nodes, program, storages, codes, names, frozenset(returned))
     covered = {name for name, every in plan.covered.items() if every}
-    storages, verdicts = histories(nodes, program, storages, covered, {*returned, *hidden}, itemsize)
+    kept = {*returned, *hidden}
+    whole, (storages, verdicts) = storages, histories(nodes, program, storages, covered, kept, itemsize)
     blocked = block(nodes, program, storages, returned, steps, itemsize, verdicts, hidden, names.taken)
     if any(isinstance(node, Block) for node in blocked.nodes):
         plan = plan_blocks(blocked, plan, returned)
-        storages = _named(blocked, names)
-    else:
-        storages, plan = share_places(nodes, program, storages, plan, {*returned, *hidden})
-        plan = remake(remade, nodes, storages, plan)
-        storages, plan = reuse(nodes, program, storages, plan, {*returned, *hidden})
-    return Layout(blocked.nodes, blocked.program, storages, plan, blocked.verdicts)
+        return Layout(blocked.nodes, blocked.program, _named(blocked, names), plan, blocked.verdicts)
+    nodes, remade = behind_readers(nodes, program, storages, kept)
+    if remade:
+        plan = plan_buffers(nodes, program, whole, codes, names, frozenset(returned))
+    storages, plan = share_places(nodes, program, storages, plan, kept)
+    plan = remake(remade, nodes, storages, plan)
+    storages, plan = reuse(nodes, program, storages, plan, kept)
+    return Layout(nodes, program, storages, plan, blocked.verdicts)
 
 
 def _named(blocked: Blocked, names: Identifiers) -> dict[str, Storage]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from sympy import Indexed
+
 from codegen.lower import clip
 from codegen.numpy.buffers import Mode
 from codegen.numpy.extremes import Extremes
@@ -16,11 +18,7 @@ from codegen.numpy.views import Viewer
 from codegen.schedule import Statement
 from codegen.writes import may_be_empty
 from symbolic.analysis import affine, index_reads, lies_in, subscript_range
-from symbolic.program import (
-    Equation,
-    IndexName,
-    index_symbols,
-)
+from symbolic.program import Equation, IndexName, index_symbols, tensor_of
 
 __all__ = ["Scatters"]
 
@@ -125,30 +123,35 @@ class Scatters(Extremes):
         target = equation.target
         storage = self.storages[equation.name]
         parts, labels, masks = viewer.subscript_arrays(target)
+        apart = set(labels) <= {s for s in target.indices if s in viewer.vector}
+        negative = negated(equation.body) if apart and not (masks or equation.guards or equation.reduced) else None
         if equation.reduced and not {i.symbol for i in equation.reduced} & set(labels):
             value = self._contraction(equation, viewer, labels)
         else:
-            value = self._elementwise(equation.body, viewer, labels)
+            value = self._elementwise(equation.body if negative is None else negative, viewer, labels)
             if equation.guards:
                 value = self._masked(equation, viewer, value, labels)
-        text = aligned(value, labels).text
+        added = aligned(value, labels)
         if masks:
-            text = f"np.where({' & '.join(masks)}, {text}, 0)"
-        bare = {s for s in target.indices if s in viewer.vector}
-        if set(labels) <= bare:
-            negative = negated(equation.body) if not (masks or equation.guards or equation.reduced) else None
-            sign = "+" if negative is None else "-"
-            added = Operand(text, labels) if negative is None else aligned(self._elementwise(negative, viewer, labels), labels)
-            at = viewer.flat(target) if not masks else None
-            if at is not None:
-                self.emit(f"{storage.code}.put({at}, {storage.code}.take({at}) {sign} {added.wrapped()})")
-            else:
-                self.emit(f"{storage.code}[{viewer.chosen(target, parts, masks)}] {sign}= {added.text}")
+            added = Operand(f"np.where({' & '.join(masks)}, {added.text}, 0)", labels)
+        if apart:
+            self._add_apart(target, added, "+" if negative is None else "-", viewer, parts, masks)
             return
         if self._row_sums(equation, viewer, value, mode):
             return
         at = viewer.chosen(target, parts, masks)
-        self.emit(f"np.add.at({storage.code}, {at if at.isidentifier() else f'({at},)'}, {text})")
+        self.emit(f"np.add.at({storage.code}, {at if at.isidentifier() else f'({at},)'}, {added.text})")
+
+    def _add_apart(
+        self, target: Indexed, added: Operand, sign: str, viewer: Viewer, parts: Sequence[str], masks: Sequence[str]
+    ) -> None:
+        """Add to places no two of which are the same."""
+        code = self.storages[tensor_of(target)].code
+        at = viewer.flat(target) if not masks else None
+        if at is not None:
+            self.emit(f"{code}.put({at}, {code}.take({at}) {sign} {added.wrapped()})")
+        else:
+            self.emit(f"{code}[{viewer.chosen(target, parts, masks)}] {sign}= {added.text}")
 
     def _row_sums(self, equation: Equation, viewer: Viewer, value: Operand, mode: Mode) -> bool:
         """``d_E[tok[t,n], k] += d_x[t,n,k]``: the sum of the rows of each token, in one call."""

@@ -150,8 +150,8 @@ class Writer(Scatters):
             self.memory[name] = axes
             shape = ", ".join(integer_text(storage.extents[axis]) for axis in axes)
             self.emit(f"{storage.code} = {kind}(({shape}), {dtype}).transpose({back(axes)}){note}")
-            return
-        self.emit(f"{storage.code} = {kind}(({shape}{comma}), {dtype}){note}")
+        else:
+            self.emit(f"{storage.code} = {kind}(({shape}{comma}), {dtype}){note}")
         for margin in margins:
             self.emit(f"{storage.code}[{margin}] = 0")
 

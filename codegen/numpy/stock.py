@@ -20,6 +20,7 @@ class Stock:
         self.emit, self.fresh = emit, fresh
         self.patches: dict[object, tuple[str, Labels, Labels, Labels]] = {}
         self.names: dict[str, str] = {}
+        self.made_ones: dict[str, str] = {}
 
     def lay_out(self, window: Window, text: str, lead: Labels, inner: Labels, rows: Labels) -> str:
         """The name of the patches of a read, laid out [lead, inner, rows]."""
@@ -53,14 +54,14 @@ class Stock:
 
     def ones(self, count: str) -> str:
         """The name of so many ones."""
-        if f"ones {count}" not in self.names:
-            name = self.names[f"ones {count}"] = self.fresh("ones")
+        if count not in self.made_ones:
+            name = self.made_ones[count] = self.fresh("ones")
             self.emit(f"{name} = np.empty({count}, DTYPE)")
             self.emit(f"{name}.fill(1)")
-        return self.names[f"ones {count}"]
+        return self.made_ones[count]
 
     def copy(self) -> Stock:
         """What there is now."""
         same = Stock(self.emit, self.fresh)
-        same.patches, same.names = dict(self.patches), dict(self.names)
+        same.patches, same.names, same.made_ones = dict(self.patches), dict(self.names), dict(self.made_ones)
         return same

@@ -34,6 +34,7 @@ class Subscripts:
     memory: Mapping[str, tuple[int, ...]] = MappingProxyType({})
     """The axes of tensors as they lie in memory, outermost first, where that is known not to be their order."""
     parted: Container[str] = frozenset()
+    """Tensors whose array is a part of another one along an axis that is not its first."""
     stock: Stock | None = None
     """Where arrays that several lines use get their names; none inside loops."""
 
