@@ -102,7 +102,7 @@ def of_stages(done: Stages, real_bytes: int, sizes: Mapping[str, int]) -> Memory
     from codegen.pipeline import units
 
     unit = next(unit for unit in units(done) if unit.kind == "value_and_grad")
-    made = routine_of(unit)
+    made = routine_of(unit, real_bytes, done.options.block)
     return memory(made, plan_memory(made, unit.program, real_bytes), unit.program, unit.wrt, real_bytes, sizes)
 
 

@@ -168,8 +168,6 @@ def render(
         from codegen.c.binding import binding_text
         from codegen.c.emit import emit as emit_c
 
-        if options.block is not None:
-            raise SpecError("block: expected no blocks for the target c, which has none yet; leave --block out, or write numpy")
         files = emit_c(prepared)
         return {**files, f"{model.name}_c.py": binding_text(prepared, files[f"{model.name}.h"])}
     return {f"{model.name}.py": emit(prepared)}

@@ -66,17 +66,20 @@ LAYERS = {
 }
 
 
-@pytest.mark.parametrize("layer", LAYERS)
-@pytest.mark.parametrize("output", ["all", "last"])
-@pytest.mark.parametrize("length", [1, 2, 5])
-def test_levels_and_directions(layer: str, output: str, length: int) -> None:
+def levels(layer: str, output: str) -> symbolic.Model:
     width = 6 if "two" in layer else 3
-    model = symbolic.load({
+    return symbolic.load({
         "name": "net", "dtype": "float64",
         "inputs": {"x": ["T", "N", 4], "y": ["T", "N", width] if output == "all" else ["N", width]},
         "layers": [{"name": "r", "output": output, **LAYERS[layer]}], "loss": {"type": "mse", "target": "y"},
     })
-    exact(model, {"T": length, "N": 2}, 2)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("output", ["all", "last"])
+@pytest.mark.parametrize("length", [1, 2, 5])
+def test_levels_and_directions(layer: str, output: str, length: int) -> None:
+    exact(levels(layer, output), {"T": length, "N": 2}, 2)
 
 
 def test_the_second_level_joins_the_block_of_the_first() -> None:
@@ -92,8 +95,7 @@ def test_the_second_level_joins_the_block_of_the_first() -> None:
     assert predict.count("for start in range(0, T, 16):") == 1
 
 
-@pytest.mark.parametrize("length", [1, 2, 5])
-@pytest.mark.parametrize("text", [
+OWN = [
     # what is needed over all steps stays whole, and so does what depends on it
     ("a[t,n,i] = x[t,n,i]*m[n,i]\nm[n,i] = sum(x[s,n,i], over=s)\nh[t,n,i] = tanh(a[t,n,i] + 0.5*h[t-1,n,i])\n"
      "p[n,i] = sum(h[t,n,i], over=t)\ny[t,n,i] = h[t,n,i]*p[n,i]"),
@@ -118,18 +120,26 @@ def test_the_second_level_joins_the_block_of_the_first() -> None:
      "y[t,n,i] = h[t,n,i]*x[t,n,i] + m[n,i]*x[t,n,i]\ny[t,n,i] += sum(h[s,n,i]*x[t,n,i], over=s)"),
     # the whole past in the loop itself
     "h[t,n,i] = tanh(x[t,n,i] + sum((k < t)*h[k,n,i]*x[k,n,i], over=k))\ny[t,n,i] = h[t,n,i]*x[t,n,i]",
-])
-@pytest.mark.parametrize("projected", [False, True])
-def test_own_equations(text: str, length: int, projected: bool) -> None:
+]
+"""Equations of y[t,n,i], for each of which something lives in one block alone once x is projected."""
+
+
+def own(text: str, projected: bool) -> symbolic.Model:
     if projected:  # something lives in one block alone
         text = text.replace("tanh(x[t,n,i]", "tanh(b[t,n,i]") + "\nb[t,n,i] = sum(W[i,j]*x[t,n,j], over=j)"
     states = {name: ["T", "N", "H"] for name in "hga" if f"\n{name}[" in f"\n{text}"}
-    model = load(f"{text}\n{SUM}", states={**states, "y": ["T", "N", "H"]}, ranges={"k": "T", "s": "T", "t": "T"},
-                 parameters={"E": [4, "H"], "W": ["H", "H"]}, inputs={
-                     **X, "len": {"shape": ["N"], "kind": "index", "below": "T+1"},
-                     "lab": {"shape": ["T"], "kind": "index", "below": 4}}, outputs=["y"])
+    return load(f"{text}\n{SUM}", states={**states, "y": ["T", "N", "H"]}, ranges={"k": "T", "s": "T", "t": "T"},
+                parameters={"E": [4, "H"], "W": ["H", "H"]}, inputs={
+                    **X, "len": {"shape": ["N"], "kind": "index", "below": "T+1"},
+                    "lab": {"shape": ["T"], "kind": "index", "below": 4}}, outputs=["y"])
+
+
+@pytest.mark.parametrize("length", [1, 2, 5])
+@pytest.mark.parametrize("text", OWN)
+@pytest.mark.parametrize("projected", [False, True])
+def test_own_equations(text: str, length: int, projected: bool) -> None:
     for steps in (1, 2, 7):
-        exact(model, {"T": length, "N": 2, "H": 3}, steps)
+        exact(own(text, projected), {"T": length, "N": 2, "H": 3}, steps)
 
 
 @pytest.mark.parametrize("length", [1, 4, 5])
@@ -146,10 +156,14 @@ def test_directions_and_products_with_the_hessian(length: int) -> None:
             close(got, want[key], 1e-11, key)
 
 
+def second_axis() -> symbolic.Model:
+    return load("a[n,t,i] = W[i,j]*x[n,t,j] + U[i,j]*h[n,t-1,j]\nh[n,t,i] = tanh(a[n,t,i])\ny[n,t,i] = W[i,j]*h[n,t,j]\n"
+                "loss = sum(y[n,t,i]**2, over=(n,t,i))", inputs={"x": ["N", "T", "H"]}, states={"h": ["N", "T", "H"]},
+                parameters={"W": ["H", "H"], "U": ["H", "H"]}, outputs=["y"])
+
+
 def test_the_second_axis_may_hold_the_steps() -> None:
-    model = load("a[n,t,i] = W[i,j]*x[n,t,j] + U[i,j]*h[n,t-1,j]\nh[n,t,i] = tanh(a[n,t,i])\ny[n,t,i] = W[i,j]*h[n,t,j]\n"
-                 "loss = sum(y[n,t,i]**2, over=(n,t,i))", inputs={"x": ["N", "T", "H"]}, states={"h": ["N", "T", "H"]},
-                 parameters={"W": ["H", "H"], "U": ["H", "H"]}, outputs=["y"])
+    model = second_axis()
     assert told(model)["h"].action is told(model)["a"].action is Action.BLOCK
     for length in (1, 3, 4):
         exact(model, {"T": length, "N": 2, "H": 3}, 2)

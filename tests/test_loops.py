@@ -46,14 +46,14 @@ def lstm() -> tuple[Routine, Program]:
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
 def test_specs_are_sound(path: Path) -> None:
     made, program = routine_of(symbolic.load(path))
-    check(made, program)
+    check(made)
     check_memory(plan_memory(made, program, 4))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_layers_are_sound(case: Any) -> None:
     made, program = routine_of(symbolic.load({**case.spec(), "name": "layer"}))
-    check(made, program)
+    check(made)
     check_memory(plan_memory(made, program, 8))
 
 

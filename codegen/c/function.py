@@ -41,8 +41,8 @@ class Function:
     free: frozenset[str]
 
 
-def routine_of(unit: Unit) -> Routine:
-    """The loops of a function, its arrays under names that C and this file leave free."""
+def routine_of(unit: Unit, real_bytes: int = 4, steps: int | None = None) -> Routine:
+    """The loops of a function, its arrays under names that C and this file leave free; ``steps``: of a block."""
     program = with_indices(unit.program, unit.program.name)
     indices = {i.name for e in program.equations for i in e.indices}
     own = ("at", "bytes", "position", *(f"i{axis}" for axis in range(12)))
@@ -51,20 +51,21 @@ def routine_of(unit: Unit) -> Routine:
     gradients = {n: program.gradients[n] for n in unit.wrt if n in program.gradients}
     return routine(
         unit.kind, program, codes, gradients if unit.kind in ("value_and_grad", "hvp") else {}, unit.directions or {},
-        program.outputs if unit.kind in ("value_and_grad", "predict") else (), supply.fresh,
+        program.outputs if unit.kind in ("value_and_grad", "predict") else (), supply.fresh, real_bytes, steps,
     )
 
 
 def function(unit: Unit, prepared: Prepared, fields: Mapping[str, str]) -> Function:
     """The text of one function; ``fields``: what the members of the structs are called."""
-    program, made = unit.program, routine_of(unit)
-    slots = plan_memory(made, program, 8 if prepared.dtype == "float64" else 4)
+    real_bytes = 8 if prepared.dtype == "float64" else 4
+    program, made = unit.program, routine_of(unit, real_bytes, prepared.block)
+    slots = plan_memory(made, program, real_bytes)
     free = [n for n, v in program.sizes.items() if v is None]
     layout = layout_lines(slots)
     said = {s.name for slot in slots for s in slot.buffer.entries.atoms(Size)}
     mine = [n for n in program.sizes if n in said]
     lines = [*_room_lines(unit, prepared, made, fields, bool(layout), mine), *_pointer_lines(made, slots, fields, unit),
-             *body_lines(made, program), *_missing(unit, program, fields)]
+             *body_lines(made), *_missing(unit, program, fields)]
     declared = words(lines) & set(program.sizes)
     lines = [*_door_lines(unit, prepared, made, fields, free), *size_lines(program, declared, prepared.name), *lines]
     members = textwrap.wrap(f"size_t {', '.join([*(s.buffer.code for s in slots), 'bytes'])};", 112, subsequent_indent=INDENT)

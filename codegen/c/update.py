@@ -179,7 +179,7 @@ def _function(step: _Step, name: str, doc: str, slots: Sequence[str]) -> str:
             if buffer.tensor.rank:
                 raise ScheduleError(f"update: the equations of {program.name} need an array of their own; there is none")
             lines.append(f"real {buffer.code}[1];")
-    body = body_lines(made, program)
+    body = body_lines(made)
     if name != "step":
         body.append(f"all[0] += {made.buffers['total'].code}[0];")
     unused = [f"(void){s}_;" for s in scalars if s not in touched(made.body)]

@@ -11,7 +11,24 @@ from sympy import Expr
 from sympy.printing.precedence import PRECEDENCE
 
 from codegen.c.printer import CPrinter
-from codegen.loops.ir import SCRATCH, Buffer, For, How, If, Matrix, Nest, Node, Pack, Product, Routine, Set, Store, Zero, walk
+from codegen.loops.ir import (
+    SCRATCH,
+    Blocks,
+    Buffer,
+    For,
+    How,
+    If,
+    Matrix,
+    Nest,
+    Node,
+    Pack,
+    Product,
+    Routine,
+    Set,
+    Store,
+    Zero,
+    walk,
+)
 from codegen.text import equation_text
 from symbolic.program import Program, index, tensor_of
 
@@ -24,9 +41,9 @@ LOCALS = ("scratch", "offsets", "same", "total", "best", "found", "value", "base
 """What a body calls its own scalars, and what stands beside it."""
 
 
-def body_lines(routine: Routine, program: Program) -> list[str]:
+def body_lines(routine: Routine) -> list[str]:
     """The loops of a routine, each nest under its equations and their numbers."""
-    writer = _Writer(program, routine.buffers)
+    writer = _Writer(routine.program, routine.buffers)
     for node in routine.body:
         writer.node(node)
     return writer.lines
@@ -53,6 +70,8 @@ class _Writer:
         match node:
             case Nest():
                 self._nest(node)
+            case Blocks():
+                self._blocks(node)
             case For():
                 self._for(node)
             case If():
@@ -86,6 +105,8 @@ class _Writer:
         return self.printer.integer(value) if buffer.tensor.is_index else self.printer.real(value)
 
     def _nest(self, node: Nest) -> None:
+        if not node.equations and " " in node.reason:
+            self.lines += comment(node.reason, self.depth)
         for equation in node.equations:
             numbers = ", ".join(map(str, equation.numbers))
             self.lines += comment(f"({numbers}) {equation_text([equation], self.program)}", self.depth)
@@ -128,6 +149,20 @@ class _Writer:
                   else f"{running.local} += sum_parts(parts);")
         self.depth -= 1
         self.emit("}")
+
+    def _blocks(self, node: Blocks) -> None:
+        """A few steps at a time: the first step of a block, and how many it has."""
+        start, steps, extent = str(node.index.symbol), node.steps, str(node.extent)
+        lower, end = self.printer.integer(node.index.lower), self.printer.integer(node.end)
+        if node.descending:
+            last = self.printer.integer(sp.expand(node.end - node.index.lower - 1), PRECEDENCE["Mul"] + 1)
+            first = f"{last}/{steps}*{steps}" if lower == "0" else f"{lower} + {last}/{steps}*{steps}"
+            self.emit(f"for (ptrdiff_t {start} = {first}; {start} >= {lower}; {start} -= {steps}) {{")
+        else:
+            self.emit(f"for (ptrdiff_t {start} = {lower}; {start} < {end}; {start} += {steps}) {{")
+        left = f"{end} - {start}"
+        self.emit(f"{INDENT}const ptrdiff_t {extent} = {left} < {steps} ? {left} : {steps};")
+        self.block(node.body)
 
     def _for(self, node: For) -> None:
         if node.in_parts:

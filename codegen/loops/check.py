@@ -13,20 +13,37 @@ from collections.abc import Mapping, Sequence
 import sympy as sp
 from sympy import Expr, Indexed
 
-from codegen.loops.ir import SCRATCH, Buffer, For, If, Local, Matrix, Nest, Node, Pack, Product, Routine, Set, Store, Zero
+from codegen.loops.ir import (
+    SCRATCH,
+    Blocks,
+    Buffer,
+    For,
+    If,
+    Local,
+    Matrix,
+    Nest,
+    Node,
+    Pack,
+    Product,
+    Routine,
+    Set,
+    Store,
+    Zero,
+    walk,
+)
 from codegen.loops.memory import Slot
 from codegen.loops.nests import Inside
 from codegen.loops.uses import touched, written
 from symbolic.analysis import affine, index_reads, is_nonnegative, lies_in, subscript_range
 from symbolic.errors import ProgramError
-from symbolic.program import Index, IndexName, Program, index_symbols, operands, tensor_of
+from symbolic.program import Index, IndexName, index_symbols, operands, tensor_of
 
 __all__ = ["check", "check_memory"]
 
 
-def check(routine: Routine, program: Program) -> Routine:
+def check(routine: Routine) -> Routine:
     """The routine itself, if it is sound. Raises ProgramError with the node and what it breaks."""
-    _Checker(routine, program).run()
+    _Checker(routine).run()
     return routine
 
 
@@ -45,8 +62,9 @@ def check_memory(slots: Sequence[Slot]) -> None:
 
 
 class _Checker:
-    def __init__(self, routine: Routine, program: Program) -> None:
-        self.routine, self.program = routine, program
+    def __init__(self, routine: Routine) -> None:
+        self.routine, self.program = routine, routine.program
+        self.extents = {loop.extent: loop.steps for _, loops in walk(routine.body) for loop in loops if isinstance(loop, Blocks)}
         self.ready: set[str] = {SCRATCH, *(n for n, b in routine.buffers.items() if b.place.is_given)}
 
     def run(self) -> None:
@@ -149,7 +167,9 @@ class _Checker:
 
     def _proved(self, where: Expr, extent: Expr, ranges: Mapping[IndexName, Index], known: tuple[Expr, ...]) -> bool:
         span = subscript_range(where, ranges, self.program)
-        if span is not None and lies_in(span, (sp.S.Zero, extent), self.program):
+        if span is not None and (lies_in(span, (sp.S.Zero, extent), self.program) or lies_in(
+            (span[0], self._at_most(span[1])), (sp.S.Zero, extent), self.program
+        )):
             return True
         # A condition that bounds the very subscript, up to a number, from below and from above.
         low = high = False
@@ -164,6 +184,13 @@ class _Checker:
             high = high or isinstance(condition, sp.Gt) and self._follows(
                 extent - 1 - where - (condition.lhs - condition.rhs - 1), ranges)
         return low and high
+
+    def _at_most(self, expr: Expr) -> Expr:
+        """What an expression that grows with the steps of blocks is at most."""
+        expr = sp.expand(expr)
+        grows = {extent: sp.Integer(steps) for extent, steps in self.extents.items()
+                 if is_nonnegative(expr.coeff(extent), self.program)}
+        return sp.expand(expr.xreplace(grows))
 
     def _follows(self, slack: Expr, ranges: Mapping[IndexName, Index]) -> bool:
         """Whether what is left over of a condition is at least 0."""
@@ -190,8 +217,8 @@ class _Checker:
         if affine(place) is None or affine(last) is None:
             self._fail(node, f"{matrix} steps in no even way")
         first_span, last_span = (subscript_range(sp.expand(e), ranges, self.program) for e in (place, last))
-        if first_span is None or last_span is None or not lies_in(
-            (first_span[0], last_span[1]), (sp.S.Zero, buffer.entries), self.program
+        if first_span is None or last_span is None or not any(lies_in(
+            (first_span[0], end), (sp.S.Zero, buffer.entries), self.program) for end in (last_span[1], self._at_most(last_span[1]))
         ):
             self._fail(node, f"{matrix} is not proved to stay in {buffer}")
 

@@ -15,12 +15,16 @@ import sympy as sp
 from sympy import Expr, Indexed
 
 from codegen.lower import Storage
-from symbolic.program import Equation, Index, Tensor
+from symbolic.program import Equation, Index, Program, Size, Tensor, size
 
 __all__ = [
-    "SCRATCH", "Buffer", "Call", "For", "How", "If", "Leaf", "Local", "Matrix", "Nest", "Node", "Pack", "Place", "Product",
-    "Routine", "Set", "Store", "Zero", "walk",
+    "SCRATCH", "Blocks", "Buffer", "Call", "For", "How", "If", "Leaf", "Local", "Matrix", "Nest", "Node", "Pack", "Place",
+    "Product", "Routine", "Set", "Store", "Zero", "walk",
 ]
+
+
+ALL = size("steps")
+"""What a block's steps are called where nothing else is."""
 
 
 class Local(sp.Symbol):  # type: ignore[misc]
@@ -129,6 +133,24 @@ class For:
         arrow = " down" if self.descending else ""
         note = " independent" if self.independent else " in parts" if self.in_parts else ""
         return f"for {self.index.symbol} = {self.index.lower}..{self.index.upper - 1}{arrow}{note}:\n{_indented(self.body)}"
+
+
+@dataclass(frozen=True)
+class Blocks(For):
+    """A loop over blocks of steps: the index is the first step of a block of ``extent`` steps, which is ``steps`` or, in the last
+    one, what is left. The range of the index says so: it ends ``extent`` before the last step of all."""
+
+    steps: int = 1
+    extent: Size = ALL
+
+    @property
+    def end(self) -> Expr:
+        """Behind the last step of all."""
+        return sp.expand(self.index.upper + self.extent - 1)
+
+    def __str__(self) -> str:
+        arrow = " down" if self.descending else ""
+        return f"for {self.index.symbol} = {self.index.lower}..{self.end - 1}{arrow} by {self.steps}:\n{_indented(self.body)}"
 
 
 @dataclass(frozen=True)
@@ -277,11 +299,13 @@ Leaf = Store | Set | Zero | Product | Pack
 
 @dataclass(frozen=True)
 class Routine:
-    """One function: its buffers by tensor name, its loops. ``kind``: as in ``Unit``."""
+    """One function: its buffers by tensor name, its loops. ``kind``: as in ``Unit``; ``program``: what the loops were made of,
+    with the tensors of its blocks."""
 
     kind: str
     buffers: dict[str, Buffer]
     body: tuple[Node, ...]
+    program: Program
 
     def __str__(self) -> str:
         head = [f"{self.kind}:", *(f"  {b}" for b in self.buffers.values())]

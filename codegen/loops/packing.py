@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import sympy as sp
+from sympy import Expr
 
-from codegen.loops.ir import SCRATCH, Buffer, Call, For, If, Matrix, Nest, Node, Pack, Place, Product, walk
+from codegen.loops.ir import SCRATCH, Blocks, Buffer, Call, For, If, Matrix, Nest, Node, Pack, Place, Product, walk
 from codegen.loops.uses import written
 from codegen.lower import Storage
 from symbolic.program import Tensor, index_symbols, tensor_of
@@ -69,7 +70,9 @@ def with_scratch(nodes: Sequence[Node], buffers: dict[str, Buffer]) -> None:
         if isinstance(leaf, Product) and not leaf.packed:
             kind = "product_scatter" if leaf.c.row_offsets else "product_at" if leaf.b.row_offsets else "product"
             sizes = (leaf.inner, leaf.columns, leaf.rows) if leaf.c.row_offsets else (leaf.rows, leaf.columns, leaf.inner)
-            widest = {loop.index.symbol: loop.index.last for loop in reversed(loops) if isinstance(loop, For)}
+            widest: dict[Expr, Expr] = {
+                loop.index.symbol: loop.index.last for loop in reversed(loops) if isinstance(loop, For)}
+            widest |= {loop.extent: sp.Integer(loop.steps) for loop in loops if isinstance(loop, Blocks)}
             for symbol, last in widest.items():
                 sizes = tuple(size.xreplace({symbol: last}) for size in sizes)
             needs.setdefault(Call(sp.Symbol(f"{kind}_scratch"), *sizes))

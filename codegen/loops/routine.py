@@ -9,13 +9,15 @@ slopes that leave the loop) loops do not.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import sympy as sp
 
+from codegen.blocking import block
 from codegen.demand import demand
 from codegen.fuse import fuse as joined
 from codegen.history import histories
+from codegen.loops.blocks import Unfolded, unfold
 from codegen.loops.fuse import fuse
 from codegen.loops.ir import Buffer, For, How, Nest, Node, Place, Routine, Store, Zero
 from codegen.loops.nests import nest, scan, without_units
@@ -36,12 +38,13 @@ Ranges = Mapping[IndexName, Index]
 
 def routine(
     kind: str, program: Program, codes: Mapping[str, str], gradients: Mapping[str, str], directions: Mapping[str, str],
-    outputs: Collection[str], fresh: Callable[[str], str], itemsize: int = 4,
+    outputs: Collection[str], fresh: Callable[[str], str], itemsize: int = 4, steps: int | None = None,
 ) -> Routine:
     """The loops of one function.
 
     ``codes``: tensor -> identifier. ``gradients``: field of the result -> tensor. ``directions``: field -> tensor. ``outputs``:
-    the tensors that the caller may have. ``fresh``: a free identifier.
+    the tensors that the caller may have. ``fresh``: a free identifier. ``steps``: of each block; ``None``: blocks only where the
+    memory of all steps is known and too large.
     """
     program = demand(program)
     nodes = joined(lower(schedule(program), program), program)
@@ -49,44 +52,54 @@ def routine(
     returned = {*gradients.values(), *outputs, *([program.loss] if program.loss else []), *program.tangents.values()}
     rows = writes_of(nodes)
     storing = {name: stores(writes, program) for name, writes in rows.items()}
-    how = {id(w.statement): How.SET for writes in storing.values() for w in writes}
+    setting = {id(w.statement) for writes in storing.values() for w in writes}
     covered = {name for name, writes in storing.items() if covers(writes, storages[name], program, loops=True)}
-    storages, _ = histories(nodes, program, storages, covered, returned, itemsize)
-    buffers, before, after = _placed(program, storages, codes, gradients, directions, outputs, fresh)
-    zeroed = _zeroed(nodes, program, storages, covered)
+    storages, verdicts = histories(nodes, program, storages, covered, returned, itemsize)
+    blocked = block(nodes, program, storages, returned, steps, itemsize, verdicts, taken=codes.values())
+    made = unfold(blocked, lambda statement: id(statement.origin) in setting, covered, fresh)
+    program, nodes = made.program, made.nodes
+    buffers, before, after = _placed(program, made.storages, gradients, directions, outputs, fresh)
+    zeroed = _zeroed(nodes, program, made.storages, covered - made.adding, made.local | made.replaced)
     body: list[Node] = list(before)
-    products = Products(program, buffers, fresh)
+    maker = _Maker(program, setting, made, Products(program, buffers, fresh))
     for top, node in enumerate(nodes):
         body += zeroed.get(top, ())
-        body += _node(node, nodes, how, program, {}, products)
+        body += maker.nodes(node, nodes, {})
     body = list(drop_unread(shorten(fuse([*body, *after], buffers, program), buffers, program), buffers))
     body = pack_weights(body, buffers, fresh)
     with_scratch(body, buffers)
-    return Routine(kind, buffers, tuple(body))
+    return Routine(kind, {n: b for n, b in buffers.items() if n not in made.replaced}, tuple(body), program)
 
 
-def _node(
-    node: Scheduled, siblings: Sequence[Scheduled], how: Mapping[int, How], program: Program, ranges: Ranges,
-    products: Products,
-) -> list[Node]:
-    if isinstance(node, Loop):
-        loop = Index(node.symbol, node.lower, node.upper)
-        around = {**ranges, node.symbol: loop}
-        inner = [made for child in node.body for made in _node(child, node.body, how, program, around, products)]
-        return [For(loop, tuple(inner), node.descending)]
-    alike = _alike(node, siblings)
-    if alike and id(node) not in how:
-        raise ScheduleError(f"{program.name}: expected one equation for each entry of the maximum '{node.equation.name}', found "
-                            "several; the target c has no maximum of maxima: put them into one equation")
-    if alike and alike[0] is not node:
-        return []  # the scan of the first finds them all
-    if len(alike) > 1:
-        equations = [s.equation for s in alike]
-        every = {**ranges, **{i.symbol: i for i in equations[0].indices}}
-        return [Nest(tuple(s.origin.equation for s in alike), scan(equations, program, every), "one scan")]
-    meets = how.get(id(node), How.ADD)
-    product = products.nest(without_units(node.equation), node.origin.equation, meets) if not node.when else None
-    return product or [nest(node, meets, program, ranges)]
+@dataclass(frozen=True)
+class _Maker:
+    """Makes nests of scheduled nodes. ``setting``: the statements, by identity, that find nothing in their place."""
+
+    program: Program
+    setting: Collection[int]
+    made: Unfolded
+    products: Products
+
+    def nodes(self, node: Scheduled, siblings: Sequence[Scheduled], ranges: Ranges) -> list[Node]:
+        if isinstance(node, Loop):
+            around = {**ranges, node.symbol: Index(node.symbol, node.lower, node.upper)}
+            inner = [made for child in node.body for made in self.nodes(child, node.body, around)]
+            return [self.made.around(node, inner)]
+        alike = _alike(node, siblings)
+        if alike and id(node.origin) not in self.setting:
+            raise ScheduleError(f"{self.program.name}: expected one equation for each entry of the maximum "
+                                f"'{node.equation.name}', found several; the target c has no maximum of maxima: put them into "
+                                "one equation")
+        if alike and alike[0] is not node:
+            return []  # the scan of the first finds them all
+        if len(alike) > 1:
+            equations = [s.equation for s in alike]
+            every = {**ranges, **{i.symbol: i for i in equations[0].indices}}
+            return [Nest(tuple(s.origin.equation for s in alike), scan(equations, self.program, every), "one scan")]
+        sets = id(node.origin) in self.setting and node.equation.name not in self.made.adding
+        how = How.SET if sets else How.ADD
+        product = self.products.nest(without_units(node.equation), node.origin.equation, how) if not node.when else None
+        return product or [nest(node, how, self.program, ranges)]
 
 
 def _alike(node: Statement, siblings: Sequence[Scheduled]) -> list[Statement]:
@@ -104,7 +117,7 @@ def _alike(node: Statement, siblings: Sequence[Scheduled]) -> list[Statement]:
 
 
 def _placed(
-    program: Program, storages: Mapping[str, Storage], codes: Mapping[str, str], gradients: Mapping[str, str],
+    program: Program, storages: Mapping[str, Storage], gradients: Mapping[str, str],
     directions: Mapping[str, str], outputs: Collection[str], fresh: Callable[[str], str],
 ) -> tuple[dict[str, Buffer], list[Node], list[Node]]:
     """The buffer of every tensor, and the copies before and after: of inputs into their halos, of results out of theirs."""
@@ -169,9 +182,11 @@ def _copy(to: str, source: str, storage: Storage) -> Nest:
 
 
 def _zeroed(
-    nodes: Sequence[Scheduled], program: Program, storages: Mapping[str, Storage], covered: Collection[str]
+    nodes: Sequence[Scheduled], program: Program, storages: Mapping[str, Storage], covered: Collection[str],
+    others: Collection[str],
 ) -> dict[int, list[Zero]]:
-    """Before which top-level node which tensors become 0: where not all is stored before it is read or added to, and margins."""
+    """Before which top-level node which tensors become 0: where not all is stored before it is read or added to, and margins;
+    ``others``: that do not, or elsewhere."""
     first: dict[str, int] = {}
     for top, node in enumerate(nodes):
         alike = _alike(node, nodes) if isinstance(node, Statement) else []  # one scan, where the first stands
@@ -181,7 +196,7 @@ def _zeroed(
     found: dict[int, list[Zero]] = {}
     for tensor in program.tensors:
         storage = storages[tensor.name]
-        if given(tensor) or tensor.name in covered and not storage.padded:
+        if given(tensor) or tensor.name in others or tensor.name in covered and not storage.padded:
             continue
         nowhere = any(e.reduction is Reduction.ARGMAX for e in program.writers.get(tensor.name, ()))
         inner = any(e != 0 for e in (*storage.before[1:], *storage.after[1:]))

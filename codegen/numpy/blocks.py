@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import sympy as sp
 
+from codegen.adding import added_to, inside
 from codegen.block import Block
 from codegen.blocking import Blocked
 from codegen.lower import Storage, given
 from codegen.numpy.buffers import Mode, Plan, last_uses
 from codegen.numpy.printer import integer_text
 from codegen.schedule import Node, Statement, equations_of
-from symbolic.analysis import index_reads
 from symbolic.program import tensor_of
 
 __all__ = ["bare", "block_header", "part_of_axis", "plan_blocks"]
@@ -29,11 +29,12 @@ def plan_blocks(blocked: Blocked, plan: Plan, returned: Collection[str]) -> Plan
     modes: dict[int, Mode] = {}
     writers: dict[str, dict[int, list[Statement]]] = {}
     for top, node in enumerate(blocked.nodes):
-        for statement in _inside(node):
+        for statement in inside(node):
             name = statement.equation.name
             modes[id(statement)] = plan.modes[id(statement.origin)]
             writers.setdefault(shown.get(name, name), {}).setdefault(top, []).append(statement)
     covered = dict(plan.covered)
+    adding = added_to(blocked, lambda statement: modes[id(statement)] is Mode.ASSIGN)
     for name, rows in writers.items():
         statements = [s for row in rows.values() for s in row]
         in_block = [s for top, row in rows.items() if isinstance(blocked.nodes[top], Block) for s in row]
@@ -44,11 +45,8 @@ def plan_blocks(blocked: Blocked, plan: Plan, returned: Collection[str]) -> Plan
             continue
         if not in_block:
             continue
-        ring = storages[name].ring is not None
-        summed = [s for s in in_block if not ring and s.equation.name == name and not _moves(s)]
-        mixed = len(rows) > 1 and any(modes[id(s)] is not Mode.ASSIGN for s in statements)
         _bind_to_assign(in_block, modes)
-        if summed or mixed:
+        if name in adding:
             modes.update(dict.fromkeys(map(id, statements), Mode.ADD))
             covered[name] = False
         else:
@@ -58,12 +56,12 @@ def plan_blocks(blocked: Blocked, plan: Plan, returned: Collection[str]) -> Plan
     allocate: dict[int, list[str]] = {}
     used: dict[str, int] = {}
     for top, node in enumerate(blocked.nodes):
-        for statement in _inside(node):
+        for statement in inside(node):
             for name in (statement.equation.name, *map(tensor_of, statement.equation.reads)):
                 used.setdefault(shown.get(name, name), top)
         for carry in node.carries if isinstance(node, Block) else ():
             used.setdefault(carry.kept, top)
-    bound = {s.equation.name for node in blocked.nodes if not isinstance(node, Block) for s in _inside(node)
+    bound = {s.equation.name for node in blocked.nodes if not isinstance(node, Block) for s in inside(node)
              if modes[id(s)] is Mode.BIND}
     inner = {standing[n] for n in locals_}
     for name in [n for n in used if n in writers or n in carried.values()]:
@@ -101,17 +99,6 @@ def _bind_to_assign(statements: Iterable[Statement], modes: dict[int, Mode]) -> 
     for statement in statements:
         if modes[id(statement)] is Mode.BIND:
             modes[id(statement)] = Mode.ASSIGN
-
-
-def _moves(statement: Statement) -> bool:
-    """Whether what a statement over one block writes moves with the block."""
-    pairs = zip(statement.origin.equation.target.indices, statement.equation.target.indices, strict=True)
-    # What an index tensor chooses (E[x[t,n],k]) may be the same in every block.
-    return any(was != now for was, now in pairs if not index_reads((was,)))
-
-
-def _inside(node: Node | Block) -> list[Statement]:
-    return list(equations_of(node.body if isinstance(node, Block) else [node]))
 
 
 def block_header(block: Block) -> list[str]:
