@@ -83,9 +83,12 @@ def test_a_size_written_as_a_number(make: Any, size: str, small: int, great: int
 
 
 @pytest.mark.parametrize("make", [rnn, convolution])
-def test_the_text_does_not_grow_with_sizes(make: Any) -> None:
+@pytest.mark.parametrize("sizes", [
+    ((16, 12, 24), (1000, 64, 128), (500, 128, 1024)), ((1_000_000, 4096, 2048), (2_000_000, 4096, 8192)),
+], ids=["whole", "in blocks"])
+def test_the_text_does_not_grow_with_sizes(make: Any, sizes: tuple[tuple[int, int, int], ...]) -> None:
     lengths = {}
-    for numbers in ((16, 12, 24), (1000, 64, 128), (1_000_000, 4096, 2048)):
+    for numbers in sizes:
         found = texts(make(**dict(zip(("T", "N", "H"), numbers, strict=True))), wrt="all", tangent=True)
         lengths[numbers] = {name: text.count("\n") for name, text in found.items()}
     assert len({tuple(sorted(each.items())) for each in lengths.values()}) == 1, lengths

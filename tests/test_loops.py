@@ -71,9 +71,9 @@ def changed(node: Node, spoil: Callable[[Node], Node | None]) -> Node:
     return spoil(node) or node
 
 
-def spoilt(spoil: Callable[[Node], Node | None]) -> tuple[Routine, Program]:
-    made, program = lstm()
-    return replace(made, body=tuple(changed(node, spoil) for node in made.body)), program
+def spoilt(spoil: Callable[[Node], Node | None]) -> Routine:
+    made, _ = lstm()
+    return replace(made, body=tuple(changed(node, spoil) for node in made.body))
 
 
 def longer(node: Node) -> Node | None:
@@ -111,14 +111,14 @@ def into_parameters(node: Node) -> Node | None:
 )
 def test_spoilt_routines_are_refused(spoil: Callable[[Node], Node | None], message: str) -> None:
     with pytest.raises(ProgramError, match=message):
-        check(*spoilt(spoil))
+        check(spoilt(spoil))
 
 
 def test_what_nobody_wrote_is_not_read() -> None:
-    made, program = lstm()
+    made, _ = lstm()
     first = next(k for k, node in enumerate(made.body) if any(isinstance(leaf, Product) for leaf, _ in walk((node,))))
     with pytest.raises(ProgramError, match="is read before anything is written to it"):
-        check(replace(made, body=made.body[first + 1 :]), program)
+        check(replace(made, body=made.body[first + 1 :]))
 
 
 def test_slots_of_one_time_may_not_share_a_byte() -> None:

@@ -217,9 +217,9 @@ class _Checker:
         if affine(place) is None or affine(last) is None:
             self._fail(node, f"{matrix} steps in no even way")
         first_span, last_span = (subscript_range(sp.expand(e), ranges, self.program) for e in (place, last))
-        if first_span is None or last_span is None or not any(lies_in(
-            (first_span[0], end), (sp.S.Zero, buffer.entries), self.program) for end in (last_span[1], self._at_most(last_span[1]))
-        ):
+        ends = (last_span[1], self._at_most(last_span[1])) if last_span is not None else ()
+        inside = any(lies_in((first_span[0], end), (sp.S.Zero, buffer.entries), self.program) for end in ends if first_span)
+        if not inside:
             self._fail(node, f"{matrix} is not proved to stay in {buffer}")
 
 
