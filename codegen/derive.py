@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from codegen.text import equation_text, ranges, text, unusual
-from symbolic.program import Equation, Kind, Program, Role, Tensor
+from symbolic.program import Equation, Kind, Program, Role, Tensor, tensor_of
 
 if TYPE_CHECKING:
     from codegen.pipeline import Stages
     from symbolic.model import Model
 
-__all__ = ["Change", "Derivation", "Result", "Rewrite", "Step", "as_text", "derivation_of", "derive"]
+__all__ = ["Change", "Derivation", "Result", "Rewrite", "Step", "as_text", "derivation_of", "derive", "differentiated"]
 
 CONVENTIONS = (
     "An entry read outside its tensor's bounds is 0. Each sum runs over the whole axis that its index subscripts, unless a "
@@ -220,12 +220,20 @@ def _adjoint_lines(step: Step, program: Program) -> list[str]:
         lines.append("        seed: the derivative of the loss by itself")
     elif origin.read is not None and origin.partial is not None:
         by = text(origin.read)
-        source = next((e for e in program.equations if e.number in origin.parents), None)
+        source = differentiated(step.equations[0], program)
         over = f"d{text(source.target)}/d{by}" if source is not None else f"the derivative by {by}"
         lines.append(f"        {origin.rule} on {parents}, {over} = {text(origin.partial)}")
     else:
         lines.append(f"        {origin.rule}{f' of {parents}' if parents else ''}")
     return lines
+
+
+def differentiated(adjoint: Equation, program: Program) -> Equation | None:
+    """The forward equation whose derivative a term of an adjoint is. Equations may share a number: a sum inside a function stands
+    under that of its reader."""
+    origin, seen = adjoint.origin, {tensor_of(entry) for entry in adjoint.reads}
+    parents = [e for e in program.equations if e.number in origin.parents and program.gradients.get(e.name) in seen]
+    return next((e for e in parents if origin.read in e.reads), parents[0] if parents else None)
 
 
 def _rewrite_lines(rewrite: Rewrite, title: str) -> list[str]:

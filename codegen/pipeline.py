@@ -8,6 +8,7 @@ Every value on the way is frozen and can be printed: ``stages(model)`` keeps the
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import types
 from collections.abc import Iterable, Mapping
@@ -205,8 +206,10 @@ def _is_of_python(model: Model) -> bool:
 
 
 def command(model: Model, target: str, options: Options, out: str | Path = OUT) -> str:
-    """The command line that makes the same file again, or the call. An absolute folder is of one machine and is left out."""
-    folder = Path(out).as_posix() if Path(out) != Path(OUT) and not Path(out).is_absolute() else None
+    """The command line that makes the same file again, or the call. An absolute folder is of one machine and is left out; so is
+    one whose name is more than words, for the line stands in comments and docstrings."""
+    plain = re.fullmatch(r"[\w./ -]+", Path(out).as_posix(), re.ASCII) is not None
+    folder = Path(out).as_posix() if plain and Path(out) != Path(OUT) and not Path(out).is_absolute() else None
     if _is_of_python(model):
         given = {"target": target, "out": folder or OUT, **{f.name: getattr(options, f.name) for f in fields(options)}}
         usual = {"out": OUT, **{f.name: f.default for f in fields(options)}}

@@ -100,11 +100,17 @@ def _order(
         if of[edge.writer] == of[edge.reader]:
             inner.setdefault(of[edge.writer], []).append(edge)
     result: list[tuple[Node, ...]] = []
+    failed: dict[tuple[int, int, int], ScheduleError] = {}
     for c, component in enumerate(components):
         if c not in inner:
             result.append((nodes[component[0]],))
-        else:
+            continue
+        try:
             result.append((_loop(sorted(component), equations, nodes, inner[c], program, names, loops),))
+        except ScheduleError as error:
+            failed[min(position[k] for k in component)] = error
+    if failed:
+        raise failed[min(failed)]  # the first in the text: a cycle of the user's, not that of its adjoint
     after: dict[int, set[int]] = {c: set() for c in range(len(components))}
     waiting = dict.fromkeys(range(len(components)), 0)
     for edge in edges:
@@ -208,8 +214,10 @@ def _loop(
                 except ScheduleError:
                     continue
     shown = "\n  ".join(str(equations[k]) for k in component)
+    where = next((at for k in component if (at := equations[k].origin.where) is not None), None)
+    place = f"{where}: " if where is not None else ""
     raise ScheduleError(
-        f"{program.name}: these equations depend on each other in a cycle that no loop order can compute:\n  {shown}\n"
+        f"{place}{program.name}: these equations depend on each other in a cycle that no loop order can compute:\n  {shown}\n"
         "expected each way round the cycle to step along one axis (h[t-1]); check for a missing shift"
     )
 

@@ -207,9 +207,11 @@ def init(seed=0, **sizes):
 def update(params, grads, state=None, **hyper):
     """One step of adam: (new params, new state). Nothing that is given is written to."""
     known = {"rate": 0.001, "beta1": 0.9, "beta2": 0.999, "eps": 1e-08}
-    for name in hyper:
+    for name, value in hyper.items():
         if name not in known:
             raise ValueError(f"update: unknown hyperparameter '{name}'; expected {', '.join(known)}")
+        if not isinstance(value, int | float | np.number) or not np.isfinite(value):
+            raise ValueError(f"update: {name}: expected a finite number, found {value!r}")
     known.update(hyper)
     rate = known["rate"]
     beta1 = known["beta1"]

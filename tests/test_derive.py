@@ -276,3 +276,15 @@ def test_no_formula_is_made_larger(specs: Path) -> None:
     shrunk = re.search(r"\\newcommand{\\shrunk}.*", text)
     assert shrunk is not None
     assert r"\else\width\fi" in shrunk[0]
+
+
+def test_a_sum_inside_a_function_has_partials_of_its_own() -> None:
+    """The staged sum stands under the number of its reader; each partial is that of the equation it comes from."""
+    model = load("c[n] = s*x[n] + tanh(sum(V[k]*x[n], over=k))\nloss = sum(c[n]**2, over=n)", loss="loss", inputs={"x": ["N"]},
+                 parameters={"s": [], "V": [3]})
+    shown = as_text(derive(model))
+    for line in ("dc[n]/dc_sum[n] = 1 - tanh(c_sum[n])**2", "dc[n]/ds = x[n]", "dc_sum[n]/dV[k] = x[n]"):
+        assert f"chain rule on (1), {line}\n" in shown
+    partials = re.findall(r"\\partial (\S+) / \\partial (\S+) =", emit(derive(model)))
+    assert len(partials) == len({by for _, by in partials})
+    assert sum(of == partials[-1][0] for of, _ in partials) == 1, partials

@@ -251,6 +251,10 @@ def test_hyperparameters_of_a_call() -> None:
     assert update(params, grads, rate=0.5)[0]["a"].tolist() == [0.0, 0.0]
     with pytest.raises(ValueError, match=r"update: unknown hyperparameter 'lr'; expected rate"):
         update(params, grads, lr=0.5)
+    for wrong in ("x", None, [0.1], np.nan, -np.inf):
+        with pytest.raises(ValueError, match=r"update: rate: expected a finite number, found "):
+            update(params, grads, rate=wrong)
+    assert update(params, grads, rate=np.float32(0.5))[0]["a"].tolist() == [0.0, 0.0]
 
 
 @pytest.mark.parametrize("kind", ["sgd", "momentum", "adagrad", "rmsprop", "adam", "adamw"])

@@ -261,3 +261,17 @@ def test_spoilt_text_raises_nothing_but_spec_errors(data: st.DataObject) -> None
         )
     with contextlib.suppress(SpecError):
         load("\n" + text)
+
+
+@pytest.mark.parametrize("folder", [
+    'a"""+str(1/0)+"""', "a\\unit", "a */ #error", "a'''b", "a\nb", "%a", "$a", "a`b`", "a;b", "a\u00e9",
+])
+def test_a_folder_reaches_no_source(folder: str) -> None:
+    """The command in the headers of files names the folder; what is more than words is left out."""
+    from codegen.pipeline import render
+
+    spec = {"name": "m", "inputs": {"x": ["N", 2], "y": ["N", 2]}, "layers": [{"name": "d", "type": "dense", "units": 2}],
+            "loss": {"type": "mse", "target": "y"}}
+    for target in ("numpy", "c", "latex"):
+        assert render(load(spec), target, out=folder) == render(load(spec), target)
+        assert "plain/folder-1" in "".join(render(load(spec), target, out="plain/folder-1").values())

@@ -7,6 +7,7 @@ plain adjoint.
 from __future__ import annotations
 
 from itertools import permutations
+from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
@@ -391,3 +392,24 @@ def test_a_loop_never_steps_through_what_a_maximum_reduces() -> None:
     maxima = [s.equation for node in schedule(program) for s in equations_of([node]) if s.equation.reduction is Reduction.MAX]
     assert maxima
     assert all(equation.reduced for equation in maxima)
+
+
+def test_a_cycle_is_shown_as_its_author_wrote_it(tmp_path: Path) -> None:
+    """With its place, and not as the cycle that its adjoint has too."""
+    path = tmp_path / "cyc.yaml"
+    path.write_text("""name: cyc
+inputs: {x: [T], y: [T]}
+layers:
+  - name: f
+    type: equations
+    parameters: {a: [], b: []}
+    shapes: {h: [T]}
+    equations: |
+      h[t] = a*h[t-1] + b*h[t+1] + x[t]
+    output: h
+loss: {type: mse, target: y}
+""")
+    for target in ("numpy", "c"):
+        with pytest.raises(ScheduleError, match=r"cyc\.yaml:9:7: cyc: these equations depend on each other") as caught:
+            render(symbolic.load(path), target)
+        assert "d_f.h" not in str(caught.value)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from codegen.derive import CONVENTIONS, Derivation, Rewrite, Step
+from codegen.derive import CONVENTIONS, Derivation, Rewrite, Step, differentiated
 from codegen.latex.printer import DerivationPrinter, escape
 from codegen.text import unusual
 from symbolic.program import Kind, Program, Tensor
@@ -132,7 +132,7 @@ class _Writer:
         if origin.rule == "seed":
             note = "Seed: the derivative of the loss by itself."
         elif origin.read is not None and origin.partial is not None:
-            source = next((e for e in program.equations if e.number in origin.parents), None)
+            source = differentiated(step.equations[0], program)
             by = printer.doprint(origin.read)
             over = f"\\partial {printer.doprint(source.target)} / \\partial {by} = " if source is not None else ""
             note = f"{_capital(origin.rule)} on {parents}: ${over}{printer.doprint(origin.partial)}$."

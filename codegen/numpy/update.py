@@ -31,9 +31,11 @@ def update_lines(update: Any) -> Update:
     clip_hyper = dict(clip.hyper) if clip is not None else {}
     both = {**hyper, **clip_hyper}
     lines = [f"known = {{{', '.join(f'{k!r}: {float(v)!r}' for k, v in both.items())}}}".replace("'", '"'),
-             "for name in hyper:",
+             "for name, value in hyper.items():",
              "    if name not in known:",
              "        raise ValueError(f\"update: unknown hyperparameter '{name}'; expected {', '.join(known)}\")",
+             "    if not isinstance(value, int | float | np.number) or not np.isfinite(value):",
+             "        raise ValueError(f\"update: {name}: expected a finite number, found {value!r}\")",
              "known.update(hyper)"]
     lines += [f'{name} = known["{name}"]' for name in both]
     lines.append('_check_like("grads", grads, params)')
@@ -54,7 +56,7 @@ def update_lines(update: Any) -> Update:
         name += f" after clipping by {clip.name.replace('_', ' ')}"
         lines += _clip(clip)
     program = optimizer.program()
-    taken = {"p", "g", "k", "known", "name", "clipped", "new", "slots", *optimizer.slots, *hyper, *clip_hyper}
+    taken = {"p", "g", "k", "known", "name", "value", "clipped", "new", "slots", *optimizer.slots, *hyper, *clip_hyper}
     body, codes = _body(program, taken)
     lines.append("new, slots = {}, {" + ", ".join(f'"{s}": {{}}' for s in optimizer.slots) + "}")
     lines.append("for name, p in params.items():")
@@ -72,7 +74,7 @@ def update_lines(update: Any) -> Update:
 
 def _clip(clip: Any) -> list[str]:
     program = clip.program()
-    body, codes = _body(program, {"g", *clip.hyper, "known", "name", "clipped"})
+    body, codes = _body(program, {"g", *clip.hyper, "known", "name", "value", "clipped"})
     lines = []
     if clip.together:
         total = codes["total"]
