@@ -236,6 +236,8 @@ def test_a_model_of_layers(tmp_path: Path, before: str, after: str, expected: st
         ("tanh(a[t,n,i])", "sum(a[t,n,i], over='k')", "11:37: layers[0].equations: expected the name of an index, found 'k'\n...^"),
         ("tanh(a[t,n,i])", "(lambda: 1)()", "11:18: layers[0].equations:..."),
         ("tanh(a[t,n,i])", "open('/etc/passwd')", "11:18: layers[0].equations: unknown function 'open'..."),
+        ("tanh(a[t,n,i])", "class[t,n,i]", "11:18: layers[0].equations: expected a name, found the Python keyword 'class'; choose "
+         "another\n...^"),
         ("tanh(a[t,n,i])", "tanh(a[t,n,i]", "11:22: layers[0].equations: not an equation: '(' was never closed\n...^"),
         ("tanh(a[t,n,i])", "(" * 300 + "1" + ")" * 300, "...layers[0].equations:..."),
         ("tanh(a[t,n,i])", "x" + ".y" * 2000 + "[t]", "...layers[0].equations:..."),

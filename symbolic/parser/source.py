@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import keyword
 import re
 import warnings
 from dataclasses import dataclass, replace
@@ -35,6 +36,10 @@ def _window(line: str, offset: int) -> tuple[str, int]:
     return f"{before}{part}{after}", offset - start + len(before)
 
 
+_STATEMENTS = frozenset(keyword.kwlist) - {"and", "or", "not", "in", "is", "if", "else", "for", "lambda", "None", "True", "False"}
+"""Keywords that no expression holds."""
+
+
 @dataclass(frozen=True)
 class Source:
     """A text with its place; turns syntax-tree positions into errors with a caret."""
@@ -58,6 +63,9 @@ class Source:
             if "integer string conversion" in error.msg:  # CPython's own words are for programmers
                 digits = max(re.finditer(r"[0-9]*", line), key=lambda found: len(found[0]))
                 offset, message = digits.start(), f"expected a number below 1e18, found one of {len(digits[0])} digits"
+            word = next((w for w in re.finditer(r"[A-Za-z]+", line) if w[0] in _STATEMENTS), None)
+            if word is not None:
+                offset, message = word.start(), f"expected a name, found the Python keyword '{word[0]}'; choose another"
             place = replace(self.where, line=self.where.line + (error.lineno or 1) - 1,
                             column=self.where.column + offset)
             line, offset = _window(line, offset)

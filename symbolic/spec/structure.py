@@ -138,9 +138,9 @@ class _Reader:
             if wrong := check_name(name, "a size", adjoint=False) or tables.is_function(name):
                 raise self.fail(wrong, place, key=True)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**31):
-                raise self.fail(
-                    f"expected an integer of at least 1 (null leaves the size free), found {show(value)}", place
-                )
+                whole = isinstance(value, int) and not isinstance(value, bool)
+                wanted = "less than 2**31" if whole and value >= 2**31 else "of at least 1"
+                raise self.fail(f"expected an integer {wanted} (null leaves the size free), found {show(value)}", place)
             yield name, value
 
     def inputs(self) -> Iterator[Input]:
