@@ -177,7 +177,7 @@ def _moves(index: Index) -> bool:
 
 def _with_shared(equation: Equation, shared: Iterable[Equation], program: Program) -> Equation:
     """The equation with the factors read that several have, where it has them at the same indices, each within its range."""
-    for slope in shared:
+    for slope in {slope.body: slope for slope in shared}.values():  # of two that are the same the one reads the other
         rest = _divided(equation.body, slope.body) if equation.target != slope.target else None
         if rest is not None and all(_lies_within(equation.index(i.symbol), i, program) for i in slope.indices):
             equation = replace(equation, body=rest * slope.target)

@@ -96,3 +96,17 @@ loss = sum(h[t,i]**2 + z[t,i], over=(t,i))
 """, loss="loss", dtype="float64", inputs={name: ["T", 3] for name in "xsru"}, parameters={"U": [3]}, states={"h": ["T", 3]},
                          shapes={"m": ["T", 3], "a": ["T", 3]})
     agree(made, {"T": steps})
+
+
+def test_of_two_factors_that_are_the_same_one_reads_the_other() -> None:
+    made = symbolic.load("""
+a[t,n,i] = 1/(2 + b[t+2,n,i]**2) + (u > t)*h[u,n,i]
+h[t,n,i] = tanh(a[t,n,i])
+c[t,n,i] = h[t,n,i] + A[t-1,N-1-n]
+b[t,n,i] = tanh(c[t,n,i])
+loss = sum(b[t,n,i], over=(t,n,i))
+""", loss="loss", dtype="float64", parameters={"A": ["T", "N"]}, shapes={"a": ["T", "N", 3], "c": ["T", "N", 3]},
+                         states={"h": {"shape": ["T", "N", 3], "initial": "zero", "reverse": True, "lag": 1},
+                                 "b": {"shape": ["T", "N", 3], "initial": "carry", "reverse": True, "lag": 2}},
+                         ranges={"t": "T", "u": "T", "n": "N", "i": 3})
+    agree(made, {"T": 3, "N": 1})
