@@ -8,23 +8,19 @@ There are no pointers, no types beside real and index, no calls but products, an
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 import sympy as sp
 from sympy import Expr, Indexed
 
 from codegen.lower import Storage
-from symbolic.program import Equation, Index, Program, Size, Tensor, size
+from symbolic.program import Equation, Index, Program, Size, Tensor
 
 __all__ = [
     "SCRATCH", "Blocks", "Buffer", "Call", "For", "How", "If", "Leaf", "Local", "Matrix", "Nest", "Node", "Pack", "Place",
     "Product", "Routine", "Set", "Store", "Zero", "walk",
 ]
-
-
-ALL = size("steps")
-"""What a block's steps are called where nothing else is."""
 
 
 class Local(sp.Symbol):  # type: ignore[misc]
@@ -140,8 +136,8 @@ class Blocks(For):
     """A loop over blocks of steps: the index is the first step of a block of ``extent`` steps, which is ``steps`` or, in the last
     one, what is left. The range of the index says so: it ends ``extent`` before the last step of all."""
 
-    steps: int = 1
-    extent: Size = ALL
+    steps: int = field(kw_only=True)
+    extent: Size = field(kw_only=True)
 
     @property
     def end(self) -> Expr:

@@ -53,7 +53,8 @@ def lay_out(program: Program, returned: Collection[str], itemsize: int = 4, step
     plan = plan_buffers(nodes, program, storages, codes, names, frozenset(returned))
     covered = {name for name, every in plan.covered.items() if every}
     kept = {*returned, *hidden}
-    whole, (storages, verdicts) = storages, histories(nodes, program, storages, covered, kept, itemsize)
+    whole = storages
+    storages, verdicts = histories(nodes, program, whole, covered, kept, itemsize)
     blocked = block(nodes, program, storages, returned, steps, itemsize, verdicts, hidden, names.taken)
     if any(isinstance(node, Block) for node in blocked.nodes):
         plan = plan_blocks(blocked, plan, returned)

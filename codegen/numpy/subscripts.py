@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Container, Mapping
 from types import MappingProxyType
 
@@ -19,7 +20,7 @@ from symbolic.program import Index, IndexName, Program, index_symbols
 __all__ = ["Subscripts"]
 
 
-class Subscripts:
+class Subscripts(ABC):
     """What the subscripts of one statement are made of: ``vector`` indices are array axes, the others numbers at run time."""
 
     def __init__(
@@ -41,9 +42,9 @@ class Subscripts:
     def extent(self, label: IndexName) -> Expr:
         return self.vector[label].extent
 
+    @abstractmethod
     def view(self, entry: Indexed, writing: bool = False) -> Operand:
         """The read (or, for plain subscripts, the target) as an operand."""
-        raise NotImplementedError
 
     def _labels(self, subscript: Expr) -> tuple[IndexName, ...]:
         found = [s for s in index_symbols(subscript) if s in self.vector]
