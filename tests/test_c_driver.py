@@ -30,6 +30,7 @@ BUILDS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     "clang -O3": ("clang", "float64", FAST),
     "plain C99": ("gcc", "float64", ("-O2",)),
     "CBLAS": ("gcc", "float64", ("-O2", f"-I{CBLAS}")),
+    "threads": ("gcc", "float64", ("-O2", "-fopenmp")),
     "sanitizers": ("gcc", "float64", ("-O0", *SANITIZED[1:])),
 }
 """The compiler, the type of numbers, the flags."""
@@ -51,7 +52,9 @@ def test_specs_under_every_compiler(name: str, tmp_path: Path) -> None:
     driven = {dtype: of_spec(name, dtype) for dtype in ("float64", "float32")}
     runs = [(what, dtype, command, flags) for what, (cc, dtype, flags) in BUILDS.items() if (command := compiler(cc))]
     upper = driven["float64"].made.name.upper()
-    more = {"plain C99": (f"-D{upper}_PLAIN_C99",), "CBLAS": (f"-D{upper}_CBLAS", str(CBLAS / "cblas.c"))}
+    more = {"plain C99": (f"-D{upper}_PLAIN_C99",), "threads": (f"-D{upper}_THREADS=2",),
+            "sanitizers": (f"-D{upper}_THREADS=3",),  # one after the other
+            "CBLAS": (f"-D{upper}_USE_CBLAS", str(CBLAS / "cblas.c"))}
 
     def build(run: tuple[str, str, list[str], tuple[str, ...]]) -> Path:
         what, dtype, command, flags = run

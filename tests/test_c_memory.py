@@ -54,8 +54,9 @@ def test_the_file_says_what_was_planned(name: str, dtype: str) -> None:
 def test_fixed_sizes_are_a_define(dtype: str) -> None:
     model = symbolic.load(FIXED)
     header = render(model, "c", Options(dtype=dtype))["fixed.h"]
-    values = [int(n) for n in re.findall(r"#define FIXED_WORKSPACE_BYTES (\d+)", header)]
-    assert said(model, dtype, []) == values[-1]
-    if dtype == "float32":  # two stand there: for a build with double, and for float
-        assert len(values) == 2
-        assert values[0] == said(model, dtype, [], "-DFIXED_DOUBLE")
+    form = r"#define FIXED_WORKSPACE_BYTES \((\d+) \+ \(FIXED_THREADS - 1\)\*(\d+)\)"
+    values = [(int(one), int(more)) for one, more in re.findall(form, header)]
+    assert len(values) == (2 if dtype == "float32" else 1)  # two stand there: for a build with double, and for float
+    for (one, more), flags in zip(values[::-1], ([], ["-DFIXED_DOUBLE"]), strict=False):
+        assert said(model, dtype, [], *flags) == one
+        assert one < said(model, dtype, [], "-DFIXED_THREADS=3", *flags) <= one + 2*more

@@ -15,12 +15,12 @@ import symbolic
 from codegen.c.names import CIdentifiers
 from codegen.loops.check import check, check_memory
 from codegen.loops.fuse import Action, judge
-from codegen.loops.ir import For, How, If, Local, Nest, Node, Product, Routine, Set, Store, Zero, walk
+from codegen.loops.ir import For, How, If, Local, Nest, Node, Product, Routine, Set, Shares, Store, Zero, walk
 from codegen.loops.memory import plan_memory
 from codegen.loops.routine import routine
 from codegen.pipeline import Options, stages
 from symbolic.errors import ProgramError, ScheduleError
-from symbolic.program import Index, Program, index, read
+from symbolic.program import Index, Program, index, read, size
 from tests.oracle.cases import FAMILIES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -98,9 +98,35 @@ def into_parameters(node: Node) -> Node | None:
     return Zero("lstm.W") if isinstance(node, Zero) else None
 
 
+def unshared(node: Node) -> Node | None:
+    return replace(node, shared=False) if isinstance(node, For) and node.shared else None
+
+
+def over_time(node: Node) -> Node | None:
+    """Shares of the steps of the recurrence, of which each waits for the one before."""
+    steps = Index(index("share"), sp.S.Zero, size("T"))
+    match node:
+        case Product() if node.packed:
+            return replace(node, shared="")
+        case For() if str(node.index.symbol) == "t" and any(isinstance(leaf, Product) for leaf, _ in walk((node,))):
+            return replace(node, shared=True, body=tuple(changed(inner, unshared) for inner in node.body))
+        case Shares() if any(isinstance(inner, For) and inner.shared for inner in node.body):
+            return replace(node, over=steps)
+    return None
+
+
+def of_other_rows(node: Node) -> Node | None:
+    if isinstance(node, Shares):
+        return replace(node, over=Index(node.over.symbol, sp.S.Zero, node.over.extent + 1))
+    return None
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
+        (unshared, "shares meet at"),
+        (over_time, r"shares meet at lstm\..\[t, n, k\]"),
+        (of_other_rows, "not in one share alone"),
         (longer, "not proved to stay"),
         (without_loops, "stands in no loop over it"),
         (taller, "not proved to stay"),
@@ -164,10 +190,15 @@ def test_verdicts(second: str, extent: str, action: Action) -> None:
     assert verdict.reason
 
 
+def loops_over_time(made: Routine) -> list[For]:
+    """In shares of the batch."""
+    return [loop for node in made.body if isinstance(node, Shares) for loop in node.body if isinstance(loop, For)]
+
+
 def test_a_cell_is_one_loop() -> None:
     """All gates of a step stand in one loop, each value in a scalar; so do all their adjoints."""
     made, _ = lstm()
-    loops = [node for node in made.body if isinstance(node, For)]
+    loops = loops_over_time(made)
     assert len(loops) == 2
     for loop in loops:
         nests = [node for node in loop.body if isinstance(node, Nest)]
@@ -180,7 +211,8 @@ def test_a_cell_is_one_loop() -> None:
 
 def test_a_weight_is_packed_once_for_all_steps() -> None:
     made, _ = lstm()
-    loops = [node for node in made.body if isinstance(node, For)]
+    loops = loops_over_time(made)
+    assert loops
     assert all(leaf.packed for loop in loops for leaf, _ in walk(loop.body) if isinstance(leaf, Product))
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from codegen.c.function import function
+from codegen.c.function import Function, function
 from codegen.c.interface import structs
 from codegen.c.layout import workspace_bytes, workspace_lines
 from codegen.c.names import field_names, with_sizes
@@ -35,10 +35,17 @@ def emit(prepared: Prepared) -> dict[str, str]:
         "digest": prepared.digest[:16], "command": prepared.command,
         "constants": sorted((n, v) for n, v in prepared.program.sizes.items() if v is not None),
         "structs": structs(prepared, fields, free), "updating": updated, "functions": functions, "sections": sections,
-        "workspace_lines": workspace, "workspace_bytes": None if free else workspace_bytes(functions, prepared),
-        "independent": "INDEPENDENT" in text, "library": any("by_library(" in section for section in sections),
+        "workspace_lines": workspace, "workspace_bytes": None if free else _bytes_texts(functions, prepared),
+        "independent": "INDEPENDENT" in text, "threads": "THREADS" in text,
+        "library": any("by_library(" in section for section in sections),
     }
     return {f"{prepared.name}.h": _render("header.h.jinja", context), f"{prepared.name}.c": _render("source.c.jinja", context)}
+
+
+def _bytes_texts(functions: Sequence[Function], prepared: Prepared) -> list[str]:
+    """The bytes of the workspace as a constant, for float and for double."""
+    return [f"({one} + ({prepared.name.upper()}_THREADS - 1)*{more})" if more else str(one)
+            for one, more in workspace_bytes(functions, prepared)]
 
 
 def _render(name: str, context: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from codegen.c.names import CIdentifiers, is_taken, with_indices
 from codegen.c.printer import integer_text
 from codegen.c.sections import defined
 from codegen.c.writer import INDENT, LOCALS, body_lines
-from codegen.loops.ir import Buffer, Place, Routine
+from codegen.loops.ir import SCRATCH, Buffer, Place, Routine
 from codegen.loops.memory import Slot, plan_memory
 from codegen.loops.routine import routine
 from codegen.loops.uses import touched
@@ -68,7 +68,9 @@ def function(unit: Unit, prepared: Prepared, fields: Mapping[str, str]) -> Funct
              *body_lines(made), *_missing(unit, program, fields)]
     declared = words(lines) & set(program.sizes)
     lines = [*_door_lines(unit, prepared, made, fields, free), *size_lines(program, declared, prepared.name), *lines]
-    members = textwrap.wrap(f"size_t {', '.join([*(s.buffer.code for s in slots), 'bytes'])};", 112, subsequent_indent=INDENT)
+    scratch = [f"each_{s.buffer.code}" for s in slots if s.buffer.name == SCRATCH]
+    fields_of_layout = [*(s.buffer.code for s in slots), *scratch, "bytes"]
+    members = textwrap.wrap(f"size_t {', '.join(fields_of_layout)};", 112, subsequent_indent=INDENT)
     return Function(
         unit.kind, DOCS[unit.kind], head(unit, prepared.name), tuple(lines), tuple(layout), "\n    ".join(members),
         ", ".join(f"ptrdiff_t {n}" for n in mine) or "void", ", ".join(mine), slots, made,

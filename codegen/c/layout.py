@@ -13,7 +13,7 @@ from sympy import Expr
 from codegen.c.printer import count_text, integer_text
 from codegen.c.writer import INDENT
 from codegen.loops.ir import SCRATCH, Buffer, Call, Place
-from codegen.loops.memory import Slot, total
+from codegen.loops.memory import Slot, total, weight
 from codegen.numpy.emit import Prepared
 from symbolic.analysis import is_nonnegative
 from symbolic.program import Program, Role, Size
@@ -72,12 +72,15 @@ def _end_lines(buffer: Buffer, end: str) -> list[str]:
         count = text if text.isdigit() else f"(size_t)({text})"
         return [f"const size_t {end} = at.{buffer.code} + room({count}, sizeof({kind}));"]
     needs = sorted(f"{call.name}({', '.join(map(count_text, call.sizes))})" for call in calls)
-    if len(needs) == 1:
-        return [f"const size_t {end} = at.{buffer.code} + room({needs[0]}, sizeof({kind}));"]
-    first, *others = needs
-    name = f"most_of_{buffer.code}"
-    lines = [f"size_t {name} = {first};", *(f"{name} = later({name}, {need});" for need in others)]
-    return [*lines, f"const size_t {end} = at.{buffer.code} + room({name}, sizeof({kind}));"]
+    most, lines = needs[0], []
+    if len(needs) > 1:
+        most = f"most_of_{buffer.code}"
+        lines = [f"size_t {most} = {needs[0]};", *(f"{most} = later({most}, {need});" for need in needs[1:])]
+    if buffer.name != SCRATCH:
+        return [*lines, f"const size_t {end} = at.{buffer.code} + room({most}, sizeof({kind}));"]
+    each = f"at.each_{buffer.code}"
+    return [*lines, f"{each} = room({most}, sizeof({kind})) / sizeof({kind});",
+            f"const size_t {end} = at.{buffer.code} + THREADS*{each}*sizeof({kind});"]
 
 
 def workspace_lines(prepared: Prepared, functions: Sequence[Function], free: Sequence[str]) -> list[str]:
@@ -97,8 +100,9 @@ def workspace_lines(prepared: Prepared, functions: Sequence[Function], free: Seq
     if small:
         lines += [f"if ({' || '.join(f'{integer_text(e)} < 0' for e in small)}) {{", "    return 0;", "}"]
     if moving:
+        several = any("THREADS" in line for f in functions for line in f.layout)
         lines += ["/* All arrays together, in a number that cannot wrap round; a million for the scratch of products. */",
-                  "double entries = 1e6;"]
+                  f"double entries = 1e6{'*THREADS' if several else ''};"]
         for extents, count in moving.items():
             product = "*".join(f"(double)({integer_text(e)})" for e in extents if e != 1)
             lines.append(f"entries += {f'{count}*' if count > 1 else ''}{product};")
@@ -109,11 +113,17 @@ def workspace_lines(prepared: Prepared, functions: Sequence[Function], free: Seq
     return [f"{INDENT}{line}" for line in lines]
 
 
-def workspace_bytes(functions: Sequence[Function], prepared: Prepared) -> tuple[int, int]:
-    """What ``NAME_workspace_bytes`` gives where no size is free, for float and for double."""
+def workspace_bytes(functions: Sequence[Function], prepared: Prepared) -> tuple[tuple[int, int], tuple[int, int]]:
+    """What ``NAME_workspace_bytes`` gives where no size is free, for float and for double: for one thread, and how much more it
+    is at most for each other one."""
     programs = {unit.kind: unit.program for unit in prepared.units}
-    single, double = (max(total(f.slots, programs[f.name], real_bytes) for f in functions) + 64 for real_bytes in (4, 8))
-    return single, double
+
+    def of(real_bytes: int) -> tuple[int, int]:
+        scratch = [weight(s.buffer, programs[f.name], real_bytes)
+                   for f in functions for s in f.slots if s.buffer.name == SCRATCH]
+        return max(total(f.slots, programs[f.name], real_bytes) for f in functions) + 64, max(scratch, default=0)
+
+    return of(4), of(8)
 
 
 def _moving(functions: Sequence[Function]) -> Counter[tuple[Expr, ...]]:

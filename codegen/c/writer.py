@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import sympy as sp
-from sympy import Expr
+from sympy import Expr, Indexed
 from sympy.printing.precedence import PRECEDENCE
 
 from codegen.c.printer import CPrinter
@@ -25,19 +25,22 @@ from codegen.loops.ir import (
     Product,
     Routine,
     Set,
+    Shares,
     Store,
     Zero,
     walk,
 )
 from codegen.text import equation_text
-from symbolic.program import Program, index, tensor_of
+from symbolic.program import Index, IndexName, Program, index, index_symbols, tensor_of
 
 __all__ = ["INDENT", "LOCALS", "body_lines", "comment"]
 
 INDENT = "    "
 WIDTH = 120
+AXES = ("rows", "columns")
+Own = tuple[Index, ...] | None
 LOCALS = ("scratch", "offsets", "same", "total", "best", "found", "value", "base", "lane", "parts", "whole", "INDEPENDENT",
-          "PARTS")
+          "PARTS", "share", "first", "end", "mine", "each_scratch", "THREADS", "IN_SHARES")
 """What a body calls its own scalars, and what stands beside it."""
 
 
@@ -55,6 +58,8 @@ class _Writer:
         self.printer = CPrinter(program, buffers)
         self.lines: list[str] = []
         self.depth = 0
+        self.scratch = ""
+        """What products lay out what they need in, inside of a share."""
 
     def emit(self, text: str) -> None:
         self.lines.append(f"{INDENT * self.depth}{text}")
@@ -68,6 +73,8 @@ class _Writer:
 
     def node(self, node: Node) -> None:
         match node:
+            case Shares():
+                self._shares(node)
             case Nest():
                 self._nest(node)
             case Blocks():
@@ -121,6 +128,31 @@ class _Writer:
             for inner in node.body:
                 self.node(inner)
 
+    def _shares(self, node: Shares) -> None:
+        """The shares of a range, one after the other or side by side; products of each have a part of the scratch."""
+        lower = self.printer.integer(node.over.lower)
+        extent = self.printer.integer(node.over.extent)
+        bounds = [f"first_of({share}, {extent}, {node.grain})" for share in ("share", "share + 1")]
+        first, end = bounds if lower == "0" else [f"{lower} + {bound}" for bound in bounds]
+        powers = [power.as_base_exp() for power in sp.Mul.make_args(node.work) if power != 1]
+        sizes = [str(base) for base, exponent in powers for _ in range(int(exponent))]
+        tests = [f"{extent} > 1"] if self.program.sizes.get(extent, 0) is None and sizes != [extent] else []
+        if sizes and node.least:  # the product of the sizes is more, in numbers that cannot wrap round
+            tests.append(f"{sizes[0]} > {'/'.join([str(node.least), *sizes[1:]])}")
+        self.emit(f"IN_SHARES({' && '.join(tests) or '1'})")
+        self.emit("for (ptrdiff_t share = 0; share < THREADS; ++share) {")
+        self.depth += 1
+        self.emit(f"const ptrdiff_t first = {first}, end = {end};")
+        if any(isinstance(leaf, Product) and not leaf.packed for leaf, _ in walk(node.body)):
+            scratch = self.buffers[SCRATCH].code
+            self.emit(f"real *const mine = {scratch} + (size_t)share*at.each_{scratch};")
+            self.scratch = "mine"
+        for inner in node.body:
+            self.node(inner)
+        self.scratch = ""
+        self.depth -= 1
+        self.emit("}")
+
     def _in_parts(self, node: For) -> None:
         """A running sum (or maximum) in parts, side by side: what reassociation is wanted is written down."""
         (running,) = node.body
@@ -170,6 +202,8 @@ class _Writer:
             return
         symbol, printer = str(node.index.symbol), self.printer
         lower, upper = printer.integer(node.index.lower), printer.integer(node.index.upper)
+        if node.shared:
+            lower, upper = "first", "end"
         if node.independent:
             self.emit("INDEPENDENT")
         if node.descending:
@@ -179,22 +213,24 @@ class _Writer:
         self.block(node.body)
 
     def _product(self, node: Product) -> None:
-        sizes = ", ".join(map(self._count, (node.rows, node.columns, node.inner)))
-        a, add = self._strided(node.a), int(node.how is How.ADD)
-        scratch = self.buffers[SCRATCH].code if SCRATCH in self.buffers else "NULL"
-        if node.c.row_offsets:
-            c = self._listed(node.c)  # base[rows[k] + columns[n]] += sum of a[m,k] b[m,n]
-            sizes = ", ".join(map(self._count, (node.inner, node.columns, node.rows)))
-            a = self._strided(replace(node.a, rows=node.a.columns, columns=node.a.rows))
-            self._call(f"product_scatter({sizes}, {a}, {self._strided(node.b)}, {c}, {scratch})")
+        rows, columns, inner = map(self._count, (node.rows, node.columns, node.inner))
+        scratch = self.scratch or (self.buffers[SCRATCH].code if SCRATCH in self.buffers else "NULL")
+        if node.c.row_offsets:  # base[rows[k] + columns[n]] += sum of a[m,k] b[m,n]
+            a, b = self._strided(replace(node.a, rows=node.a.columns, columns=node.a.rows)), self._strided(node.b)
+            self._call(f"product_scatter({inner}, {columns}, {rows}, {a}, {b}, {self._listed(node.c)}, {scratch})")
             return
-        c = f"{self._address(node.c)}, {self._count(node.c.rows)}"
+        own_rows, own_columns = (group if node.shared == axis else None for axis, group in zip(AXES, node.over, strict=True))
+        share = "(size_t)(end - first)"
+        sizes = f"{share if node.shared == 'rows' else rows}, {share if node.shared == 'columns' else columns}, {inner}"
+        c = f"{self._address(node.c, own_rows, own_columns)}, {self._count(node.c.rows)}, {int(node.how is How.ADD)}"
+        a = self._strided(node.a, own_rows)
         if node.packed:
-            self._call(f"product_packed({sizes}, {a}, {self.buffers[node.packed].code}, {c}, {add})")
+            self._call(f"product_packed({sizes}, {a}, {self.buffers[node.packed].code}, {c})")
         elif node.b.row_offsets:
-            self._call(f"product_at({sizes}, {a}, {self._listed(node.b)}, {c}, {add}, {scratch})")
+            b = self._listed(node.b) + (" + first" if node.shared == "columns" else "")
+            self._call(f"product_at({sizes}, {a}, {b}, {c}, {scratch})")
         else:
-            self._call(f"product({sizes}, {a}, {self._strided(node.b)}, {c}, {add}, {scratch})")
+            self._call(f"product({sizes}, {a}, {self._strided(node.b, None, own_columns)}, {c}, {scratch})")
 
     def _call(self, text: str) -> None:
         """A call, folded between its arguments."""
@@ -207,12 +243,20 @@ class _Writer:
         text = self.printer.integer(expr)
         return text if text.isdigit() else f"(size_t){text}" if text.isidentifier() else f"(size_t)({text})"
 
-    def _address(self, matrix: Matrix) -> str:
-        text = self.printer.entry(matrix.entry)
-        return text[:-3] if text.endswith("[0]") else f"&{text}"
+    def _address(self, matrix: Matrix, rows: Own = None, columns: Own = None) -> str:
+        """Where a matrix begins. ``rows``, ``columns``: the indices of which a share has those from its first on."""
+        own, step = (rows, matrix.rows) if rows is not None else (columns, matrix.columns)
+        entry = matrix.entry
+        moved = _moved(matrix, own[0].symbol) if own is not None and len(own) == 1 else None
+        text = self.printer.entry(entry if moved is None else moved)
+        text = text[:-3] if text.endswith("[0]") else f"&{text}"
+        if own is None or moved is not None:
+            return text
+        each = self.printer.integer(step, PRECEDENCE["Mul"] + 1)
+        return f"{text} + first" if each == "1" else f"{text} + first*{each}"
 
-    def _strided(self, matrix: Matrix) -> str:
-        return f"{self._address(matrix)}, {self._count(matrix.rows)}, {self._count(matrix.columns)}"
+    def _strided(self, matrix: Matrix, rows: Own = None, columns: Own = None) -> str:
+        return f"{self._address(matrix, rows, columns)}, {self._count(matrix.rows)}, {self._count(matrix.columns)}"
 
     def _listed(self, matrix: Matrix) -> str:
         lists = (self.buffers[name].code for name in (matrix.row_offsets, matrix.column_offsets))
@@ -238,6 +282,17 @@ class _Writer:
             self.emit(f"for (ptrdiff_t k = 0; k < {entries}; ++k) {{")
             self.emit(f"{INDENT}{buffer.code}[k] = {node.value};")
             self.emit("}")
+
+
+def _moved(matrix: Matrix, symbol: IndexName) -> Indexed | None:
+    """The first entry of a share, where an index steps along one axis, one by one."""
+    each = matrix.each.indices if matrix.each is not None else ()
+    axes = [axis for axis, part in enumerate(each) if symbol in index_symbols(part)]
+    if len(axes) != 1 or symbol in index_symbols(sp.expand(each[axes[0]] - symbol)):
+        return None
+    parts = list(matrix.entry.indices)
+    parts[axes[0]] = sp.expand(parts[axes[0]] + index("first"))
+    return matrix.entry.func(matrix.entry.base, *parts)
 
 
 def comment(text: str, depth: int) -> Iterable[str]:

@@ -4,6 +4,7 @@
 - Every access is proved in bounds: by the ranges of its loops, or by the conditions round it where it goes through index buffers.
 - Every buffer of the workspace is written before it is read; nothing that is the caller's is written.
 - Two buffers that are needed at once have no byte of the workspace in common.
+- No two shares of a range touch an entry that one of them writes, and all is computed in one share or another.
 """
 
 from __future__ import annotations
@@ -27,12 +28,14 @@ from codegen.loops.ir import (
     Product,
     Routine,
     Set,
+    Shares,
     Store,
     Zero,
     walk,
 )
 from codegen.loops.memory import Slot
 from codegen.loops.nests import Inside
+from codegen.loops.shares import meeting
 from codegen.loops.uses import touched, written
 from symbolic.analysis import affine, index_reads, is_nonnegative, lies_in, subscript_range
 from symbolic.errors import ProgramError
@@ -100,6 +103,8 @@ class _Checker:
                 inner = set(scalars)
                 for child in node.body:
                     self._visit(child, ranges, known, inner)
+                if isinstance(node, Shares):
+                    self._shares(node)
             case For():
                 if node.index.symbol in ranges:
                     self._fail(node, f"the index '{node.index.symbol}' is taken by a loop round it")
@@ -135,6 +140,18 @@ class _Checker:
                 self._matrix(node, node.b, node.inner, node.columns, ranges, known)
             case Zero():
                 self._buffer(node.buffer)
+
+    def _shares(self, node: Shares) -> None:
+        for child in node.body:
+            if found := meeting(child, self.routine.buffers):
+                self._fail(node, f"shares meet at {found}")
+        for leaf, loops in walk(node.body):
+            marks = [loop.index for loop in loops if isinstance(loop, For) and loop.shared]
+            if isinstance(leaf, Product) and leaf.shared:
+                marks.append(Index(node.over.symbol, sp.S.Zero, leaf.rows if leaf.shared == "rows" else leaf.columns))
+            once = len(marks) == 1 or isinstance(leaf, Set) and leaf.declares and not marks
+            if not once or any((i.lower, i.upper) != (node.over.lower, node.over.upper) for i in marks):
+                self._fail(node, f"not in one share alone: {leaf}")
 
     def _value(
         self, node: Node, value: Expr, ranges: Mapping[IndexName, Index], known: tuple[Expr, ...], scalars: set[Local]

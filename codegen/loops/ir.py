@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Literal
 
 import sympy as sp
 from sympy import Expr, Indexed
@@ -19,7 +20,7 @@ from symbolic.program import Equation, Index, Program, Size, Tensor
 
 __all__ = [
     "SCRATCH", "Blocks", "Buffer", "Call", "For", "How", "If", "Leaf", "Local", "Matrix", "Nest", "Node", "Pack", "Place",
-    "Product", "Routine", "Set", "Store", "Zero", "walk",
+    "Product", "Routine", "Set", "Shares", "Store", "Zero", "walk",
 ]
 
 
@@ -117,17 +118,20 @@ class Buffer:
 @dataclass(frozen=True)
 class For:
     """``for symbol = lower..upper-1``, upwards or down. ``independent``: no iteration reads or writes what another one writes;
-    ``in_parts``: its one running scalar may be kept in several, put together in the end."""
+    ``in_parts``: its one running scalar may be kept in several, put together in the end. ``shared``: of its iterations those of
+    the share round it run."""
 
     index: Index
     body: tuple[Node, ...]
     descending: bool = False
     independent: bool = False
     in_parts: bool = False
+    shared: bool = False
 
     def __str__(self) -> str:
         arrow = " down" if self.descending else ""
         note = " independent" if self.independent else " in parts" if self.in_parts else ""
+        note += " shared" if self.shared else ""
         return f"for {self.index.symbol} = {self.index.lower}..{self.index.upper - 1}{arrow}{note}:\n{_indented(self.body)}"
 
 
@@ -229,13 +233,15 @@ class Call(sp.Function):  # type: ignore[misc]
 @dataclass(frozen=True)
 class Matrix:
     """Entries as a matrix: ``[i, k]`` lies ``i*rows + k*columns`` entries after ``entry``, or, where there are lists of offsets
-    (buffers), ``row_offsets[i] + column_offsets[k]`` entries after it."""
+    (buffers), ``row_offsets[i] + column_offsets[k]`` entries after it. ``each``: the entry of every row and column, by the
+    indices that they stand for."""
 
     entry: Indexed
     rows: Expr = sp.S.Zero
     columns: Expr = sp.S.One
     row_offsets: str = ""
     column_offsets: str = ""
+    each: Indexed | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         steps = (self.row_offsets or self.rows, self.column_offsets or self.columns)
@@ -245,7 +251,8 @@ class Matrix:
 @dataclass(frozen=True)
 class Product:
     """``c = a b`` or ``c += a b`` for a of rows x inner, b of inner x columns. ``packed``: a buffer that holds b in the order of
-    its use. Where c has offsets it is added to entry by entry: places may coincide."""
+    its use. Where c has offsets it is added to entry by entry: places may coincide. ``over``: the indices that are rows, and
+    those that are columns. ``shared``: of its rows, or of its columns, those of the share round it are computed."""
 
     rows: Expr
     columns: Expr
@@ -255,10 +262,13 @@ class Product:
     c: Matrix
     how: How
     packed: str = ""
+    over: tuple[tuple[Index, ...], tuple[Index, ...]] = ((), ())
+    shared: Literal["", "rows", "columns"] = ""
 
     def __str__(self) -> str:
+        note = f" shared by {self.shared}" if self.shared else ""
         b = f"{self.b} packed in {self.packed}" if self.packed else str(self.b)
-        return f"{self.c} {self.how.value} {self.a} {b}    [{self.rows}, {self.inner}] [{self.inner}, {self.columns}]"
+        return f"{self.c} {self.how.value} {self.a} {b}    [{self.rows}, {self.inner}] [{self.inner}, {self.columns}]{note}"
 
 
 @dataclass(frozen=True)
@@ -287,6 +297,21 @@ class Nest:
     def __str__(self) -> str:
         numbers = "; ".join(", ".join(map(str, e.numbers)) for e in self.equations)
         return f"# ({numbers}) {self.reason}\n" + "\n".join(map(str, self.body))
+
+
+@dataclass(frozen=True)
+class Shares(Nest):
+    """What may be computed in shares of a range, side by side: each share runs its part of the loops, and computes its part of
+    the products, that are marked as shared. It is worth it where ``work``, a product of sizes, is more than ``least``.
+    ``grain``: a share begins at a multiple."""
+
+    over: Index = field(kw_only=True)
+    work: Expr = field(kw_only=True)
+    least: int = field(kw_only=True)
+    grain: int = field(kw_only=True)
+
+    def __str__(self) -> str:
+        return f"in shares of {self.over.symbol} = {self.over.lower}..{self.over.upper - 1}:\n{_indented(self.body)}"
 
 
 Node = For | If | Store | Set | Zero | Product | Pack | Nest

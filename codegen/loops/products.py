@@ -156,16 +156,19 @@ class Products:
         def step(group: _Group, table: Steps) -> Expr:
             return table[group.indices[0].symbol] if group.indices else sp.S.Zero
 
-        left = Matrix(first_a, step(row, in_a), step(inner, in_a))
+        left = Matrix(first_a, step(row, in_a), step(inner, in_a), each=a)
         if listed and not _overlaps(equation):
-            right = Matrix(first_b, row_offsets=self._list(inner, in_b, before), column_offsets=self._list(column, in_b, before))
+            rows, columns = self._list(inner, in_b, before), self._list(column, in_b, before)
+            right = Matrix(first_b, row_offsets=rows, column_offsets=columns, each=b)
         else:
-            right = Matrix(first_b, step(inner, in_b), step(column, in_b))
+            right = Matrix(first_b, step(inner, in_b), step(column, in_b), each=b)
         if listed and _overlaps(equation):
-            result = Matrix(first_c, row_offsets=self._list(row, in_c, before), column_offsets=self._list(column, in_c, before))
+            rows, columns = self._list(row, in_c, before), self._list(column, in_c, before)
+            result = Matrix(first_c, row_offsets=rows, column_offsets=columns, each=equation.target)
         else:
-            result = Matrix(first_c, step(row, in_c))
-        return Product(self._size(row.extent), self._size(column.extent), self._size(inner.extent), left, right, result, How.SET)
+            result = Matrix(first_c, step(row, in_c), each=equation.target)
+        return Product(self._size(row.extent), self._size(column.extent), self._size(inner.extent), left, right, result, How.SET,
+                       over=(row.indices, column.indices))
 
     def _inside(
         self, equation: Equation, left: Sequence[Index], product: Product, how: How, adds: bool

@@ -23,6 +23,7 @@ from codegen.loops.ir import Buffer, For, How, Nest, Node, Place, Routine, Store
 from codegen.loops.nests import nest, scan, without_units
 from codegen.loops.packing import pack_weights, with_scratch
 from codegen.loops.products import Products
+from codegen.loops.shares import in_shares
 from codegen.loops.shorten import drop_unread, shorten
 from codegen.lower import Storage, given, lower, plan_storage
 from codegen.schedule import Loop, Statement, equations_of, schedule
@@ -68,6 +69,7 @@ def routine(
     body = list(drop_unread(shorten(fuse([*body, *after], buffers, program), buffers, program), buffers))
     body = pack_weights(body, buffers, fresh)
     with_scratch(body, buffers)
+    body = list(in_shares(body, buffers))
     return Routine(kind, {n: b for n, b in buffers.items() if n not in made.replaced}, tuple(body), program)
 
 

@@ -16,10 +16,20 @@
 #define REAL_PLAIN_C99
 #endif
 
-/* Large products by a library: -DDIGITS_CBLAS, and link with it. */
-#if defined(DIGITS_CBLAS)
+/* Large products by a library: -DDIGITS_USE_CBLAS, and link with it. */
+#if defined(DIGITS_USE_CBLAS)
 #define REAL_CBLAS
 #include <cblas.h>
+#endif
+
+/* What needs nothing of each other is computed in shares: by threads, where -DDIGITS_THREADS=4 says how many and OpenMP
+ * (-fopenmp) runs them, if that is worth it; else one share after the other. */
+enum { THREADS = DIGITS_THREADS };
+#if defined(_OPENMP) && DIGITS_THREADS > 1
+#define PRAGMA(words) _Pragma(#words)
+#define IN_SHARES(worth) PRAGMA(omp parallel for num_threads(THREADS) schedule(static) if(worth))
+#else
+#define IN_SHARES(worth)
 #endif
 
 /* The iterations of the next loop touch nothing of each other's: they may run side by side. */
@@ -756,6 +766,12 @@ static inline real real_relu(real x)
     return real_select(x <= 0, 0, x);
 }
 
+/* Where a share of total iterations begins, at a multiple of grain; share THREADS begins at the end. */
+static inline ptrdiff_t first_of(ptrdiff_t share, ptrdiff_t total, ptrdiff_t grain)
+{
+    return share == THREADS ? total : share*((total + grain - 1)/grain)/THREADS*grain;
+}
+
 static inline size_t later(size_t a, size_t b)
 {
     return a > b ? a : b;
@@ -814,7 +830,7 @@ static inline real largest_part(real *parts)
 
 /* Where the arrays of value_and_grad lie in the workspace, in bytes; what is never needed at once shares its place. */
 typedef struct {
-    size_t scratch, out_y, hidden_y, d_out_y, d_hidden_a, hidden_a, d_hidden_y, loss_l, loss_e, bytes;
+    size_t scratch, out_y, hidden_y, d_out_y, d_hidden_a, hidden_a, d_hidden_y, loss_l, loss_e, each_scratch, bytes;
 } layout_of_value_and_grad;
 
 static layout_of_value_and_grad lay_out_value_and_grad(ptrdiff_t P, ptrdiff_t H, ptrdiff_t C, ptrdiff_t N)
@@ -826,7 +842,8 @@ static layout_of_value_and_grad lay_out_value_and_grad(ptrdiff_t P, ptrdiff_t H,
     most_of_scratch = later(most_of_scratch, product_scratch((size_t)N, (size_t)C, (size_t)H));
     most_of_scratch = later(most_of_scratch, product_scratch((size_t)N, (size_t)H, (size_t)C));
     most_of_scratch = later(most_of_scratch, product_scratch((size_t)N, (size_t)H, (size_t)P));
-    const size_t end_of_scratch = at.scratch + room(most_of_scratch, sizeof(real));
+    at.each_scratch = room(most_of_scratch, sizeof(real)) / sizeof(real);
+    const size_t end_of_scratch = at.scratch + THREADS*at.each_scratch*sizeof(real);
     at.out_y = end_of_scratch;
     const size_t end_of_out_y = at.out_y + room((size_t)(C*N), sizeof(real));
     at.hidden_y = end_of_out_y;
@@ -900,74 +917,94 @@ int digits_value_and_grad(const digits_dims *dims, const digits_params *params, 
     real *const d_hidden_a = (real *)(void *)(base + at.d_hidden_a);
     real *const d_hidden_b = grads->hidden_b;
     real *const d_hidden_W = grads->hidden_W;
-    /* (1) hidden.a[n,i] += sum_k_index hidden.W[i,k_index]*x[n,k_index] */
-    product((size_t)N, (size_t)H, (size_t)P, x, (size_t)P, 1, hidden_W, 1, (size_t)P, hidden_a, (size_t)H, 0, scratch);
-    /* (1) hidden.a[n,i] += hidden.b[i] */
-    /* (2) hidden.y[n,i] = relu(hidden.a[n,i]) */
-    for (ptrdiff_t n = 0; n < N; ++n) {
-        INDEPENDENT
-        for (ptrdiff_t i = 0; i < H; ++i) {
-            const real hidden_a_ni = hidden_b[i] + hidden_a[n*H + i];
-            hidden_a[n*H + i] = hidden_a_ni;
-            hidden_y[n*H + i] = real_relu(hidden_a_ni);
+    IN_SHARES(N > 1 && H > 262144/N/P)
+    for (ptrdiff_t share = 0; share < THREADS; ++share) {
+        const ptrdiff_t first = first_of(share, N, 4), end = first_of(share + 1, N, 4);
+        real *const mine = scratch + (size_t)share*at.each_scratch;
+        /* (1) hidden.a[n,i] += sum_k_index hidden.W[i,k_index]*x[n,k_index] */
+        product((size_t)(end - first), (size_t)H, (size_t)P, &x[first*P], (size_t)P, 1, hidden_W, 1, (size_t)P,
+            &hidden_a[first*H], (size_t)H, 0, mine);
+    }
+    IN_SHARES(N > 1 && H > 2730/N)
+    for (ptrdiff_t share = 0; share < THREADS; ++share) {
+        const ptrdiff_t first = first_of(share, N, 1), end = first_of(share + 1, N, 1);
+        /* (1) hidden.a[n,i] += hidden.b[i] */
+        /* (2) hidden.y[n,i] = relu(hidden.a[n,i]) */
+        for (ptrdiff_t n = first; n < end; ++n) {
+            INDEPENDENT
+            for (ptrdiff_t i = 0; i < H; ++i) {
+                const real hidden_a_ni = hidden_b[i] + hidden_a[n*H + i];
+                hidden_a[n*H + i] = hidden_a_ni;
+                hidden_y[n*H + i] = real_relu(hidden_a_ni);
+            }
         }
     }
-    /* (3) out.y[n,i] += sum_k_index_2 out.W[i,k_index_2]*hidden.y[n,k_index_2] */
-    product((size_t)N, (size_t)C, (size_t)H, hidden_y, (size_t)H, 1, out_W, 1, (size_t)H, out_y, (size_t)C, 0, scratch);
-    /* (3) out.y[n,i] += out.b[i] */
-    /* (8) loss.s_max[n] = max over k_index_3 of out.y[n,k_index_3] */
-    /* (4) loss.e[n,k_index_4] = exp(out.y[n,k_index_4] - loss.s_max[n]) */
-    /* (5) loss.s[n] = sum_k_index_5 loss.e[n,k_index_5] */
-    /* (6) loss.l[n] += loss.s_max[n] + log(loss.s[n]) - out.y[n,y[n]] */
-    /* (11, 10, 9) d_loss.s[n] = 1/(N*loss.s[n]) */
-    /* (14, 13) d_out.y[n,k_index_6] += loss.e[n,k_index_6]*d_loss.s[n] */
-    /* (12, 10, 9) d_out.y[n,y[n]] += -1/N */
-    for (ptrdiff_t n = 0; n < N; ++n) {
-        INDEPENDENT
-        for (ptrdiff_t i = 0; i < C; ++i) {
-            out_y[n*C + i] += out_b[i];
-        }
-        real best = -INFINITY;
-        {
-            real parts[PARTS];
-            fill_parts(parts, -INFINITY);
-            const ptrdiff_t whole = C - C%PARTS;
-            for (ptrdiff_t k_index_3 = 0; k_index_3 < whole; k_index_3 += PARTS) {
-                for (ptrdiff_t lane = 0; lane < PARTS; ++lane) {
-                    parts[lane] = larger(parts[lane], out_y[n*C + k_index_3 + lane]);
+    IN_SHARES(N > 1 && C > 262144/H/N)
+    for (ptrdiff_t share = 0; share < THREADS; ++share) {
+        const ptrdiff_t first = first_of(share, N, 4), end = first_of(share + 1, N, 4);
+        real *const mine = scratch + (size_t)share*at.each_scratch;
+        /* (3) out.y[n,i] += sum_k_index_2 out.W[i,k_index_2]*hidden.y[n,k_index_2] */
+        product((size_t)(end - first), (size_t)C, (size_t)H, &hidden_y[first*H], (size_t)H, 1, out_W, 1, (size_t)H,
+            &out_y[first*C], (size_t)C, 0, mine);
+    }
+    IN_SHARES(N > 1 && C > 1638/N)
+    for (ptrdiff_t share = 0; share < THREADS; ++share) {
+        const ptrdiff_t first = first_of(share, N, 1), end = first_of(share + 1, N, 1);
+        /* (3) out.y[n,i] += out.b[i] */
+        /* (8) loss.s_max[n] = max over k_index_3 of out.y[n,k_index_3] */
+        /* (4) loss.e[n,k_index_4] = exp(out.y[n,k_index_4] - loss.s_max[n]) */
+        /* (5) loss.s[n] = sum_k_index_5 loss.e[n,k_index_5] */
+        /* (6) loss.l[n] += loss.s_max[n] + log(loss.s[n]) - out.y[n,y[n]] */
+        /* (11, 10, 9) d_loss.s[n] = 1/(N*loss.s[n]) */
+        /* (14, 13) d_out.y[n,k_index_6] += loss.e[n,k_index_6]*d_loss.s[n] */
+        /* (12, 10, 9) d_out.y[n,y[n]] += -1/N */
+        for (ptrdiff_t n = first; n < end; ++n) {
+            INDEPENDENT
+            for (ptrdiff_t i = 0; i < C; ++i) {
+                out_y[n*C + i] += out_b[i];
+            }
+            real best = -INFINITY;
+            {
+                real parts[PARTS];
+                fill_parts(parts, -INFINITY);
+                const ptrdiff_t whole = C - C%PARTS;
+                for (ptrdiff_t k_index_3 = 0; k_index_3 < whole; k_index_3 += PARTS) {
+                    for (ptrdiff_t lane = 0; lane < PARTS; ++lane) {
+                        parts[lane] = larger(parts[lane], out_y[n*C + k_index_3 + lane]);
+                    }
                 }
-            }
-            for (ptrdiff_t k_index_3 = whole; k_index_3 < C; ++k_index_3) {
-                parts[0] = larger(parts[0], out_y[n*C + k_index_3]);
-            }
-            best = larger(best, largest_part(parts));
-        }
-        INDEPENDENT
-        for (ptrdiff_t k_index_4 = 0; k_index_4 < C; ++k_index_4) {
-            loss_e[n*C + k_index_4] = real_exp(out_y[n*C + k_index_4] - best);
-        }
-        real total = 0;
-        {
-            real parts[PARTS];
-            fill_parts(parts, 0);
-            const ptrdiff_t whole = C - C%PARTS;
-            for (ptrdiff_t k_index_5 = 0; k_index_5 < whole; k_index_5 += PARTS) {
-                for (ptrdiff_t lane = 0; lane < PARTS; ++lane) {
-                    parts[lane] += loss_e[n*C + k_index_5 + lane];
+                for (ptrdiff_t k_index_3 = whole; k_index_3 < C; ++k_index_3) {
+                    parts[0] = larger(parts[0], out_y[n*C + k_index_3]);
                 }
+                best = larger(best, largest_part(parts));
             }
-            for (ptrdiff_t k_index_5 = whole; k_index_5 < C; ++k_index_5) {
-                parts[0] += loss_e[n*C + k_index_5];
+            INDEPENDENT
+            for (ptrdiff_t k_index_4 = 0; k_index_4 < C; ++k_index_4) {
+                loss_e[n*C + k_index_4] = real_exp(out_y[n*C + k_index_4] - best);
             }
-            total += sum_parts(parts);
+            real total = 0;
+            {
+                real parts[PARTS];
+                fill_parts(parts, 0);
+                const ptrdiff_t whole = C - C%PARTS;
+                for (ptrdiff_t k_index_5 = 0; k_index_5 < whole; k_index_5 += PARTS) {
+                    for (ptrdiff_t lane = 0; lane < PARTS; ++lane) {
+                        parts[lane] += loss_e[n*C + k_index_5 + lane];
+                    }
+                }
+                for (ptrdiff_t k_index_5 = whole; k_index_5 < C; ++k_index_5) {
+                    parts[0] += loss_e[n*C + k_index_5];
+                }
+                total += sum_parts(parts);
+            }
+            loss_l[n] = best - out_y[n*C + y[n]] + real_log(total);
+            const real d_loss_s_n = (1/(real)N)/total;
+            INDEPENDENT
+            for (ptrdiff_t k_index_6 = 0; k_index_6 < C; ++k_index_6) {
+                d_out_y[n*C + k_index_6] = d_loss_s_n*loss_e[n*C + k_index_6];
+            }
+            d_out_y[n*C + y[n]] -= 1/(real)N;
         }
-        loss_l[n] = best - out_y[n*C + y[n]] + real_log(total);
-        const real d_loss_s_n = (1/(real)N)/total;
-        INDEPENDENT
-        for (ptrdiff_t k_index_6 = 0; k_index_6 < C; ++k_index_6) {
-            d_out_y[n*C + k_index_6] = d_loss_s_n*loss_e[n*C + k_index_6];
-        }
-        d_out_y[n*C + y[n]] -= 1/(real)N;
     }
     /* (7) loss = sum_n loss.l[n]/N */
     {
@@ -988,44 +1025,71 @@ int digits_value_and_grad(const digits_dims *dims, const digits_params *params, 
         }
         loss_[0] = total;
     }
-    /* (15) d_out.b[i] = sum_n d_out.y[n,i] */
-    INDEPENDENT
-    for (ptrdiff_t i = 0; i < C; ++i) {
-        d_out_b[i] = 0;
-    }
-    for (ptrdiff_t n = 0; n < N; ++n) {
+    IN_SHARES(C > 8192/N)
+    for (ptrdiff_t share = 0; share < THREADS; ++share) {
+        const ptrdiff_t first = first_of(share, C, 16), end = first_of(share + 1, C, 16);
+        /* (15) d_out.b[i] = sum_n d_out.y[n,i] */
         INDEPENDENT
-        for (ptrdiff_t i = 0; i < C; ++i) {
-            d_out_b[i] += d_out_y[n*C + i];
+        for (ptrdiff_t i = first; i < end; ++i) {
+            d_out_b[i] = 0;
+        }
+        for (ptrdiff_t n = 0; n < N; ++n) {
+            INDEPENDENT
+            for (ptrdiff_t i = first; i < end; ++i) {
+                d_out_b[i] += d_out_y[n*C + i];
+            }
         }
     }
-    /* (16) d_out.W[i,k_index_7] = sum_n hidden.y[n,k_index_7]*d_out.y[n,i] */
-    product((size_t)C, (size_t)H, (size_t)N, d_out_y, 1, (size_t)C, hidden_y, (size_t)H, 1, d_out_W, (size_t)H, 0,
-        scratch);
-    /* (17) d_hidden.y[n,k_index_8] = sum_i out.W[i,k_index_8]*d_out.y[n,i] */
-    product((size_t)N, (size_t)H, (size_t)C, d_out_y, (size_t)C, 1, out_W, (size_t)H, 1, d_hidden_y, (size_t)H, 0,
-        scratch);
-    /* (18) d_hidden.a[n,i] = d_hidden.y[n,i]*[hidden.y[n,i] > 0] */
-    for (ptrdiff_t n = 0; n < N; ++n) {
-        INDEPENDENT
-        for (ptrdiff_t i = 0; i < H; ++i) {
-            d_hidden_a[n*H + i] = (real)(hidden_y[n*H + i] > 0)*d_hidden_y[n*H + i];
+    IN_SHARES(C > 262144/H/N)
+    for (ptrdiff_t share = 0; share < THREADS; ++share) {
+        const ptrdiff_t first = first_of(share, C, 4), end = first_of(share + 1, C, 4);
+        real *const mine = scratch + (size_t)share*at.each_scratch;
+        /* (16) d_out.W[i,k_index_7] = sum_n hidden.y[n,k_index_7]*d_out.y[n,i] */
+        product((size_t)(end - first), (size_t)H, (size_t)N, &d_out_y[first], 1, (size_t)C, hidden_y, (size_t)H, 1,
+            &d_out_W[first*H], (size_t)H, 0, mine);
+    }
+    IN_SHARES(N > 1 && C > 262144/H/N)
+    for (ptrdiff_t share = 0; share < THREADS; ++share) {
+        const ptrdiff_t first = first_of(share, N, 4), end = first_of(share + 1, N, 4);
+        real *const mine = scratch + (size_t)share*at.each_scratch;
+        /* (17) d_hidden.y[n,k_index_8] = sum_i out.W[i,k_index_8]*d_out.y[n,i] */
+        product((size_t)(end - first), (size_t)H, (size_t)C, &d_out_y[first*C], (size_t)C, 1, out_W, (size_t)H, 1,
+            &d_hidden_y[first*H], (size_t)H, 0, mine);
+    }
+    IN_SHARES(N > 1 && H > 8192/N)
+    for (ptrdiff_t share = 0; share < THREADS; ++share) {
+        const ptrdiff_t first = first_of(share, N, 1), end = first_of(share + 1, N, 1);
+        /* (18) d_hidden.a[n,i] = d_hidden.y[n,i]*[hidden.y[n,i] > 0] */
+        for (ptrdiff_t n = first; n < end; ++n) {
+            INDEPENDENT
+            for (ptrdiff_t i = 0; i < H; ++i) {
+                d_hidden_a[n*H + i] = (real)(hidden_y[n*H + i] > 0)*d_hidden_y[n*H + i];
+            }
         }
     }
-    /* (19) d_hidden.b[i] = sum_n d_hidden.a[n,i] */
-    INDEPENDENT
-    for (ptrdiff_t i = 0; i < H; ++i) {
-        d_hidden_b[i] = 0;
-    }
-    for (ptrdiff_t n = 0; n < N; ++n) {
+    IN_SHARES(H > 8192/N)
+    for (ptrdiff_t share = 0; share < THREADS; ++share) {
+        const ptrdiff_t first = first_of(share, H, 16), end = first_of(share + 1, H, 16);
+        /* (19) d_hidden.b[i] = sum_n d_hidden.a[n,i] */
         INDEPENDENT
-        for (ptrdiff_t i = 0; i < H; ++i) {
-            d_hidden_b[i] += d_hidden_a[n*H + i];
+        for (ptrdiff_t i = first; i < end; ++i) {
+            d_hidden_b[i] = 0;
+        }
+        for (ptrdiff_t n = 0; n < N; ++n) {
+            INDEPENDENT
+            for (ptrdiff_t i = first; i < end; ++i) {
+                d_hidden_b[i] += d_hidden_a[n*H + i];
+            }
         }
     }
-    /* (20) d_hidden.W[i,k_index_9] = sum_n x[n,k_index_9]*d_hidden.a[n,i] */
-    product((size_t)H, (size_t)P, (size_t)N, d_hidden_a, 1, (size_t)H, x, (size_t)P, 1, d_hidden_W, (size_t)P, 0,
-        scratch);
+    IN_SHARES(H > 262144/N/P)
+    for (ptrdiff_t share = 0; share < THREADS; ++share) {
+        const ptrdiff_t first = first_of(share, H, 4), end = first_of(share + 1, H, 4);
+        real *const mine = scratch + (size_t)share*at.each_scratch;
+        /* (20) d_hidden.W[i,k_index_9] = sum_n x[n,k_index_9]*d_hidden.a[n,i] */
+        product((size_t)(end - first), (size_t)P, (size_t)N, &d_hidden_a[first], 1, (size_t)H, x, (size_t)P, 1,
+            &d_hidden_W[first*P], (size_t)P, 0, mine);
+    }
     return DIGITS_OK;
 }
 
@@ -1033,7 +1097,7 @@ int digits_value_and_grad(const digits_dims *dims, const digits_params *params, 
 
 /* Where the arrays of loss lie in the workspace, in bytes; what is never needed at once shares its place. */
 typedef struct {
-    size_t hidden_a, loss_l, out_y, loss_e, scratch, hidden_y, bytes;
+    size_t hidden_a, loss_l, out_y, loss_e, scratch, hidden_y, each_scratch, bytes;
 } layout_of_loss;
 
 static layout_of_loss lay_out_loss(ptrdiff_t P, ptrdiff_t H, ptrdiff_t C, ptrdiff_t N)
@@ -1050,7 +1114,8 @@ static layout_of_loss lay_out_loss(ptrdiff_t P, ptrdiff_t H, ptrdiff_t C, ptrdif
     at.scratch = later(end_of_hidden_a, end_of_out_y);
     size_t most_of_scratch = product_scratch((size_t)N, (size_t)C, (size_t)H);
     most_of_scratch = later(most_of_scratch, product_scratch((size_t)N, (size_t)H, (size_t)P));
-    const size_t end_of_scratch = at.scratch + room(most_of_scratch, sizeof(real));
+    at.each_scratch = room(most_of_scratch, sizeof(real)) / sizeof(real);
+    const size_t end_of_scratch = at.scratch + THREADS*at.each_scratch*sizeof(real);
     at.hidden_y = end_of_scratch;
     const size_t end_of_hidden_y = at.hidden_y + room((size_t)(H*N), sizeof(real));
     at.bytes = later(end_of_loss_e, end_of_hidden_y);
@@ -1100,65 +1165,85 @@ int digits_loss(const digits_dims *dims, const digits_params *params, const digi
     real *const loss_l = (real *)(void *)(base + at.loss_l);
     const position *const y = inputs->y;
     real *const loss_ = loss;
-    /* (1) hidden.a[n,i] += sum_k_index hidden.W[i,k_index]*x[n,k_index] */
-    product((size_t)N, (size_t)H, (size_t)P, x, (size_t)P, 1, hidden_W, 1, (size_t)P, hidden_a, (size_t)H, 0, scratch);
-    /* (1) hidden.a[n,i] += hidden.b[i] */
-    /* (2) hidden.y[n,i] = relu(hidden.a[n,i]) */
-    for (ptrdiff_t n = 0; n < N; ++n) {
-        INDEPENDENT
-        for (ptrdiff_t i = 0; i < H; ++i) {
-            const real hidden_a_ni = hidden_b[i] + hidden_a[n*H + i];
-            hidden_a[n*H + i] = hidden_a_ni;
-            hidden_y[n*H + i] = real_relu(hidden_a_ni);
+    IN_SHARES(N > 1 && H > 262144/N/P)
+    for (ptrdiff_t share = 0; share < THREADS; ++share) {
+        const ptrdiff_t first = first_of(share, N, 4), end = first_of(share + 1, N, 4);
+        real *const mine = scratch + (size_t)share*at.each_scratch;
+        /* (1) hidden.a[n,i] += sum_k_index hidden.W[i,k_index]*x[n,k_index] */
+        product((size_t)(end - first), (size_t)H, (size_t)P, &x[first*P], (size_t)P, 1, hidden_W, 1, (size_t)P,
+            &hidden_a[first*H], (size_t)H, 0, mine);
+    }
+    IN_SHARES(N > 1 && H > 2730/N)
+    for (ptrdiff_t share = 0; share < THREADS; ++share) {
+        const ptrdiff_t first = first_of(share, N, 1), end = first_of(share + 1, N, 1);
+        /* (1) hidden.a[n,i] += hidden.b[i] */
+        /* (2) hidden.y[n,i] = relu(hidden.a[n,i]) */
+        for (ptrdiff_t n = first; n < end; ++n) {
+            INDEPENDENT
+            for (ptrdiff_t i = 0; i < H; ++i) {
+                const real hidden_a_ni = hidden_b[i] + hidden_a[n*H + i];
+                hidden_a[n*H + i] = hidden_a_ni;
+                hidden_y[n*H + i] = real_relu(hidden_a_ni);
+            }
         }
     }
-    /* (3) out.y[n,i] += sum_k_index_2 out.W[i,k_index_2]*hidden.y[n,k_index_2] */
-    product((size_t)N, (size_t)C, (size_t)H, hidden_y, (size_t)H, 1, out_W, 1, (size_t)H, out_y, (size_t)C, 0, scratch);
-    /* (3) out.y[n,i] += out.b[i] */
-    /* (8) loss.s_max[n] = max over k_index_3 of out.y[n,k_index_3] */
-    /* (4) loss.e[n,k_index_4] = exp(out.y[n,k_index_4] - loss.s_max[n]) */
-    /* (5) loss.s[n] = sum_k_index_5 loss.e[n,k_index_5] */
-    /* (6) loss.l[n] += loss.s_max[n] + log(loss.s[n]) - out.y[n,y[n]] */
-    for (ptrdiff_t n = 0; n < N; ++n) {
-        INDEPENDENT
-        for (ptrdiff_t i = 0; i < C; ++i) {
-            out_y[n*C + i] += out_b[i];
-        }
-        real best = -INFINITY;
-        {
-            real parts[PARTS];
-            fill_parts(parts, -INFINITY);
-            const ptrdiff_t whole = C - C%PARTS;
-            for (ptrdiff_t k_index_3 = 0; k_index_3 < whole; k_index_3 += PARTS) {
-                for (ptrdiff_t lane = 0; lane < PARTS; ++lane) {
-                    parts[lane] = larger(parts[lane], out_y[n*C + k_index_3 + lane]);
+    IN_SHARES(N > 1 && C > 262144/H/N)
+    for (ptrdiff_t share = 0; share < THREADS; ++share) {
+        const ptrdiff_t first = first_of(share, N, 4), end = first_of(share + 1, N, 4);
+        real *const mine = scratch + (size_t)share*at.each_scratch;
+        /* (3) out.y[n,i] += sum_k_index_2 out.W[i,k_index_2]*hidden.y[n,k_index_2] */
+        product((size_t)(end - first), (size_t)C, (size_t)H, &hidden_y[first*H], (size_t)H, 1, out_W, 1, (size_t)H,
+            &out_y[first*C], (size_t)C, 0, mine);
+    }
+    IN_SHARES(N > 1 && C > 2048/N)
+    for (ptrdiff_t share = 0; share < THREADS; ++share) {
+        const ptrdiff_t first = first_of(share, N, 1), end = first_of(share + 1, N, 1);
+        /* (3) out.y[n,i] += out.b[i] */
+        /* (8) loss.s_max[n] = max over k_index_3 of out.y[n,k_index_3] */
+        /* (4) loss.e[n,k_index_4] = exp(out.y[n,k_index_4] - loss.s_max[n]) */
+        /* (5) loss.s[n] = sum_k_index_5 loss.e[n,k_index_5] */
+        /* (6) loss.l[n] += loss.s_max[n] + log(loss.s[n]) - out.y[n,y[n]] */
+        for (ptrdiff_t n = first; n < end; ++n) {
+            INDEPENDENT
+            for (ptrdiff_t i = 0; i < C; ++i) {
+                out_y[n*C + i] += out_b[i];
+            }
+            real best = -INFINITY;
+            {
+                real parts[PARTS];
+                fill_parts(parts, -INFINITY);
+                const ptrdiff_t whole = C - C%PARTS;
+                for (ptrdiff_t k_index_3 = 0; k_index_3 < whole; k_index_3 += PARTS) {
+                    for (ptrdiff_t lane = 0; lane < PARTS; ++lane) {
+                        parts[lane] = larger(parts[lane], out_y[n*C + k_index_3 + lane]);
+                    }
                 }
-            }
-            for (ptrdiff_t k_index_3 = whole; k_index_3 < C; ++k_index_3) {
-                parts[0] = larger(parts[0], out_y[n*C + k_index_3]);
-            }
-            best = larger(best, largest_part(parts));
-        }
-        INDEPENDENT
-        for (ptrdiff_t k_index_4 = 0; k_index_4 < C; ++k_index_4) {
-            loss_e[n*C + k_index_4] = real_exp(out_y[n*C + k_index_4] - best);
-        }
-        real total = 0;
-        {
-            real parts[PARTS];
-            fill_parts(parts, 0);
-            const ptrdiff_t whole = C - C%PARTS;
-            for (ptrdiff_t k_index_5 = 0; k_index_5 < whole; k_index_5 += PARTS) {
-                for (ptrdiff_t lane = 0; lane < PARTS; ++lane) {
-                    parts[lane] += loss_e[n*C + k_index_5 + lane];
+                for (ptrdiff_t k_index_3 = whole; k_index_3 < C; ++k_index_3) {
+                    parts[0] = larger(parts[0], out_y[n*C + k_index_3]);
                 }
+                best = larger(best, largest_part(parts));
             }
-            for (ptrdiff_t k_index_5 = whole; k_index_5 < C; ++k_index_5) {
-                parts[0] += loss_e[n*C + k_index_5];
+            INDEPENDENT
+            for (ptrdiff_t k_index_4 = 0; k_index_4 < C; ++k_index_4) {
+                loss_e[n*C + k_index_4] = real_exp(out_y[n*C + k_index_4] - best);
             }
-            total += sum_parts(parts);
+            real total = 0;
+            {
+                real parts[PARTS];
+                fill_parts(parts, 0);
+                const ptrdiff_t whole = C - C%PARTS;
+                for (ptrdiff_t k_index_5 = 0; k_index_5 < whole; k_index_5 += PARTS) {
+                    for (ptrdiff_t lane = 0; lane < PARTS; ++lane) {
+                        parts[lane] += loss_e[n*C + k_index_5 + lane];
+                    }
+                }
+                for (ptrdiff_t k_index_5 = whole; k_index_5 < C; ++k_index_5) {
+                    parts[0] += loss_e[n*C + k_index_5];
+                }
+                total += sum_parts(parts);
+            }
+            loss_l[n] = best - out_y[n*C + y[n]] + real_log(total);
         }
-        loss_l[n] = best - out_y[n*C + y[n]] + real_log(total);
     }
     /* (7) loss = sum_n loss.l[n]/N */
     {
@@ -1186,7 +1271,7 @@ int digits_loss(const digits_dims *dims, const digits_params *params, const digi
 
 /* Where the arrays of predict lie in the workspace, in bytes; what is never needed at once shares its place. */
 typedef struct {
-    size_t scratch, out_y, hidden_a, hidden_y, bytes;
+    size_t scratch, out_y, hidden_a, hidden_y, each_scratch, bytes;
 } layout_of_predict;
 
 static layout_of_predict lay_out_predict(ptrdiff_t P, ptrdiff_t H, ptrdiff_t C, ptrdiff_t N)
@@ -1195,7 +1280,8 @@ static layout_of_predict lay_out_predict(ptrdiff_t P, ptrdiff_t H, ptrdiff_t C, 
     at.scratch = 0;
     size_t most_of_scratch = product_scratch((size_t)N, (size_t)C, (size_t)H);
     most_of_scratch = later(most_of_scratch, product_scratch((size_t)N, (size_t)H, (size_t)P));
-    const size_t end_of_scratch = at.scratch + room(most_of_scratch, sizeof(real));
+    at.each_scratch = room(most_of_scratch, sizeof(real)) / sizeof(real);
+    const size_t end_of_scratch = at.scratch + THREADS*at.each_scratch*sizeof(real);
     at.out_y = end_of_scratch;
     const size_t end_of_out_y = at.out_y + room((size_t)(C*N), sizeof(real));
     at.hidden_a = end_of_scratch;
@@ -1240,25 +1326,45 @@ int digits_predict(const digits_dims *dims, const digits_params *params, const d
     real *const out_y = outputs != NULL && outputs->out_y != NULL ? outputs->out_y : (real *)(void *)(base + at.out_y);
     const real *const out_W = params->out_W;
     const real *const out_b = params->out_b;
-    /* (1) hidden.a[n,i] += sum_k_index hidden.W[i,k_index]*x[n,k_index] */
-    product((size_t)N, (size_t)H, (size_t)P, x, (size_t)P, 1, hidden_W, 1, (size_t)P, hidden_a, (size_t)H, 0, scratch);
-    /* (1) hidden.a[n,i] += hidden.b[i] */
-    /* (2) hidden.y[n,i] = relu(hidden.a[n,i]) */
-    for (ptrdiff_t n = 0; n < N; ++n) {
-        INDEPENDENT
-        for (ptrdiff_t i = 0; i < H; ++i) {
-            const real hidden_a_ni = hidden_b[i] + hidden_a[n*H + i];
-            hidden_a[n*H + i] = hidden_a_ni;
-            hidden_y[n*H + i] = real_relu(hidden_a_ni);
+    IN_SHARES(N > 1 && H > 262144/N/P)
+    for (ptrdiff_t share = 0; share < THREADS; ++share) {
+        const ptrdiff_t first = first_of(share, N, 4), end = first_of(share + 1, N, 4);
+        real *const mine = scratch + (size_t)share*at.each_scratch;
+        /* (1) hidden.a[n,i] += sum_k_index hidden.W[i,k_index]*x[n,k_index] */
+        product((size_t)(end - first), (size_t)H, (size_t)P, &x[first*P], (size_t)P, 1, hidden_W, 1, (size_t)P,
+            &hidden_a[first*H], (size_t)H, 0, mine);
+    }
+    IN_SHARES(N > 1 && H > 2730/N)
+    for (ptrdiff_t share = 0; share < THREADS; ++share) {
+        const ptrdiff_t first = first_of(share, N, 1), end = first_of(share + 1, N, 1);
+        /* (1) hidden.a[n,i] += hidden.b[i] */
+        /* (2) hidden.y[n,i] = relu(hidden.a[n,i]) */
+        for (ptrdiff_t n = first; n < end; ++n) {
+            INDEPENDENT
+            for (ptrdiff_t i = 0; i < H; ++i) {
+                const real hidden_a_ni = hidden_b[i] + hidden_a[n*H + i];
+                hidden_a[n*H + i] = hidden_a_ni;
+                hidden_y[n*H + i] = real_relu(hidden_a_ni);
+            }
         }
     }
-    /* (3) out.y[n,i] += sum_k_index_2 out.W[i,k_index_2]*hidden.y[n,k_index_2] */
-    product((size_t)N, (size_t)C, (size_t)H, hidden_y, (size_t)H, 1, out_W, 1, (size_t)H, out_y, (size_t)C, 0, scratch);
-    /* (3) out.y[n,i] += out.b[i] */
-    for (ptrdiff_t n = 0; n < N; ++n) {
-        INDEPENDENT
-        for (ptrdiff_t i = 0; i < C; ++i) {
-            out_y[n*C + i] += out_b[i];
+    IN_SHARES(N > 1 && C > 262144/H/N)
+    for (ptrdiff_t share = 0; share < THREADS; ++share) {
+        const ptrdiff_t first = first_of(share, N, 4), end = first_of(share + 1, N, 4);
+        real *const mine = scratch + (size_t)share*at.each_scratch;
+        /* (3) out.y[n,i] += sum_k_index_2 out.W[i,k_index_2]*hidden.y[n,k_index_2] */
+        product((size_t)(end - first), (size_t)C, (size_t)H, &hidden_y[first*H], (size_t)H, 1, out_W, 1, (size_t)H,
+            &out_y[first*C], (size_t)C, 0, mine);
+    }
+    IN_SHARES(N > 1 && C > 8192/N)
+    for (ptrdiff_t share = 0; share < THREADS; ++share) {
+        const ptrdiff_t first = first_of(share, N, 1), end = first_of(share + 1, N, 1);
+        /* (3) out.y[n,i] += out.b[i] */
+        for (ptrdiff_t n = first; n < end; ++n) {
+            INDEPENDENT
+            for (ptrdiff_t i = 0; i < C; ++i) {
+                out_y[n*C + i] += out_b[i];
+            }
         }
     }
     return DIGITS_OK;
@@ -1275,7 +1381,7 @@ size_t digits_workspace_bytes(const digits_dims *dims)
     const ptrdiff_t C = digits_C;
     const ptrdiff_t N = (ptrdiff_t)dims->N;
     /* All arrays together, in a number that cannot wrap round; a million for the scratch of products. */
-    double entries = 1e6;
+    double entries = 1e6*THREADS;
     entries += 3*(double)(N)*(double)(P);
     entries += 9*(double)(N);
     entries += 8*(double)(N)*(double)(H);
@@ -1293,10 +1399,14 @@ static void step(ptrdiff_t P, real *p, const real *g, real rate_)
 {
     const real rate[1] = {rate_};
     real *const p_next = p;
-    /* (1) p_next[i] += p[i] - g[i]*rate */
-    INDEPENDENT
-    for (ptrdiff_t i = 0; i < P; ++i) {
-        p_next[i] = p[i] - g[i]*rate[0];
+    IN_SHARES(P > 8192)
+    for (ptrdiff_t share = 0; share < THREADS; ++share) {
+        const ptrdiff_t first = first_of(share, P, 16), end = first_of(share + 1, P, 16);
+        /* (1) p_next[i] += p[i] - g[i]*rate */
+        INDEPENDENT
+        for (ptrdiff_t i = first; i < end; ++i) {
+            p_next[i] = p[i] - g[i]*rate[0];
+        }
     }
 }
 
