@@ -50,7 +50,7 @@ def compile_c(sources: Sequence[Path], output: Path, *flags: str) -> Path:
         objects.append(output.with_name(f"{output.stem}-{number}.o"))
         _run([*compiler(), "-std=c99", *OPTIMISED, "-fPIC", *flags, "-c", str(source), "-o", str(objects[-1])])
     shared = ["-shared"] if output.suffix == ".so" else []
-    _run([*compiler(), *shared, *map(str, objects), "-o", str(output), "-lm"])
+    _run([*compiler(), *shared, *(f for f in flags if f == "-fopenmp"), *map(str, objects), "-o", str(output), "-lm"])
     return output
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import importlib.util
+import os
 import re
 import tempfile
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ def numpy_module(row: Row, params: Arrays, batch: Arrays) -> Contestant:
 def c_door(row: Row, params: Arrays, batch: Arrays) -> Contestant:
     """The C function through `NAME_c.py`: checks, conversions and fresh gradients are counted."""
     path = generated_c(row, params) / f"{row.name}_c.py"
+    os.environ["CHAINRULE_C_FLAGS"] = " ".join(threaded(row.name))
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise RuntimeError(f"no module in {path.name}")
@@ -62,7 +64,7 @@ def prepared(folder: Path, row: Row, params: Arrays, batch: Arrays) -> Contestan
     name = row.name
     header = (folder / f"{name}.h").read_text(encoding="utf-8")
     dtype = next(iter(params.values())).dtype
-    flags = (f"-I{folder}", f"-DMODEL={name}", f'-DHEADER="{name}.h"')
+    flags = (f"-I{folder}", f"-DMODEL={name}", f'-DHEADER="{name}.h"', *threaded(name))
     library = native.shared_library([folder / f"{name}.c", native.SOURCES / "chainrule.c"], folder / "bench.so", *flags)
     structs = {struct: fields(header, f"{name}_{struct}") for struct in ("dims", "params", "inputs", "grads")}
     _same_size(library, structs)
@@ -92,6 +94,12 @@ def prepared(folder: Path, row: Row, params: Arrays, batch: Arrays) -> Contestan
         return float(loss), grads
 
     return Contestant(call, same, timed)
+
+
+def threaded(name: str) -> tuple[str, ...]:
+    """The flags with which a generated file uses as many threads as the harness lets every library use."""
+    threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
+    return (f"-D{name.upper()}_THREADS={threads}", "-fopenmp") if threads > 1 else ()
 
 
 def fields(header: str, struct: str) -> tuple[str, ...]:
