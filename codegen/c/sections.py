@@ -40,8 +40,9 @@ def needed(text: str) -> list[str]:
             for need in every[section][0]:
                 want(need)
 
+    called = set(re.findall(r"\w+(?=\()", text))
     for section, (_, body) in every.items():
-        if any(re.search(rf"(?<!\w){name}\(", text) for name in _defined(body)):
+        if called.intersection(_defined(body)):
             want(section)
     return [body for section, (_, body) in every.items() if section in wanted]
 

@@ -23,10 +23,9 @@ from symbolic.program import Program, size
 
 __all__ = ["Slot", "bound", "lives", "plan_memory", "total"]
 
-_Layout = list[tuple[str, tuple[str, ...]]]
-"""Each array, and those that it lies above, in the order of placing."""
-TRIES = 40
-"""How often an order of placing may be made better: each try is quadratic in the arrays."""
+_Times = Mapping[str, tuple[int, int]]
+TRIES = 60_000
+"""How many orders of placing are tried, times the arrays: a try is linear in the arrays, times how long they live."""
 LIKELY = 48
 """A free size where an order of placing is tried out."""
 ALIGNED = 64
@@ -60,7 +59,7 @@ def plan_memory(routine: Routine, program: Program, real_bytes: int) -> tuple[Sl
     """The slots, in an order in which each comes after those that it lies above."""
     times = lives(routine)
     weights = {name: weight(routine.buffers[name], program, real_bytes) for name in times}
-    orders: list[Callable[[str], tuple[int, ...]]] = [
+    keys: list[Callable[[str], tuple[int, ...]]] = [
         lambda n: (-weights[n], times[n][0]),
         lambda n: (times[n][0] - times[n][1], -weights[n]),
         lambda n: (times[n][0], -weights[n]),
@@ -68,39 +67,55 @@ def plan_memory(routine: Routine, program: Program, real_bytes: int) -> tuple[Sl
         lambda n: ((times[n][0] - times[n][1] - 1) * weights[n], times[n][0]),
     ]
     names = list(times)
-    layouts = [_stacked(sorted(names, key=key), times) for key in orders]
-    best = _moved(min(layouts, key=lambda layout: _total(layout, weights)), times, weights)
-    return tuple(Slot(routine.buffers[name], above, times[name]) for name, above in best)
+    orders = [sorted(names, key=key) for key in keys]
+    best = _moved(min(orders, key=lambda order: _total(order, times, weights)), times, weights)
+    return tuple(Slot(routine.buffers[name], above, times[name]) for name, above in _stacked(best, times))
 
 
-def _moved(layout: _Layout, times: Mapping[str, tuple[int, int]], weights: Mapping[str, int]) -> _Layout:
-    """The layout with one array after the other of the highest pile placed first or last, as long as that makes it smaller."""
-    best, least = layout, _total(layout, weights)
-    bound = max((sum(weights[n] for n, (a, b) in times.items() if a <= top <= b) for top, _ in times.values()), default=0)
-    for _ in range(TRIES):
-        if least <= bound:
-            break
-        names = [name for name, _ in best]
-        for name, end in product(_highest(best, weights), (False, True)):
-            rest = [other for other in names if other != name]
-            found = _stacked([*rest, name] if end else [name, *rest], times)
-            if _total(found, weights) < least:
-                best, least = found, _total(found, weights)
+def _moved(order: Sequence[str], times: _Times, weights: Mapping[str, int]) -> Sequence[str]:
+    """The order with one array after the other of the highest pile placed first or last, as long as that makes it smaller."""
+    best, least = order, _total(order, times, weights)
+    tops = {begin for begin, _ in times.values()}
+    bound = max((sum(weights[n] for n, (a, b) in times.items() if a <= top <= b) for top in tops), default=0)
+    left = TRIES // max(1, len(order))
+    while least > bound and left > 0:
+        for name, last in product(_highest(best, times, weights), (False, True)):
+            rest = [other for other in best if other != name]
+            found = [*rest, name] if last else [name, *rest]
+            left -= 1
+            if (size := _total(found, times, weights)) < least:
+                best, least = found, size
                 break
         else:
             break
     return best
 
 
-def _highest(layout: _Layout, weights: Mapping[str, int]) -> list[str]:
+def _placed(order: Sequence[str], times: _Times, weights: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+    """Where each array begins and ends when one after the other is put on top of those that it meets in time."""
+    height = [0] * (1 + max((end for _, end in times.values()), default=0))
+    found = {}
+    for name in order:
+        begin, end = times[name]
+        low = max(height[begin : end + 1])
+        height[begin : end + 1] = [low + weights[name]] * (end + 1 - begin)
+        found[name] = low, low + weights[name]
+    return found
+
+
+def _total(order: Sequence[str], times: _Times, weights: Mapping[str, int]) -> int:
+    return max((top for _, top in _placed(order, times, weights).values()), default=0)
+
+
+def _highest(order: Sequence[str], times: _Times, weights: Mapping[str, int]) -> list[str]:
     """The pile of arrays that makes the total, from the top down."""
-    end: dict[str, int] = {}
-    for name, above in layout:
-        end[name] = max((end[other] for other in above), default=0) + weights[name]
-    below = dict(layout)
-    pile = [max(end, key=lambda name: end[name])]
-    while below[pile[-1]]:
-        pile.append(max(below[pile[-1]], key=lambda name: end[name]))
+    places = _placed(order, times, weights)
+    rank = {name: k for k, name in enumerate(order)}
+    pile = [max(places, key=lambda name: places[name][1])] if places else []
+    while pile and (low := places[pile[-1]][0]) > 0:
+        begin, end = times[pile[-1]]
+        pile.append(next(n for n in order[: rank[pile[-1]]]
+                         if places[n][1] == low and times[n][0] <= end and begin <= times[n][1]))
     return pile
 
 
@@ -135,11 +150,11 @@ def number(expr: Expr, program: Program, values: Mapping[str, int] | None = None
     return found.xreplace(calls) if calls else found
 
 
-def _stacked(order: Sequence[str], times: Mapping[str, tuple[int, int]]) -> _Layout:
+def _stacked(order: Sequence[str], times: _Times) -> list[tuple[str, tuple[str, ...]]]:
     """Each array above those that it meets and that were placed before it; of these not those that others of them lie above.
     Sets of arrays are the bits of numbers."""
     placed: list[tuple[int, int, int, int]] = []  # begin, end, own bit, the bits of all below
-    found: _Layout = []
+    found: list[tuple[str, tuple[str, ...]]] = []
     for k, name in enumerate(order):
         begin, end = times[name]
         below = [row for row in placed if row[0] <= end and begin <= row[1]]
@@ -153,10 +168,3 @@ def _stacked(order: Sequence[str], times: Mapping[str, tuple[int, int]]) -> _Lay
             bits |= row[2]
         placed.append((begin, end, 1 << k, bits))
     return found
-
-
-def _total(layout: _Layout, weights: Mapping[str, int]) -> int:
-    end: dict[str, int] = {}
-    for name, above in layout:
-        end[name] = max((end[other] for other in above), default=0) + weights[name]
-    return max(end.values(), default=0)
