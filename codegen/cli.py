@@ -192,12 +192,12 @@ def check(
 
 
 @app.command(epilog="Example: chainrule show specs/lenet.yaml --size N=64")
-def show(spec: Spec, size: Sizes = []) -> None:  # noqa: B006
+def show(spec: Spec, size: Sizes = [], block: Steps = None) -> None:  # noqa: B006
     """Tensors, shapes, number of parameters, FLOPs and memory, forward and backward; the workspace of the C function."""
     import symbolic
     from codegen.report import print_model
 
-    print_model(symbolic.load(Path(spec)), _sizes(size))
+    print_model(symbolic.load(Path(spec)), _sizes(size), block)
 
 
 @app.command(epilog="Example: chainrule layers lstm")

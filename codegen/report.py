@@ -99,9 +99,10 @@ def _tried(v: Verdict) -> str:
     return ", ".join(f"{count} {one if count == 1 else many}" for count, one, many in counts if count) or "-"
 
 
-def print_model(model: Model, sizes: Mapping[str, int]) -> None:
-    """Tensors, shapes, number of parameters, and cost forward and backward."""
-    from codegen.pipeline import stages
+def print_model(model: Model, sizes: Mapping[str, int], block: int | None = None) -> None:
+    """Tensors, shapes, number of parameters, and cost forward and backward; the memory of its loops, in blocks of ``block`` steps
+    where that is given."""
+    from codegen.pipeline import Options, stages
     from codegen.text import equation_text, text
     from codegen.trial import choose_sizes
     from symbolic.cost import cost, readable, volume
@@ -132,7 +133,7 @@ def print_model(model: Model, sizes: Mapping[str, int]) -> None:
 
     itemsize = 8 if model.dtype == "float64" else 4
     entries = sum(volume(t.shape).xreplace(rule) for t in program.parameters)
-    made = stages(model)
+    made = stages(model, Options(block=block))
     screen.print()
     _say(screen, f"parameters: {readable(entries)} {'entry' if entries == 1 else 'entries'}, "
                  f"{readable(itemsize * entries)} bytes")

@@ -17,7 +17,7 @@ from codegen import build
 from codegen.c.sections import sections
 from codegen.loops.scratch import entries
 from codegen.memory_report import PARTS, Memory, likely_sizes, of_stages
-from codegen.pipeline import stages
+from codegen.pipeline import Options, stages
 from codegen.report import print_model
 from codegen.trial import choose_sizes
 from tests.conftest import ROOT, Run
@@ -158,6 +158,16 @@ def test_show_says_at_which_sizes(chainrule: Run) -> None:
     for name, count in counts.items():
         rows = re.findall(rf"^ {name} +([0-9,]+)  (?:caller|workspace)\b", done.stdout, re.MULTILINE)
         assert rows == ([f"{count:,}"] if count else []), name
+
+
+def test_show_takes_blocks(chainrule: Run) -> None:
+    """The memory of the loops that are then made."""
+    line = ["show", ROOT / "specs" / "lstm_lm.yaml", "--size", "T=3000", "--size", "N=16"]
+    whole, blocks = (int(re.search(r"workspace as planned: ([\d,]+) bytes", chainrule(*line, *more).stdout)[1].replace(",", ""))
+                     for more in ([], ["--block", "64"]))
+    assert blocks < 0.8*whole
+    done = stages(symbolic.load(ROOT / "specs" / "lstm_lm.yaml"), Options(block=64))
+    assert blocks == of_stages(done, 4, choose_sizes(done.optimised, {"T": 3000, "N": 16})).workspace
 
 
 @pytest.mark.parametrize(("kernel", "taken"), [(3, 48), (60, 192), (4000, None)])
