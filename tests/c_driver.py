@@ -19,8 +19,8 @@ import codegen
 import symbolic
 from codegen.c.binding import Fields, fields
 from codegen.c.names import field_names
-from codegen.numpy.emit import Prepared
 from codegen.pipeline import Options, render
+from codegen.prepared import Prepared
 from tests.c_files import prepared
 from tests.emitting import values_for
 from tests.oracle.compare import assert_close

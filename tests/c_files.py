@@ -10,8 +10,8 @@ import symbolic
 from codegen import build
 from codegen.c.binding import binding_text, fields
 from codegen.c.names import field_names
-from codegen.numpy.emit import Prepared
 from codegen.pipeline import Options, command, source_of, stages, units
+from codegen.prepared import Prepared
 
 __all__ = ["HEADER", "OPTIONS", "SOURCE", "SPEC", "arrays", "bound", "prepared", "same", "texts"]
 

@@ -15,9 +15,10 @@ from importlib.resources import files
 from typing import Any
 
 from codegen.numpy.door import UNTOLD, Quick, free_sizes, least_sizes, quick_check, slow_check_text, untold
-from codegen.numpy.emit import Prepared, Unit, shared_context, signature
+from codegen.numpy.emit import shared_context, signature
 from codegen.numpy.helpers import needed
 from codegen.numpy.printer import integer_text
+from codegen.prepared import Prepared, Unit
 from symbolic.errors import SpecError
 from symbolic.program import Tensor
 

@@ -13,7 +13,7 @@ from codegen.c.layout import workspace_bytes, workspace_lines
 from codegen.c.names import field_names, with_sizes
 from codegen.c.sections import needed
 from codegen.c.update import update
-from codegen.numpy.emit import Prepared
+from codegen.prepared import Prepared
 
 __all__ = ["emit"]
 

@@ -18,7 +18,7 @@ from codegen.loops.ir import SCRATCH, Buffer, Place, Routine
 from codegen.loops.memory import Slot, plan_memory
 from codegen.loops.routine import routine
 from codegen.loops.uses import touched
-from codegen.numpy.emit import Prepared, Unit
+from codegen.prepared import Prepared, Unit
 from symbolic.program import Program, Size, Tensor
 
 __all__ = ["Function", "function", "routine_of", "unless"]

@@ -9,7 +9,7 @@ import sympy as sp
 
 from codegen.c.printer import integer_text
 from codegen.c.writer import INDENT
-from codegen.numpy.emit import Prepared, Unit
+from codegen.prepared import Prepared, Unit
 from symbolic.program import Tensor
 
 __all__ = ["DOCS", "Struct", "head", "structs"]

@@ -14,7 +14,7 @@ from codegen.c.printer import count_text, integer_text
 from codegen.c.writer import INDENT
 from codegen.loops.ir import SCRATCH, Buffer, Call, Place
 from codegen.loops.memory import Slot, total, weight
-from codegen.numpy.emit import Prepared
+from codegen.prepared import Prepared
 from symbolic.analysis import is_nonnegative
 from symbolic.program import Program, Role, Size
 

@@ -22,7 +22,7 @@ from codegen.c.writer import INDENT, LOCALS, body_lines
 from codegen.loops.ir import For, Local, Nest, Place, Routine
 from codegen.loops.routine import routine
 from codegen.loops.uses import touched
-from codegen.numpy.emit import Prepared
+from codegen.prepared import Prepared
 from symbolic.errors import ScheduleError
 from symbolic.program import Program, Role, Size, Tensor, read, tensor_of
 

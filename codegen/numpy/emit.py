@@ -18,43 +18,11 @@ from codegen.numpy.printer import integer_text
 from codegen.numpy.selfcheck import selfcheck_text
 from codegen.numpy.statements import Writer
 from codegen.numpy.update import update_lines
+from codegen.prepared import Prepared, Unit
 from codegen.verdict import Verdict
 from symbolic.program import Program, Tensor
 
-__all__ = ["Prepared", "Unit", "emit", "function", "shared_context", "signature", "verdicts"]
-
-
-@dataclass(frozen=True)
-class Unit:
-    """One function of the module: its program, and what it returns.
-
-    ``kind``: ``loss``, ``predict``, ``value_and_grad``, ``jvp`` or ``hvp``. ``directions``: parameter -> the input that carries
-    its direction.
-    """
-
-    kind: str
-    program: Program
-    wrt: tuple[str, ...] = ()
-    directions: Mapping[str, str] | None = None
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """All that the template of a module needs to know of a model."""
-
-    name: str
-    dtype: str
-    source: str
-    digest: str
-    command: str
-    prediction: str
-    program: Program
-    units: tuple[Unit, ...]
-    initialisers: Mapping[str, Any]
-    update: Any
-    seed: int = 0
-    cost: str = ""
-    block: int | None = None
+__all__ = ["emit", "function", "shared_context", "signature", "verdicts"]
 
 
 @dataclass(frozen=True)
