@@ -249,3 +249,10 @@ def test_copies_take_names_that_no_tensor_has() -> None:
     codes = [buffer.code for buffer in made.buffers.values()]
     assert len(set(codes)) == len(codes)
     assert "x_given_2" in codes
+
+
+def test_shares_of_a_range_that_is_a_product() -> None:
+    """``N*(K + 1)`` and ``K*N + N`` are one end."""
+    model = symbolic.load("y[u] = tanh(x[u])*exp(x[u])\nloss = sum(y[u]*w[0], over=u)", loss="loss", outputs=["y"],
+                          inputs={"x": ["N*(K+1)"], "z": ["N", "K"]}, parameters={"w": [2]})
+    assert "in shares of" in str(check(routine_of(model)[0]))

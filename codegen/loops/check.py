@@ -150,7 +150,8 @@ class _Checker:
             if isinstance(leaf, Product) and leaf.shared:
                 marks.append(Index(node.over.symbol, sp.S.Zero, leaf.rows if leaf.shared == "rows" else leaf.columns))
             once = len(marks) == 1 or isinstance(leaf, Set) and leaf.declares and not marks
-            if not once or any((i.lower, i.upper) != (node.over.lower, node.over.upper) for i in marks):
+            ends = {(sp.expand(i.lower), sp.expand(i.upper)) for i in (node.over, *marks)}
+            if not once or len(ends) > 1:
                 self._fail(node, f"not in one share alone: {leaf}")
 
     def _value(
