@@ -10,7 +10,7 @@ from sympy import Expr, Indexed
 from sympy.printing.precedence import PRECEDENCE, precedence
 
 from codegen.loops.ir import Buffer, Local
-from codegen.loops.nests import Inside
+from codegen.loops.nests import Better, Inside
 from symbolic.functions import COMPARISONS, row_of
 from symbolic.program import IndexName, Program, Size, is_index_read, operands, tensor_of
 
@@ -52,10 +52,9 @@ class CPrinter:
 
     def test(self, condition: Expr) -> str:
         """A condition, in brackets where it is more than a comparison."""
-        if isinstance(condition, sp.Or | sp.And):
-            mark = " || " if isinstance(condition, sp.Or) else " && "
-            parts = sorted(condition.args, key=lambda c: (not isinstance(c, sp.Eq), str(c)))
-            return mark.join(self.test(part) for part in parts)
+        if isinstance(condition, Better):
+            value, best, found = (argument.name for argument in condition.args)
+            return f"{found} == 0 || {value} > {best} || ({value} != {value} && {best} == {best})"
         reads = [e for e in operands(condition) if not is_index_read(e)]
         side = self.real if reads or condition.atoms(Local) and not condition.has(sp.Eq) else self.integer
         return f"{side(condition.lhs)} {condition.rel_op} {side(condition.rhs)}"

@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 
 import sympy as sp
 from sympy import Expr, Indexed
+from sympy.logic.boolalg import BooleanFunction
 
 from codegen.loops.ir import For, How, If, Local, Nest, Node, Set, Store
 from codegen.schedule import Statement
 from symbolic.analysis import affine, at_most, index_reads, is_positive, lies_in, subscript_range
 from symbolic.program import Equation, Index, IndexName, Program, Reduction, index_symbols, operands, tensor_of
 
-__all__ = ["Inside", "contribution", "levels", "nest", "scan", "without_units"]
+__all__ = ["Better", "Inside", "contribution", "levels", "nest", "scan", "without_units"]
 
 Ranges = Mapping[IndexName, Index]
 
@@ -34,6 +35,11 @@ class Inside(sp.Function):  # type: ignore[misc]
     @property
     def conditions(self) -> tuple[Expr, ...]:
         return tuple(self.args[1:])
+
+
+class Better(BooleanFunction):  # type: ignore[misc]
+    """``Better(value, best, found)``: whether a value takes the place of the best so far, if one was found. Of equals the first
+    stays; a NaN is greater than all, as everywhere in NumPy, and the first stays, too. To SymPy everything equals itself."""
 
 
 @dataclass(frozen=True)
@@ -118,15 +124,13 @@ def scan(equations: Sequence[Equation], program: Program, ranges: Ranges) -> tup
     value = Local("value")
     places = {e.component: Local(f"at_{e.component}") for e in equations if e.component is not None}
     compared = checked(first.body, first, program, ranges)
-    # A NaN is greater than all, as everywhere in NumPy; of equals the first stays.
-    better = sp.Or(sp.Eq(found, 0), sp.Gt(value, best), sp.Ne(value, value, evaluate=False), evaluate=False)
     taken: list[Node] = [Set(best, value), Set(found, sp.Integer(1), integer=True)]
     taken += [Set(place, component, integer=True) for component, place in places.items()]
     inside = {i.symbol for i in first.reduced}
     guards = known_guards(first, program, ranges)
     outside = [g for g in guards if not index_symbols(g) & inside]
     loops = levels(first.reduced, [g for g in guards if g not in outside], (
-        Set(value, compared, declares=True), If((better,), tuple(taken))), _outer_first(first))
+        Set(value, compared, declares=True), If((Better(value, best, found),), tuple(taken))), _outer_first(first))
     begin = [Set(best, sp.Integer(0), declares=True), Set(found, sp.Integer(0), declares=True, integer=True)]
     begin += [Set(place, sp.Integer(-1), declares=True, integer=True) for place in places.values()]
     end = [Store(e.target, best if e.component is None else places[e.component], How.SET) for e in equations]
