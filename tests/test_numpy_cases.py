@@ -314,6 +314,19 @@ def test_maxima_in_entries_apart() -> None:
     agree(symbolic.load(text, dtype="float64", loss="loss", parameters=parameters, shapes={"y": ["T"]}), {"T": 3, "N": 2})
 
 
+@pytest.mark.parametrize("text", [
+    "y[n*(K+1)+k] = b[n,k]*c[k]", "y[n*(K+1)] = b[n,k]*c[k]",
+    "y[(K+1)*ix[n]+k] = b[n,k]*c[k]", "y[n+0] = b[n,k]*d[ix[n]*(K+1)+k]",
+])
+def test_a_step_of_more_than_one_term(text: str) -> None:
+    """``n*(K+1)`` is ``(K+1)*n``, not ``K + 1*n``."""
+    model = symbolic.load(
+        f"{text}\nloss = sum(y[u]**2*d[u], over=u)", dtype="float64", loss="loss", shapes={"y": ["N*(K+1)"]},
+        parameters={"c": ["K"], "d": ["N*(K+1)"]},
+        inputs={"b": ["N", "K"], "ix": {"shape": ["N"], "kind": "index", "below": "N"}})
+    agree(model, {"N": 3, "K": 2}, module=compiled(model, dtype="float64"))
+
+
 def test_a_state_that_is_carried_against_time_over_two_steps() -> None:
     model = symbolic.load(
         "h[t,n] = 0.5*h[t+2,n] + tanh(h[t+1,n])*w[n]\nloss = sum(h[t,n]**2, over=(t,n))",

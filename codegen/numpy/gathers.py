@@ -145,7 +145,8 @@ class Gathers(Subscripts):
                 text = integer_text(symbol)
             negative = coefficient.could_extract_minus_sign()
             size = -coefficient if negative else coefficient
-            term = text if size == 1 else f"{integer_text(size)}*{text}"
+            factor = f"({integer_text(size)})" if size.is_Add else integer_text(size)
+            term = text if size == 1 else f"{factor}*{text}"
             pieces.append(f"- {term}" if negative else f"+ {term}")
         if form.constant != 0 or not pieces:
             constant = integer_text(form.constant)
