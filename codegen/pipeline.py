@@ -178,13 +178,14 @@ def render(
 def units(done: Stages) -> tuple[Unit, ...]:
     """The functions of a module."""
     from codegen.prepared import Unit
+    from codegen.separate import separate
 
     units = [Unit("value_and_grad", done.optimised, done.wrt), Unit("loss", done.loss), Unit("predict", done.predict)]
     if done.jvp is not None:
         units.append(Unit("jvp", done.jvp, done.wrt, {n: done.jvp.tangents[n] for n in done.wrt}))
     if done.hvp is not None:
         units.append(Unit("hvp", done.hvp, done.wrt, {n: done.hvp.tangents[n] for n in done.wrt}))
-    return tuple(units)
+    return tuple(replace(unit, program=separate(unit.program)) for unit in units)
 
 
 def verdicts(model: Model, options: Options | None = None, done: Stages | None = None) -> dict[str, tuple[Verdict, ...]]:

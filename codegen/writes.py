@@ -20,7 +20,8 @@ from symbolic.places import Shelf
 from symbolic.program import Equation, Index, IndexName, Program, index_symbols, reads
 
 __all__ = [
-    "Write", "covers", "fills", "is_always", "is_scatter", "may_be_empty", "narrows", "slack_of", "stores", "writes_of",
+    "Write", "covers", "fills", "is_always", "is_mixed_radix", "is_scatter", "may_be_empty", "narrows", "slack_of", "stores",
+    "writes_of",
 ]
 
 
@@ -78,17 +79,17 @@ def is_scatter(row: Write, program: Program) -> bool:
         form = affine(subscript)
         if form is None or index_reads((subscript,)):
             return True
-        if _is_mixed_radix(row, subscript, program):
+        if is_mixed_radix(row.statement.equation, subscript, program):
             continue
         if sum(s in {i.symbol for i in row.statement.equation.indices} for s, _ in form.coefficients) > 1:
             return True
     return False
 
 
-def _is_mixed_radix(row: Write, subscript: Expr, program: Program) -> bool:
+def is_mixed_radix(equation: Equation, subscript: Expr, program: Program) -> bool:
     """Whether a subscript counts through an axis digit by digit: every entry is written once (law 15)."""
     form = affine(subscript)
-    ranges = {i.symbol: i for i in row.statement.equation.indices}
+    ranges = {i.symbol: i for i in equation.indices}
     if form is None or form.constant != 0 or any(s not in ranges for s, _ in form.coefficients):
         return False
     left, weight = dict(form.coefficients), sp.Integer(1)
@@ -246,7 +247,7 @@ def _box(row: Write, program: Program) -> list[tuple[Expr, Expr]] | None:
         return None  # a diagonal leaves the rest of its square
     for subscript in row.statement.equation.target.indices:
         form = affine(subscript)
-        if _is_mixed_radix(row, subscript, program):
+        if is_mixed_radix(row.statement.equation, subscript, program):
             found = subscript_range(subscript, ranges, program)
             assert found is not None
             box.append((found[0], found[1] + 1))

@@ -18,7 +18,7 @@ from functools import lru_cache
 import sympy as sp
 from sympy import Expr, Indexed
 
-from symbolic.analysis import are_apart, in_bounds, index_reads, is_nonnegative, subscript_range
+from symbolic.analysis import in_bounds, index_reads, is_nonnegative, may_meet, subscript_range
 from symbolic.errors import ArgumentError, ProgramError, nearest
 from symbolic.program import (
     Equation,
@@ -168,17 +168,11 @@ def _one_maximum_an_entry(equation: Equation, program: Program) -> None:
             f"may write an entry of '{equation.name}' several times; take it over bare indices first\n    {equation}"
         )
     for other in program.writers[equation.name]:
-        boxes = zip(_box(equation, program), _box(other, program), strict=True)
-        if other is not equation and not any(a and b and are_apart(a, b, program) for a, b in boxes):
+        if other is not equation and may_meet(equation, other, program):
             raise ProgramError(
                 f"{program.name}: expected one equation for each entry of a maximum, to differentiate it, found two for "
                 f"'{equation.name}'; give each a tensor of its own and take max2 of them\n    {equation}\n    {other}"
             )
-
-
-def _box(equation: Equation, program: Program) -> list[tuple[Expr, Expr] | None]:
-    ranges = {i.symbol: i for i in equation.indices}
-    return [subscript_range(part, ranges, program) for part in equation.target.indices]
 
 
 def written_only(equation: Equation, program: Program) -> Equation:

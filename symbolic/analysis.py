@@ -17,7 +17,7 @@ from symbolic.program import Equation, Index, IndexName, Program, index_symbols,
 
 __all__ = [
     "Affine", "affine", "are_apart", "at_most", "in_bounds", "interval", "is_equal", "is_nonnegative", "is_positive", "lies_in",
-    "subscript_range",
+    "may_meet", "subscript_range",
 ]
 
 
@@ -161,6 +161,14 @@ def are_apart(first: tuple[Expr, Expr], second: tuple[Expr, Expr], program: Prog
     if a.is_Integer and b.is_Integer and c.is_Integer and d.is_Integer:
         return bool(b.p < c.p or d.p < a.p)
     return at_most(first[1] + 1, second[0], program) or at_most(second[1] + 1, first[0], program)
+
+
+def may_meet(a: Equation, b: Equation, program: Program) -> bool:
+    """Whether two equations of one tensor may write the same entry: on no axis their subscripts are proved apart."""
+    ours, others = ({i.symbol: i for i in equation.indices} for equation in (a, b))
+    spans = [(subscript_range(part, ours, program), subscript_range(other, others, program))
+             for part, other in zip(a.target.indices, b.target.indices, strict=True)]
+    return not any(first and second and are_apart(first, second, program) for first, second in spans)
 
 
 def is_positive(expr: Expr, program: Program) -> bool:

@@ -18,6 +18,7 @@ from codegen.numpy.names import speakable
 from codegen.pack import pack
 from codegen.part import part
 from codegen.pipeline import Options, names_of, render
+from codegen.separate import separate
 from codegen.shorten import shorten
 from symbolic.adjoint import gradient
 from symbolic.check import check
@@ -167,7 +168,10 @@ def _rewrites(
 
 
 def _cuts(optimised: Program, wrt: tuple[str, ...], values: dict[str, Any], case: Case, want: Run, unit: float) -> None:
-    cut = demand(speakable(optimised))
+    apart = check(separate(optimised))
+    if apart is not optimised:
+        _compare(interpreted(apart, values, case.sizes, wrt), want, unit, "after separate")
+    cut = demand(speakable(apart))
     _compare(interpreted(cut, values, case.sizes, wrt), want, unit, "after demand")
     for name, stage in (("pack", pack), ("part", part), ("shorten", shorten)):
         after = stage(cut)

@@ -19,9 +19,9 @@ from tests.test_history import spec
 SANITIZED = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover")
 
 
-def exact(model: symbolic.Model, steps: int, lengths: Sequence[int], folder: Path, **more: bool) -> None:
+def exact(model: symbolic.Model, steps: int, lengths: Sequence[int], folder: Path, wrt: str = "all", **more: bool) -> None:
     """Sound loops; and compiled once, the numbers at several lengths."""
-    options = Options(wrt="all", dtype="float64", block=steps, **more)
+    options = Options(wrt=wrt, dtype="float64", block=steps, **more)
     for unit in units(stages(model, options)):
         made = check(routine_of(unit, 8, steps))
         check_memory(plan_memory(made, unit.program, 8))

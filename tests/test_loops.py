@@ -19,7 +19,7 @@ from codegen.loops.ir import For, How, If, Local, Nest, Node, Product, Routine, 
 from codegen.loops.memory import plan_memory
 from codegen.loops.routine import routine
 from codegen.pipeline import Options, stages
-from symbolic.errors import ProgramError, ScheduleError
+from symbolic.errors import ProgramError
 from symbolic.program import Index, Program, index, read, size
 from tests.oracle.cases import FAMILIES
 
@@ -230,16 +230,6 @@ def test_sums_are_kept_in_parts() -> None:
     assert running
     assert all(loop.in_parts for loop in running)
     assert sp.S.Zero in [leaf.value for leaf, _ in walk(made.body) if isinstance(leaf, Set)]
-
-
-def test_a_maximum_of_several_equations_is_refused() -> None:
-    """One scan would overwrite what the other found; NumPy takes both."""
-    model = symbolic.load(
-        "h[t] = max(x[t,k], over=k)\nh[t] += max(z[t,k], over=k)\nloss = sum(w[i]*w[i], over=i)", loss="loss", output="h",
-        inputs={"x": ["T", "K"], "z": ["T", "K"]}, parameters={"w": [3]},
-    )
-    with pytest.raises(ScheduleError, match="the target c has no maximum of maxima"):
-        routine_of(model)
 
 
 def test_copies_take_names_that_no_tensor_has() -> None:

@@ -28,8 +28,8 @@ from codegen.loops.shorten import drop_unread, shorten
 from codegen.lower import Storage, given, lower, plan_storage
 from codegen.schedule import Loop, Statement, equations_of, schedule
 from codegen.schedule import Node as Scheduled
+from codegen.separate import unseparated
 from codegen.writes import covers, stores, writes_of
-from symbolic.errors import ScheduleError
 from symbolic.program import Index, IndexName, Program, Reduction, Role, index, read, tensor_of
 
 __all__ = ["routine"]
@@ -89,9 +89,7 @@ class _Maker:
             return [self.made.around(node, inner)]
         alike = _alike(node, siblings)
         if alike and id(node.origin) not in self.setting:
-            raise ScheduleError(f"{self.program.name}: expected one equation for each entry of the maximum "
-                                f"'{node.equation.name}', found several; the target c has no maximum of maxima: put them into "
-                                "one equation")
+            raise unseparated(node.equation, self.program)
         if alike and alike[0] is not node:
             return []  # the scan of the first finds them all
         if len(alike) > 1:

@@ -17,6 +17,7 @@ from codegen.numpy.printer import integer_text
 from codegen.numpy.storing import Storing
 from codegen.numpy.views import Viewer
 from codegen.schedule import Statement
+from codegen.separate import unseparated
 from codegen.writes import may_be_empty
 from symbolic.analysis import affine, index_reads, is_equal, is_nonnegative, subscript_range
 from symbolic.program import (
@@ -38,7 +39,9 @@ class Extremes(Storing):
         target = viewer.view(equation.target, writing=True)
         kept = target.labels
         over = tuple(i.symbol for i in equation.reduced)
-        if equation.reduction is Reduction.MAX and mode is not Mode.ADD and self._by_offsets(equation, viewer, target, mode):
+        if mode is Mode.ADD:
+            raise unseparated(equation, self.program)
+        if equation.reduction is Reduction.MAX and self._by_offsets(equation, viewer, target, mode):
             return
         if equation.reduction is Reduction.ARGMAX and equation.name in self.plan.implied:
             self.lines.pop()  # its comment: the adjoint finds the first maximum again, offset by offset
