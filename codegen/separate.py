@@ -26,12 +26,12 @@ index tensor or over a window every instance is asked for every entry whether it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import combinations
 
 import sympy as sp
-from sympy import Indexed
+from sympy import Expr, Indexed
 
 from codegen.writes import is_mixed_radix
 from symbolic.analysis import affine, index_reads, is_equal, is_positive, may_meet
@@ -43,7 +43,6 @@ from symbolic.program import (
     Names,
     Program,
     Reduction,
-    Role,
     Tensor,
     index_symbols,
 )
@@ -59,11 +58,12 @@ def separate(program: Program) -> Program:
     if all(equation.reduction is Reduction.SUM for equation in program.equations):
         return program
     names = Names.of(program)
-    places = [names.index(f"q{axis}") for axis in range(max((t.rank for t in program.tensors), default=0))]
+    among, *places = map(names.index, ["e", *(f"q{axis}" for axis in range(max(t.rank for t in program.tensors)))])
     once = program.with_equations(_once(equation, places, program) for equation in program.equations)
-    for name, rows in once.writers.items():
-        if rows[0].reduction is Reduction.MAX and any(may_meet(a, b, once) for a, b in combinations(rows, 2)):
-            once = _sliced(name, places, once, names)
+    for rows in once.writers.values():
+        for part in _parts(rows) if rows[0].reduction is Reduction.MAX else ():
+            if any(may_meet(a, b, once) for a, b in combinations(part, 2)):
+                once = _sliced(part, among, places, once, names)
     return once
 
 
@@ -98,31 +98,41 @@ def _is_plain(equation: Equation, axis: int, program: Program) -> bool:
     return len(form.symbols) <= 1 or is_mixed_radix(equation, part, program)
 
 
-def _sliced(name: str, places: Sequence[IndexName], program: Program, names: Names) -> Program:
-    """The program with a slice for each equation of a maximum, and the greatest of the slices."""
-    tensor, rows = program.tensor(name), program.writers[name]
-    among = Index.over(names.index("e"), len(rows))
+def _parts(rows: Sequence[Equation]) -> Collection[list[Equation]]:
+    """The equations of one tensor, apart where they have different numbers on an axis on which all have one."""
+    fixed = [axis for axis, parts in enumerate(zip(*(row.target.indices for row in rows), strict=True))
+             if all(part.is_Integer for part in parts)]
+    found: dict[tuple[Expr, ...], list[Equation]] = {}
+    for row in rows:
+        found.setdefault(tuple(row.target.indices[axis] for axis in fixed), []).append(row)
+    return found.values()
+
+
+def _sliced(
+    rows: Sequence[Equation], among: IndexName, places: Sequence[IndexName], program: Program, names: Names
+) -> Program:
+    """The program with a slice for each of these equations of a maximum, and the greatest of the slices."""
+    tensor = program.tensor(rows[0].name)
+    axes = [axis for axis in range(tensor.rank) if not all(row.target.indices[axis].is_Integer for row in rows)]
     each, count = (
-        Tensor(names.fresh(f"{name}_{what}"), (among.extent, *tensor.shape), Role.INTERMEDIATE, margin=((0, 0), *tensor.margin))
+        Tensor(names.fresh(f"{tensor.name}_{what}"), (sp.Integer(len(rows)), *(tensor.shape[axis] for axis in axes)),
+               margin=((0, 0), *(tensor.margin[axis] for axis in axes)))
         for what in ("each", "count"))
-    slices = {id(row): sp.Integer(k) for k, row in enumerate(rows)}
-    every = all(_fills(row, program) for row in rows)
-    indices = tuple(Index(places[axis], *tensor.bounds(axis)) for axis in range(tensor.rank))
-    entry = [among.symbol, *(i.symbol for i in indices)]
-    found: list[Equation] = []
-    for equation in program.equations:
-        if id(equation) not in slices:
-            found.append(equation)
-            continue
-        target = (slices[id(equation)], *equation.target.indices)
-        found.append(renumbered(replace(equation, target=each.at(target)), NAME, equation))
-        if not every:
-            found.append(renumbered(_counted(equation, count.at(target), program), NAME, equation))
-        if equation is rows[-1]:
-            guards = () if every else (sp.Gt(count.at(entry), 0),)
-            found.append(renumbered(Equation(tensor.at(entry[1:]), each.at(entry), (*indices, among), guards, Reduction.MAX,
-                                             origin=equation.origin), NAME, *rows))
-    return program.with_equations(found, (*program.tensors, each, *(() if every else (count,))))
+    every = all(_fills(row, axes, program) for row in rows)
+    indices = tuple(Index(places[axis], *tensor.bounds(axis)) for axis in axes)
+    entry = [among, *(i.symbol for i in indices)]
+    target = tensor.at([places[axis] if axis in axes else part for axis, part in enumerate(rows[0].target.indices)])
+    guards = () if every else (sp.Gt(count.at(entry), 0),)
+    greatest = Equation(
+        target, each.at(entry), (*indices, Index.over(among, len(rows))), guards, Reduction.MAX, origin=rows[-1].origin)
+    made: dict[int, list[Equation]] = {}
+    for k, row in enumerate(rows):
+        place = [sp.Integer(k), *(row.target.indices[axis] for axis in axes)]
+        found = [replace(row, target=each.at(place)), *(() if every else (_counted(row, count.at(place), program),))]
+        made[id(row)] = [renumbered(equation, NAME, row) for equation in found]
+    made[id(rows[-1])].append(renumbered(greatest, NAME, *rows))
+    equations = [equation for old in program.equations for equation in made.get(id(old), (old,))]
+    return program.with_equations(equations, (*program.tensors, each, *(() if every else (count,))))
 
 
 def _counted(equation: Equation, target: Indexed, program: Program) -> Equation:
@@ -132,13 +142,13 @@ def _counted(equation: Equation, target: Indexed, program: Program) -> Equation:
     return replace(equation, target=target, body=sp.Integer(1), indices=kept, reduction=Reduction.SUM)
 
 
-def _fills(equation: Equation, program: Program) -> bool:
-    """Whether the equation has an instance for every entry of its target."""
+def _fills(equation: Equation, axes: Sequence[int], program: Program) -> bool:
+    """Whether the equation has an instance for every entry along these axes of its target."""
     tensor, indices = program.tensor(equation.name), {i.symbol: i for i in equation.indices}
-    parts = equation.target.indices
+    parts = [equation.target.indices[axis] for axis in axes]
     return (
         not equation.guards and len(set(parts)) == len(parts) and all(is_positive(i.extent, program) for i in equation.reduced)
         and all(part in indices and is_equal(indices[part].lower, lower, program)
                 and is_equal(indices[part].upper, upper, program)
-                for part, (lower, upper) in zip(parts, map(tensor.bounds, range(tensor.rank)), strict=True))
+                for part, (lower, upper) in zip(parts, map(tensor.bounds, axes), strict=True))
     )

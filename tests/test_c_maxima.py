@@ -38,7 +38,9 @@ BLOCKED = [
 ]
 
 
-def same_as_everywhere(model: symbolic.Model, modules: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+def same_as_everywhere(
+    model: symbolic.Model, modules: Mapping[str, Any], values: Mapping[str, Any], rtol: float = 1e-14
+) -> None:
     """Loss, outputs and gradients of the modules are the interpreter's, NaN where it has NaN."""
     program = model.program()
     arrays = {n: np.array(v, np.int64 if program.tensor(n).is_index else float) for n, v in values.items()}
@@ -50,7 +52,7 @@ def same_as_everywhere(model: symbolic.Model, modules: Mapping[str, Any], values
         found = {"loss": got_loss, **{f"gradient of {n}": got[n] for n in wrt}, **{n: aux[n] for n in outputs}}
         want = {"loss": loss, **{f"gradient of {n}": a for n, a in grads.items()}, **outputs}
         for name in want:
-            np.testing.assert_allclose(found[name], want[name], rtol=1e-14, err_msg=f"{target}: {name}")
+            np.testing.assert_allclose(found[name], want[name], rtol=rtol, err_msg=f"{target}: {name}")
 
 
 def both(model: symbolic.Model) -> dict[str, Any]:
@@ -125,6 +127,15 @@ def test_maxima_that_meet_in_blocks(text: str, steps: int, tmp_path: Path) -> No
     model = own(text, projected=True)
     assert "for (ptrdiff_t start = " in render(model, "c", Options(block=steps))["model.c"]
     exact(model, steps, (1, 3, 5), tmp_path, wrt="params")
+
+
+@pytest.mark.gcc
+@pytest.mark.parametrize("name", [name for name in MEETING if "recurrence" in name or "loop" in name])
+def test_maxima_that_meet_in_every_step(name: str) -> None:
+    """Unrolled: a slice for each equation of a step, none for all steps, of which one needs the other."""
+    model = meeting(name)
+    modules = {target: codegen.compile(model, target=target, dtype="float64", unroll=4) for target in ("c", "numpy")}
+    same_as_everywhere(model, modules, values_for(model.program(), SIZES[0]), rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", MEETING)
