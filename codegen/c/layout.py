@@ -102,7 +102,7 @@ def workspace_lines(prepared: Prepared, functions: Sequence[Function], free: Seq
     if moving:
         several = any("THREADS" in line for f in functions for line in f.layout)
         lines += ["/* All arrays together, in a number that cannot wrap round; a million for the scratch of products. */",
-                  f"double entries = 1e6{'*THREADS' if several else ''};"]
+                  f"double entries = 1e6{'*(double)THREADS' if several else ''};"]
         for extents, count in moving.items():
             product = "*".join(f"(double)({integer_text(e)})" for e in extents if e != 1)
             lines.append(f"entries += {f'{count}*' if count > 1 else ''}{product};")

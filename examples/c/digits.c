@@ -1381,7 +1381,7 @@ size_t digits_workspace_bytes(const digits_dims *dims)
     const ptrdiff_t C = digits_C;
     const ptrdiff_t N = (ptrdiff_t)dims->N;
     /* All arrays together, in a number that cannot wrap round; a million for the scratch of products. */
-    double entries = 1e6*THREADS;
+    double entries = 1e6*(double)THREADS;
     entries += 3*(double)(N)*(double)(P);
     entries += 9*(double)(N);
     entries += 8*(double)(N)*(double)(H);
