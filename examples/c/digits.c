@@ -201,10 +201,22 @@ INLINE void tile_rows(size_t rows, const size_t vectors, size_t K, const real *a
     }
 }
 
+/* The same for ROWS by 2 or 3 where A has its neighbours along m: one address for all rows leaves registers for others. */
+ONCE static void tile_down(size_t vectors, size_t K, const real *a, size_t a_columns, const real *const *b, size_t b_rows,
+                           real *c, size_t c_rows, const size_t *at, ptrdiff_t lanes, int add)
+{
+    if (vectors == 3) tile_of(ROWS, 3, K, a, 1, a_columns, b, b_rows, NULL, c, c_rows, at, lanes, add);
+    else tile_of(ROWS, 2, K, a, 1, a_columns, b, b_rows, NULL, c, c_rows, at, lanes, add);
+}
+
 /* The same for vectors = 1, 2, 3, or 8 where there is one row. */
 ONCE static void tile(size_t rows, size_t vectors, size_t K, const real *a, size_t a_rows, size_t a_columns,
                       const real *const *b, size_t b_rows, real *c, size_t c_rows, const size_t *at, ptrdiff_t lanes, int add)
 {
+    if (rows == ROWS && a_rows == 1 && (vectors == 2 || vectors == 3)) {
+        tile_down(vectors, K, a, a_columns, b, b_rows, c, c_rows, at, lanes, add);
+        return;
+    }
     switch (vectors) {
     case 1: tile_rows(rows, 1, K, a, a_rows, a_columns, b, b_rows, NULL, c, c_rows, at, lanes, add); break;
     case 2: tile_rows(rows, 2, K, a, a_rows, a_columns, b, b_rows, NULL, c, c_rows, at, lanes, add); break;
