@@ -488,9 +488,9 @@ static int by_library(size_t M, size_t N, size_t K, const real *a, size_t a_rows
 }
 #endif
 
-/* A block of B, DEPTH rows by BLOCK_VECTORS vectors, 256 KB at most, stays in the second-level cache while BLOCK_ROWS
-   rows of A, 128 KB of float, pass. */
-enum { DEPTH = 256, BLOCK_VECTORS = 16 * 64 / VECTOR_BYTES, BLOCK_ROWS = 128 };
+/* A block of B, DEPTH rows by BLOCK_VECTORS vectors, stays in the second-level cache while A passes, BLOCK_ROWS rows at a time
+   or COPIED_ROWS: 512 KB of B where vectors have 64 bytes, half of it elsewhere, and 256 KB of float of A. */
+enum { DEPTH = 256, BLOCK_VECTORS = (VECTOR_BYTES == 64 ? 2048 : 1024) / VECTOR_BYTES, BLOCK_ROWS = 128, COPIED_ROWS = 256 };
 
 /* A[M,K], whose neighbours are along m, `part` rows at a time: copy[m / part, k, m % part] = A[m,k]. Few k at once:
    few pages of A. */
@@ -558,9 +558,11 @@ ONCE static void product(size_t M, size_t N, size_t K, const real *a, size_t a_r
         return;
     }
     const size_t vectors = vectors_of(N), depths = part_of(K, DEPTH), widths = part_of(vectors, BLOCK_VECTORS);
-    const size_t heights = M < BLOCK_ROWS ? M : BLOCK_ROWS;
     const int direct = b_columns == 1 && N >= LANES && M <= BLOCK_ROWS;
     const int copied = a_rows == 1 && a_columns * depths * sizeof(real) >= 1 << 18 && N > 2*LANES && M > ROWS;
+    const size_t heights = copied ? COPIED_ROWS : BLOCK_ROWS;
+    /* Rows of C that are long: a few rows at a time for all vectors, which touches few pages; else a few vectors for all rows. */
+    const int by_rows = VECTOR_BYTES == 64 && !direct && vectors > 16;
     real *copy = scratch + (direct ? 0 : depths*widths*LANES);
     for (size_t k = 0; k < K; k += depths) {
         const size_t depth = K - k < depths ? K - k : depths;
@@ -569,11 +571,15 @@ ONCE static void product(size_t M, size_t N, size_t K, const real *a, size_t a_r
             if (!direct) pack_vectors(N, depth, b + k*b_rows, b_rows, b_columns, v0, v1, scratch);
             for (size_t i = 0; i < M; i += heights) {
                 const size_t height = M - i < heights ? M - i : heights, part = part_of(height, ROWS);
+                const size_t step = by_rows ? part : height;
                 const real *rows = a + i*a_rows + k*a_columns;
                 if (copied) copy_rows(height, depth, part, rows, a_columns, copy);
-                strip(height, N, depth, copied ? copy : rows, a_rows, copied ? part : a_columns, part * (copied ? depth : a_rows),
-                      direct ? b + k*b_rows : scratch, direct ? b_rows : LANES, direct ? 0 : depth*LANES, v0, v1,
-                      c + i*c_rows, c_rows, add || k);
+                for (size_t h = 0; h < height; h += step) {
+                    strip(height - h < step ? height - h : step, N, depth, copied ? copy + h*depth : rows + h*a_rows,
+                          a_rows, copied ? part : a_columns, part * (copied ? depth : a_rows),
+                          direct ? b + k*b_rows : scratch, direct ? b_rows : LANES, direct ? 0 : depth*LANES, v0, v1,
+                          c + (i + h)*c_rows, c_rows, add || k);
+                }
             }
         }
     }
@@ -591,7 +597,7 @@ static size_t packed_size(size_t K, size_t N)
 /* The reals that product may use, whatever the vectors of the machine. */
 static size_t product_scratch(size_t M, size_t N, size_t K)
 {
-    return least_of(K, 256) * (least_of(packed_size(1, N), 1024 / sizeof(real)) + least_of((M + 7) / 8 * 8, 128));
+    return least_of(K, 256) * (least_of(packed_size(1, N), 2048 / sizeof(real)) + least_of((M + 7) / 8 * 8, 256));
 }
 
 /* A real seen as an unsigned integer of its size: sign, exponent (biased), fraction. */
