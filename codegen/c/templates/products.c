@@ -199,10 +199,6 @@ ONCE static void tile_down(size_t vectors, size_t K, const real *a, size_t a_col
 ONCE static void tile(size_t rows, size_t vectors, size_t K, const real *a, size_t a_rows, size_t a_columns,
                       const real *const *b, size_t b_rows, real *c, size_t c_rows, const size_t *at, ptrdiff_t lanes, int add)
 {
-    if (rows == ROWS && a_rows == 1 && (vectors == 2 || vectors == 3)) {
-        tile_down(vectors, K, a, a_columns, b, b_rows, c, c_rows, at, lanes, add);
-        return;
-    }
     switch (vectors) {
     case 1: tile_rows(rows, 1, K, a, a_rows, a_columns, b, b_rows, NULL, c, c_rows, at, lanes, add); break;
     case 2: tile_rows(rows, 2, K, a, a_rows, a_columns, b, b_rows, NULL, c, c_rows, at, lanes, add); break;
@@ -245,8 +241,13 @@ ONCE static void strip(size_t M, size_t N, size_t K, const real *a, size_t a_row
             column[j] = b + (b_vectors ? (v + j - v0) * b_vectors : at[j]);
         }
         for (size_t i = 0; i < M; i += part) {
-            tile(M - i < part ? M - i : part, vectors, K, a + i/part*a_parts, a_rows, a_columns, column, b_rows,
-                 c + i*c_rows, c_rows, at, lanes, add);
+            const size_t rows = M - i < part ? M - i : part;
+            const real *from = a + i/part*a_parts;
+            if (a_rows == 1 && rows == ROWS && (vectors == 2 || vectors == 3)) {
+                tile_down(vectors, K, from, a_columns, column, b_rows, c + i*c_rows, c_rows, at, lanes, add);
+            } else {
+                tile(rows, vectors, K, from, a_rows, a_columns, column, b_rows, c + i*c_rows, c_rows, at, lanes, add);
+            }
         }
         v += vectors;
     }
