@@ -512,6 +512,14 @@ static void copy_rows(size_t M, size_t K, size_t part, const real *a, size_t a_c
     }
 }
 
+/* C[M,N] (+)= turned[N,M]' */
+INLINE void put_turned(size_t M, size_t N, const real *turned, real *c, size_t c_rows, int add)
+{
+    for (size_t i = 0; i < M; i++) {
+        for (size_t n = 0; n < N; n++) c[i*c_rows + n] = add ? c[i*c_rows + n] + turned[n*M + i] : turned[n*M + i];
+    }
+}
+
 /* C[M,N] (+)= A[M,K] B[K,N] */
 ONCE static void product(size_t M, size_t N, size_t K, const real *a, size_t a_rows, size_t a_columns,
                          const real *b, size_t b_rows, size_t b_columns, real *c, size_t c_rows, int add, real *scratch)
@@ -550,13 +558,23 @@ ONCE static void product(size_t M, size_t N, size_t K, const real *a, size_t a_r
         for (size_t i = 0; i < M; i += HEIGHT) {
             const size_t height = M - i < HEIGHT ? M - i : HEIGHT;
             product(N, height, K, b, b_columns, b_rows, a + i, a_columns, 1, turned, height, 0, scratch);
-            for (size_t h = 0; h < height; h++) {
-                for (size_t n = 0; n < N; n++) {
-                    c[(i + h)*c_rows + n] = add ? c[(i + h)*c_rows + n] + turned[n*height + h] : turned[n*height + h];
-                }
-            }
+            put_turned(height, N, turned, c + i*c_rows, c_rows, add);
         }
         return;
+    }
+    if (N >= LANES && N <= 64 && M >= 2*N && K >= 4*N && a_rows == 1 && b_columns == 1) {
+        /* The same in the scratch, where that leaves fewer places of tiles empty, or as many and K is large: it reads longer rows
+           of A. There is room: C' has no more rows than K, and columns than a copy of A has rows. */
+        const size_t wide = (N + LANES - 1)/LANES*LANES * ((M + ROWS - 1)/ROWS*ROWS);
+        const size_t tall = (M + LANES - 1)/LANES*LANES * ((N + ROWS - 1)/ROWS*ROWS), height = part_of(M, COPIED_ROWS);
+        if (tall < wide || (tall == wide && M >= 128 && M <= COPIED_ROWS && K >= 4*M)) {
+            for (size_t i = 0; i < M; i += height) {
+                const size_t rows = M - i < height ? M - i : height;
+                product(N, rows, K, b, 1, b_rows, a + i, a_columns, 1, scratch, rows, 0, scratch + N*rows);
+                put_turned(rows, N, scratch, c + i*c_rows, c_rows, add);
+            }
+            return;
+        }
     }
     const size_t vectors = vectors_of(N), depths = part_of(K, DEPTH), widths = part_of(vectors, BLOCK_VECTORS);
     const int direct = b_columns == 1 && N >= LANES && M <= BLOCK_ROWS;
