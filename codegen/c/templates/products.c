@@ -339,8 +339,12 @@ ONCE static void pack_vectors(size_t N, size_t K, const real *b, size_t b_rows, 
                               size_t v0, size_t v1, real *packed)
 {
     if (b_columns == 1 && N >= LANES) {
-        for (size_t k = 0; k < K; k++) {
-            for (size_t v = v0; v < v1; v++) store(packed + ((v - v0)*K + k)*LANES, load(b + k*b_rows + column_of(v, N)));
+        for (size_t k0 = 0; k0 < K; k0 += 8) { /* few rows at once: of both matrices, few pages and whole runs */
+            for (size_t v = v0; v < v1; v++) {
+                const real *from = b + column_of(v, N);
+                real *to = packed + (v - v0)*K*LANES;
+                for (size_t k = k0; k < K && k < k0 + 8; k++) store(to + k*LANES, load(from + k*b_rows));
+            }
         }
         return;
     }
