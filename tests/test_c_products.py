@@ -163,11 +163,12 @@ def built(compiler: str, dtype: str, build: str, folder: Path) -> Kernels:
 
 
 def triples() -> list[tuple[int, int, int]]:
-    """Sizes M, N, K: every size in every place, with others at random; small ones; edges of the blocks."""
+    """Sizes M, N, K: every size in every place, with others at random; small ones; edges of the blocks; few columns."""
     random = np.random.default_rng(3)
     some = [tuple(np.roll([size, *random.choice(SIZES, 2)], place)) for size in SIZES for place in range(3)]
     some += [tuple(random.integers(1, 20, 3)) for _ in range(60)]
     some += [(1, 1, 1), (1, 100, 300), (100, 1, 300), (33, 257, 513), (257, 241, 33), (300, 17, 258), (9, 500, 3), (64, 6, 129)]
+    some += 3 * [(160, 17, 80), (300, 33, 140), (128, 32, 520), (140, 530, 130)]  # each with A along m and B along n
     return [(int(M), int(N), int(K)) for M, N, K in some]
 
 

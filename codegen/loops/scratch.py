@@ -20,7 +20,7 @@ def _packed(inner: int, columns: int, real_bytes: int) -> int:
 
 
 def _product(rows: int, columns: int, inner: int, real_bytes: int) -> int:
-    return min(inner, 256) * (min(_packed(1, columns, real_bytes), 1024 // real_bytes) + min((rows + 7) // 8 * 8, 128))
+    return min(inner, 256) * (min(_packed(1, columns, real_bytes), 2048 // real_bytes) + min((rows + 7) // 8 * 8, 256))
 
 
 def _product_at(rows: int, columns: int, inner: int, real_bytes: int) -> int:

@@ -211,6 +211,14 @@ INLINE void tile_rows(size_t rows, const size_t vectors, size_t K, const real *a
     }
 }
 
+/* The same for ROWS by 2 or 3 where A has its neighbours along m: one address for all rows leaves registers for others. */
+ONCE static void tile_down(size_t vectors, size_t K, const real *a, size_t a_columns, const real *const *b, size_t b_rows,
+                           real *c, size_t c_rows, const size_t *at, ptrdiff_t lanes, int add)
+{
+    if (vectors == 3) tile_of(ROWS, 3, K, a, 1, a_columns, b, b_rows, NULL, c, c_rows, at, lanes, add);
+    else tile_of(ROWS, 2, K, a, 1, a_columns, b, b_rows, NULL, c, c_rows, at, lanes, add);
+}
+
 /* The same for vectors = 1, 2, 3, or 8 where there is one row. */
 ONCE static void tile(size_t rows, size_t vectors, size_t K, const real *a, size_t a_rows, size_t a_columns,
                       const real *const *b, size_t b_rows, real *c, size_t c_rows, const size_t *at, ptrdiff_t lanes, int add)
@@ -255,8 +263,13 @@ ONCE static void strip(size_t M, size_t N, size_t K, const real *a, size_t a_row
             column[j] = b + (b_vectors ? (v + j - v0) * b_vectors : at[j]);
         }
         for (size_t i = 0; i < M; i += part) {
-            tile(M - i < part ? M - i : part, vectors, K, a + i/part*a_parts, a_rows, a_columns, column, b_rows,
-                 c + i*c_rows, c_rows, at, lanes, add);
+            const size_t rows = M - i < part ? M - i : part;
+            const real *from = a + i/part*a_parts;
+            if (a_rows == 1 && rows == ROWS && (vectors == 2 || vectors == 3)) {
+                tile_down(vectors, K, from, a_columns, column, b_rows, c + i*c_rows, c_rows, at, lanes, add);
+            } else {
+                tile(rows, vectors, K, from, a_rows, a_columns, column, b_rows, c + i*c_rows, c_rows, at, lanes, add);
+            }
         }
         v += vectors;
     }
@@ -345,8 +358,12 @@ ONCE static void pack_vectors(size_t N, size_t K, const real *b, size_t b_rows, 
                               size_t v0, size_t v1, real *packed)
 {
     if (b_columns == 1 && N >= LANES) {
-        for (size_t k = 0; k < K; k++) {
-            for (size_t v = v0; v < v1; v++) store(packed + ((v - v0)*K + k)*LANES, load(b + k*b_rows + column_of(v, N)));
+        for (size_t k0 = 0; k0 < K; k0 += 8) { /* few rows at once: of both matrices, few pages and whole runs */
+            for (size_t v = v0; v < v1; v++) {
+                const real *from = b + column_of(v, N);
+                real *to = packed + (v - v0)*K*LANES;
+                for (size_t k = k0; k < K && k < k0 + 8; k++) store(to + k*LANES, load(from + k*b_rows));
+            }
         }
         return;
     }
@@ -486,9 +503,9 @@ static int by_library(size_t M, size_t N, size_t K, const real *a, size_t a_rows
 }
 #endif
 
-/* A block of B, DEPTH rows by BLOCK_VECTORS vectors, 256 KB at most, stays in the second-level cache while BLOCK_ROWS
-   rows of A, 128 KB of float, pass. */
-enum { DEPTH = 256, BLOCK_VECTORS = 16 * 64 / VECTOR_BYTES, BLOCK_ROWS = 128 };
+/* A block of B, DEPTH rows by BLOCK_VECTORS vectors, stays in the second-level cache while A passes, BLOCK_ROWS rows at a time
+   or COPIED_ROWS: 512 KB of B where vectors have 64 bytes, half of it elsewhere, and 256 KB of float of A. */
+enum { DEPTH = 256, BLOCK_VECTORS = (VECTOR_BYTES == 64 ? 2048 : 1024) / VECTOR_BYTES, BLOCK_ROWS = 128, COPIED_ROWS = 256 };
 
 /* A[M,K], whose neighbours are along m, `part` rows at a time: copy[m / part, k, m % part] = A[m,k]. Few k at once:
    few pages of A. */
@@ -506,6 +523,14 @@ static void copy_rows(size_t M, size_t K, size_t part, const real *a, size_t a_c
                 }
             }
         }
+    }
+}
+
+/* C[M,N] (+)= turned[N,M]' */
+INLINE void put_turned(size_t M, size_t N, const real *turned, real *c, size_t c_rows, int add)
+{
+    for (size_t i = 0; i < M; i++) {
+        for (size_t n = 0; n < N; n++) c[i*c_rows + n] = add ? c[i*c_rows + n] + turned[n*M + i] : turned[n*M + i];
     }
 }
 
@@ -547,18 +572,30 @@ ONCE static void product(size_t M, size_t N, size_t K, const real *a, size_t a_r
         for (size_t i = 0; i < M; i += HEIGHT) {
             const size_t height = M - i < HEIGHT ? M - i : HEIGHT;
             product(N, height, K, b, b_columns, b_rows, a + i, a_columns, 1, turned, height, 0, scratch);
-            for (size_t h = 0; h < height; h++) {
-                for (size_t n = 0; n < N; n++) {
-                    c[(i + h)*c_rows + n] = add ? c[(i + h)*c_rows + n] + turned[n*height + h] : turned[n*height + h];
-                }
-            }
+            put_turned(height, N, turned, c + i*c_rows, c_rows, add);
         }
         return;
     }
+    if (N >= LANES && N <= 64 && M >= 2*N && K >= 4*N && a_rows == 1 && b_columns == 1) {
+        /* The same in the scratch, where that leaves fewer places of tiles empty, or as many and K is large: it reads longer rows
+           of A. There is room: C' has no more rows than K, and columns than a copy of A has rows. */
+        const size_t wide = (N + LANES - 1)/LANES*LANES * ((M + ROWS - 1)/ROWS*ROWS);
+        const size_t tall = (M + LANES - 1)/LANES*LANES * ((N + ROWS - 1)/ROWS*ROWS), height = part_of(M, COPIED_ROWS);
+        if (tall < wide || (tall == wide && M >= 128 && M <= COPIED_ROWS && K >= 4*M)) {
+            for (size_t i = 0; i < M; i += height) {
+                const size_t rows = M - i < height ? M - i : height;
+                product(N, rows, K, b, 1, b_rows, a + i, a_columns, 1, scratch, rows, 0, scratch + N*rows);
+                put_turned(rows, N, scratch, c + i*c_rows, c_rows, add);
+            }
+            return;
+        }
+    }
     const size_t vectors = vectors_of(N), depths = part_of(K, DEPTH), widths = part_of(vectors, BLOCK_VECTORS);
-    const size_t heights = M < BLOCK_ROWS ? M : BLOCK_ROWS;
     const int direct = b_columns == 1 && N >= LANES && M <= BLOCK_ROWS;
     const int copied = a_rows == 1 && a_columns * depths * sizeof(real) >= 1 << 18 && N > 2*LANES && M > ROWS;
+    const size_t heights = copied ? COPIED_ROWS : BLOCK_ROWS;
+    /* Rows of C that are long: a few rows at a time for all vectors, which touches few pages; else a few vectors for all rows. */
+    const int by_rows = VECTOR_BYTES == 64 && !direct && vectors > 16;
     real *copy = scratch + (direct ? 0 : depths*widths*LANES);
     for (size_t k = 0; k < K; k += depths) {
         const size_t depth = K - k < depths ? K - k : depths;
@@ -567,11 +604,15 @@ ONCE static void product(size_t M, size_t N, size_t K, const real *a, size_t a_r
             if (!direct) pack_vectors(N, depth, b + k*b_rows, b_rows, b_columns, v0, v1, scratch);
             for (size_t i = 0; i < M; i += heights) {
                 const size_t height = M - i < heights ? M - i : heights, part = part_of(height, ROWS);
+                const size_t step = by_rows ? part : height;
                 const real *rows = a + i*a_rows + k*a_columns;
                 if (copied) copy_rows(height, depth, part, rows, a_columns, copy);
-                strip(height, N, depth, copied ? copy : rows, a_rows, copied ? part : a_columns, part * (copied ? depth : a_rows),
-                      direct ? b + k*b_rows : scratch, direct ? b_rows : LANES, direct ? 0 : depth*LANES, v0, v1,
-                      c + i*c_rows, c_rows, add || k);
+                for (size_t h = 0; h < height; h += step) {
+                    strip(height - h < step ? height - h : step, N, depth, copied ? copy + h*depth : rows + h*a_rows,
+                          a_rows, copied ? part : a_columns, part * (copied ? depth : a_rows),
+                          direct ? b + k*b_rows : scratch, direct ? b_rows : LANES, direct ? 0 : depth*LANES, v0, v1,
+                          c + (i + h)*c_rows, c_rows, add || k);
+                }
             }
         }
     }
@@ -589,7 +630,7 @@ static size_t packed_size(size_t K, size_t N)
 /* The reals that product may use, whatever the vectors of the machine. */
 static size_t product_scratch(size_t M, size_t N, size_t K)
 {
-    return least_of(K, 256) * (least_of(packed_size(1, N), 1024 / sizeof(real)) + least_of((M + 7) / 8 * 8, 128));
+    return least_of(K, 256) * (least_of(packed_size(1, N), 2048 / sizeof(real)) + least_of((M + 7) / 8 * 8, 256));
 }
 
 /* A real seen as an unsigned integer of its size: sign, exponent (biased), fraction. */
