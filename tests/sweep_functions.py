@@ -39,6 +39,7 @@ HEAD = """
 #include <string.h>
 typedef {real} real;
 #define REAL_IS_FLOAT {is_float}
+#define EXTENSIONS 1
 """
 
 BENCH = """
@@ -161,7 +162,7 @@ def sections() -> dict[str, tuple[tuple[str, ...], str]]:
     parts = re.split(r"(?m)^/\* === section (\w+): needs ([\w, ]+) === \*/\n", TEXT.read_text())
     for name, needs, text in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
         assert name not in found, name
-        found[name] = (() if needs == "nothing" else tuple(needs.split(", ")), text)
+        found[name] = (tuple(need for need in needs.split(", ") if need not in ("nothing", "extensions")), text)
     return found
 
 

@@ -36,7 +36,7 @@ def emit(prepared: Prepared) -> dict[str, str]:
         "constants": sorted((n, v) for n, v in prepared.program.sizes.items() if v is not None),
         "structs": structs(prepared, fields, free), "updating": updated, "functions": functions, "sections": sections,
         "workspace_lines": workspace, "workspace_bytes": None if free else _bytes_texts(functions, prepared),
-        "independent": "INDEPENDENT" in text, "threads": "THREADS" in text,
+        "threads": "THREADS" in text,
         "library": any("by_library(" in section for section in sections),
     }
     return {f"{prepared.name}.h": _render("header.h.jinja", context), f"{prepared.name}.c": _render("source.c.jinja", context)}

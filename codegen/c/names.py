@@ -45,7 +45,7 @@ _PARTS = ("real index dims params inputs grads outputs direction weights state h
           "value_and_grad workspace_bytes").split()
 """What stands after a model's name in the names of its types and functions: its sizes are constants beside them."""
 _OWN = frozenset({"at", "base", "bytes", "entries", "limit", "position", "k", "INLINE", "ONCE", "NAN", "EOF", "REAL_IS_FLOAT",
-                  "PLAIN_C99", "REAL_PLAIN_C99", "REAL_CBLAS", *(f"i{axis}" for axis in range(12))})
+                  "PLAIN_C99", "REAL_CBLAS", *(f"i{axis}" for axis in range(12))})
 _BEGINNINGS = ("layout_of_", "lay_out_", "end_of_", "most_of_", "same_", "real_", "at_")
 
 

@@ -10,7 +10,7 @@ from importlib.resources import files
 __all__ = ["defined", "needed", "sections"]
 
 _HEAD = re.compile(r"^/\* === section (\w+): needs (.*?) === \*/\n", re.MULTILINE)
-FILES = ("products.c", "functions.c", "arithmetic.c")
+FILES = ("extensions.c", "products.c", "functions.c", "arithmetic.c")
 """In the order of a file: the products say how the compiler rounds, for all that follows."""
 
 
@@ -30,7 +30,7 @@ def sections() -> Mapping[str, tuple[tuple[str, ...], str]]:
 
 
 def needed(text: str) -> list[str]:
-    """The texts of the sections that a text calls, with all that they need."""
+    """The texts of the sections that a text calls, or a macro of which it says, with all that they need."""
     every = sections()
     wanted: set[str] = set()
 
@@ -40,9 +40,9 @@ def needed(text: str) -> list[str]:
             for need in every[section][0]:
                 want(need)
 
-    called = set(re.findall(r"\w+(?=\()", text))
+    said, called = set(re.findall(r"\w+", text)), set(re.findall(r"\w+(?=\()", text))
     for section, (_, body) in every.items():
-        if called.intersection(_defined(body)):
+        if called.intersection(_defined(body)) or said.intersection(_macros(body)):
             want(section)
     return [body for section, (_, body) in every.items() if section in wanted]
 
@@ -54,12 +54,17 @@ def _defined(text: str) -> tuple[str, ...]:
 
 
 @cache
+def _macros(text: str) -> tuple[str, ...]:
+    return tuple(re.findall(r"^#define (\w+)", text, re.MULTILINE))
+
+
+@cache
 def defined() -> frozenset[str]:
     """Every name that a section gives to a function, a type, a constant or a macro: no array of a model has it."""
     found: set[str] = set()
     for _, text in sections().values():
         found.update(_defined(text))
-        found.update(re.findall(r"^#define (\w+)", text, re.MULTILINE))
+        found.update(_macros(text))
         found.update(re.findall(r"^typedef .*?(\w+)(?: __attribute__.*)?;", text, re.MULTILINE))
         found.update(word for words in re.findall(r"enum \{(.*?)\}", text) for word in re.findall(r"(\w+) =", words))
     return frozenset(found)

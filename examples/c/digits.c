@@ -13,7 +13,6 @@
 
 #if defined(DIGITS_PLAIN_C99)
 #define PLAIN_C99
-#define REAL_PLAIN_C99
 #endif
 
 /* Large products by a library: -DDIGITS_USE_CBLAS, and link with it. */
@@ -32,16 +31,6 @@ enum { THREADS = DIGITS_THREADS };
 #define IN_SHARES(worth)
 #endif
 
-/* The iterations of the next loop touch nothing of each other's: they may run side by side. */
-#if defined(__clang__) && !defined(PLAIN_C99)
-#pragma clang diagnostic ignored "-Wpass-failed" /* a loop that is not worth it stays as it is */
-#define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
-#elif defined(__GNUC__) && !defined(PLAIN_C99)
-#define INDEPENDENT _Pragma("GCC ivdep")
-#else
-#define INDEPENDENT
-#endif
-
 #if defined(DIGITS_DOUBLE)
 #define REAL_IS_FLOAT 0
 #else
@@ -50,9 +39,25 @@ enum { THREADS = DIGITS_THREADS };
 typedef digits_real real;
 typedef digits_index position;
 
-/* A vector is LANES neighbours of a row. A tile of C, up to ROWS rows by 3 vectors, is held in registers. */
+/* Words beside C99 that gcc and clang know. */
 #if defined(__GNUC__) && !defined(PLAIN_C99)
-#define VECTORS 1
+#define EXTENSIONS 1
+#else
+#define EXTENSIONS 0
+#endif
+
+/* The iterations of the next loop touch nothing of each other's: they may run side by side. */
+#if EXTENSIONS && defined(__clang__)
+#pragma clang diagnostic ignored "-Wpass-failed" /* a loop that is not worth it stays as it is */
+#define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#elif EXTENSIONS
+#define INDEPENDENT _Pragma("GCC ivdep")
+#else
+#define INDEPENDENT
+#endif
+
+/* A vector is LANES neighbours of a row. A tile of C, up to ROWS rows by 3 vectors, is held in registers. */
+#if EXTENSIONS
 #if defined(__AVX512F__)
 enum { VECTOR_BYTES = 64, ROWS = 8 };
 #elif defined(__AVX__)
@@ -83,7 +88,6 @@ typedef integer bits __attribute__((vector_size(VECTOR_BYTES)));
 #define UNROLL _Pragma("GCC unroll 24")
 #endif
 #else
-#define VECTORS 0
 enum { VECTOR_BYTES = 8 * sizeof(real), ROWS = 4 };
 typedef struct { real lane[8]; } vector;
 #define INLINE static inline
@@ -100,7 +104,7 @@ INLINE vector zeros(void) { vector v; memset(&v, 0, sizeof v); return v; }
 /* The last count lanes of v, zeros in the others. */
 INLINE vector last_lanes(vector v, size_t count)
 {
-#if VECTORS
+#if EXTENSIONS
     bits lane;
     for (int l = 0; l < LANES; l++) lane[l] = l;
     return (vector)((bits)v & (lane >= LANES - (integer)count));
@@ -113,7 +117,7 @@ INLINE vector last_lanes(vector v, size_t count)
 /* sum += s*v */
 INLINE void add_scaled(vector *sum, real s, const vector *v)
 {
-#if VECTORS
+#if EXTENSIONS
     *sum += s * *v;
 #else
     for (size_t l = 0; l < LANES; l++) sum->lane[l] += s * v->lane[l];
@@ -122,7 +126,7 @@ INLINE void add_scaled(vector *sum, real s, const vector *v)
 
 INLINE vector plus(vector v, vector w)
 {
-#if VECTORS
+#if EXTENSIONS
     return v + w;
 #else
     for (size_t l = 0; l < LANES; l++) v.lane[l] += w.lane[l];
@@ -201,7 +205,7 @@ INLINE void tile_rows(size_t rows, const size_t vectors, size_t K, const real *a
     case 2: tile_of(2, vectors, K, a, a_rows, a_columns, b, b_rows, offsets, c, c_rows, at, lanes, add); break;
     case 3: tile_of(3, vectors, K, a, a_rows, a_columns, b, b_rows, offsets, c, c_rows, at, lanes, add); break;
     case 4: tile_of(4, vectors, K, a, a_rows, a_columns, b, b_rows, offsets, c, c_rows, at, lanes, add); break;
-#if VECTORS && (defined(__AVX512F__) || defined(__aarch64__))
+#if EXTENSIONS && (defined(__AVX512F__) || defined(__aarch64__))
     case 5: tile_of(5, vectors, K, a, a_rows, a_columns, b, b_rows, offsets, c, c_rows, at, lanes, add); break;
     case 6: tile_of(6, vectors, K, a, a_rows, a_columns, b, b_rows, offsets, c, c_rows, at, lanes, add); break;
     case 7: tile_of(7, vectors, K, a, a_rows, a_columns, b, b_rows, offsets, c, c_rows, at, lanes, add); break;
@@ -278,7 +282,7 @@ ONCE static void strip(size_t M, size_t N, size_t K, const real *a, size_t a_row
 /* A quad is 16 bytes of a vector. */
 enum { QUAD = 16 / sizeof(real), QUADS = VECTOR_BYTES / 16 };
 
-#if VECTORS
+#if EXTENSIONS
 /* Lanes n, n + 1, ... of two vectors in turn, as many as half a quad has, in each quad. */
 #if REAL_IS_FLOAT
 #define IN_TURN(n) n, LANES + n, n + 1, LANES + n + 1
@@ -317,7 +321,7 @@ INLINE void transpose(vector *v)
 /* to[k*LANES + l] = from[l*from_rows + k] for k < LANES, l < width; 0 for the other l < LANES */
 INLINE void copy_transposed(size_t width, const real *from, size_t from_rows, real *to)
 {
-#if VECTORS
+#if EXTENSIONS
     UNROLL
     for (size_t l = 0; l < LANES; l += QUAD) {
         vector v[QUAD];
@@ -376,14 +380,14 @@ ONCE static void pack_vectors(size_t N, size_t K, const real *b, size_t b_rows, 
 /* sum += v*w, lane by lane */
 INLINE void add_product(vector *sum, const vector *v, const vector *w)
 {
-#if VECTORS
+#if EXTENSIONS
     *sum += *v * *w;
 #else
     for (size_t l = 0; l < LANES; l++) sum->lane[l] += v->lane[l] * w->lane[l];
 #endif
 }
 
-#if VECTORS
+#if EXTENSIONS
 typedef real quad __attribute__((vector_size(16)));
 #endif
 
@@ -391,7 +395,7 @@ typedef real quad __attribute__((vector_size(16)));
 INLINE void sum_lanes(const size_t count, const vector *v, real *sums)
 {
     size_t done = 0;
-#if VECTORS
+#if EXTENSIONS
     UNROLL
     for (; done + QUAD <= count; done += QUAD) {
         vector part[QUAD];

@@ -2,6 +2,7 @@
  *
  *     typedef float real;           (or double)
  *     #define REAL_IS_FLOAT 1       (or 0)
+ *     #define EXTENSIONS 1          (or 0)
  *     <math.h>, <stddef.h>, <stdint.h>, <string.h>
  *
  * exp, expm1, tanh, sigmoid, log, log1p, softplus and log_sigmoid have no branch and no call, so that a loop over them
@@ -303,9 +304,9 @@ static inline real real_log_sigmoid(real x)
     return -real_softplus(-x);
 }
 
-/* === section sqrt: needs nothing === */
+/* === section sqrt: needs extensions === */
 /* Declared again as a function that leaves errno alone (nothing here reads it), so that a loop may use the instruction. */
-#if defined(__GNUC__) && !defined(REAL_PLAIN_C99)
+#if EXTENSIONS
 #if REAL_IS_FLOAT
 extern float sqrtf(float) __attribute__((const));
 #else

@@ -1,6 +1,6 @@
 /* Products of matrices, for one core.
 
-   Needs before it: real (float or double), REAL_IS_FLOAT (1 or 0), <stddef.h>, <stdint.h>, <string.h>; <cblas.h> where
+   Needs before it: real (float or double), REAL_IS_FLOAT, EXTENSIONS (each 1 or 0), <stddef.h>, <stdint.h>, <string.h>; <cblas.h> where
    REAL_CBLAS is defined. Paste `vectors` first, before every other function of the file. All functions are static and use
    no memory but their arguments and at most 8 KB of stack.
 
@@ -24,10 +24,9 @@
    by the compiler.
    gcc -O2 is enough, clang wants -O3; both want -march=native. */
 
-/* === section vectors: needs nothing === */
+/* === section vectors: needs extensions === */
 /* A vector is LANES neighbours of a row. A tile of C, up to ROWS rows by 3 vectors, is held in registers. */
-#if defined(__GNUC__) && !defined(PLAIN_C99)
-#define VECTORS 1
+#if EXTENSIONS
 #if defined(__AVX512F__)
 enum { VECTOR_BYTES = 64, ROWS = 8 };
 #elif defined(__AVX__)
@@ -58,7 +57,6 @@ typedef integer bits __attribute__((vector_size(VECTOR_BYTES)));
 #define UNROLL _Pragma("GCC unroll 24")
 #endif
 #else
-#define VECTORS 0
 enum { VECTOR_BYTES = 8 * sizeof(real), ROWS = 4 };
 typedef struct { real lane[8]; } vector;
 #define INLINE static inline
@@ -68,7 +66,7 @@ typedef struct { real lane[8]; } vector;
 #endif
 enum { LANES = VECTOR_BYTES / sizeof(real) };
 
-/* === section lanes: needs vectors === */
+/* === section lanes: needs extensions, vectors === */
 INLINE vector load(const real *p) { vector v; memcpy(&v, p, sizeof v); return v; }
 INLINE void store(real *p, vector v) { memcpy(p, &v, sizeof v); }
 INLINE vector zeros(void) { vector v; memset(&v, 0, sizeof v); return v; }
@@ -76,7 +74,7 @@ INLINE vector zeros(void) { vector v; memset(&v, 0, sizeof v); return v; }
 /* The last count lanes of v, zeros in the others. */
 INLINE vector last_lanes(vector v, size_t count)
 {
-#if VECTORS
+#if EXTENSIONS
     bits lane;
     for (int l = 0; l < LANES; l++) lane[l] = l;
     return (vector)((bits)v & (lane >= LANES - (integer)count));
@@ -86,11 +84,11 @@ INLINE vector last_lanes(vector v, size_t count)
 #endif
 }
 
-/* === section tile: needs vectors, lanes === */
+/* === section tile: needs extensions, vectors, lanes === */
 /* sum += s*v */
 INLINE void add_scaled(vector *sum, real s, const vector *v)
 {
-#if VECTORS
+#if EXTENSIONS
     *sum += s * *v;
 #else
     for (size_t l = 0; l < LANES; l++) sum->lane[l] += s * v->lane[l];
@@ -99,7 +97,7 @@ INLINE void add_scaled(vector *sum, real s, const vector *v)
 
 INLINE vector plus(vector v, vector w)
 {
-#if VECTORS
+#if EXTENSIONS
     return v + w;
 #else
     for (size_t l = 0; l < LANES; l++) v.lane[l] += w.lane[l];
@@ -178,7 +176,7 @@ INLINE void tile_rows(size_t rows, const size_t vectors, size_t K, const real *a
     case 2: tile_of(2, vectors, K, a, a_rows, a_columns, b, b_rows, offsets, c, c_rows, at, lanes, add); break;
     case 3: tile_of(3, vectors, K, a, a_rows, a_columns, b, b_rows, offsets, c, c_rows, at, lanes, add); break;
     case 4: tile_of(4, vectors, K, a, a_rows, a_columns, b, b_rows, offsets, c, c_rows, at, lanes, add); break;
-#if VECTORS && (defined(__AVX512F__) || defined(__aarch64__))
+#if EXTENSIONS && (defined(__AVX512F__) || defined(__aarch64__))
     case 5: tile_of(5, vectors, K, a, a_rows, a_columns, b, b_rows, offsets, c, c_rows, at, lanes, add); break;
     case 6: tile_of(6, vectors, K, a, a_rows, a_columns, b, b_rows, offsets, c, c_rows, at, lanes, add); break;
     case 7: tile_of(7, vectors, K, a, a_rows, a_columns, b, b_rows, offsets, c, c_rows, at, lanes, add); break;
@@ -208,7 +206,7 @@ ONCE static void tile(size_t rows, size_t vectors, size_t K, const real *a, size
     }
 }
 
-/* === section columns: needs vectors === */
+/* === section columns: needs extensions, vectors === */
 /* N columns are ceil(N / LANES) vectors. The last ends with the last column: it overlaps the one before, or, where N
    < LANES, is padded with zeros. So every access is inside the matrix. */
 static size_t vectors_of(size_t N) { return (N + LANES - 1) / LANES; }
@@ -223,7 +221,7 @@ static size_t part_of(size_t total, size_t most)
     return (total + parts - 1) / parts;
 }
 
-/* === section strip: needs vectors, lanes, tile, columns === */
+/* === section strip: needs extensions, vectors, lanes, tile, columns === */
 /* Vectors v0..v1-1 of C[M,N] (+)= A[M,K] B[K,N], a few vectors at a time for all rows. Vector v of B begins at b + (v
    - v0)*b_vectors, or, where b_vectors is 0, at b + its column; its rows are b_rows apart. */
 ONCE static void strip(size_t M, size_t N, size_t K, const real *a, size_t a_rows, size_t a_columns, size_t a_parts,
@@ -254,11 +252,11 @@ ONCE static void strip(size_t M, size_t N, size_t K, const real *a, size_t a_row
     }
 }
 
-/* === section transpose: needs vectors, lanes === */
+/* === section transpose: needs extensions, vectors, lanes === */
 /* A quad is 16 bytes of a vector. */
 enum { QUAD = 16 / sizeof(real), QUADS = VECTOR_BYTES / 16 };
 
-#if VECTORS
+#if EXTENSIONS
 /* Lanes n, n + 1, ... of two vectors in turn, as many as half a quad has, in each quad. */
 #if REAL_IS_FLOAT
 #define IN_TURN(n) n, LANES + n, n + 1, LANES + n + 1
@@ -294,11 +292,11 @@ INLINE void transpose(vector *v)
 }
 #endif
 
-/* === section pack: needs vectors, lanes, columns, transpose === */
+/* === section pack: needs extensions, vectors, lanes, columns, transpose === */
 /* to[k*LANES + l] = from[l*from_rows + k] for k < LANES, l < width; 0 for the other l < LANES */
 INLINE void copy_transposed(size_t width, const real *from, size_t from_rows, real *to)
 {
-#if VECTORS
+#if EXTENSIONS
     UNROLL
     for (size_t l = 0; l < LANES; l += QUAD) {
         vector v[QUAD];
@@ -354,7 +352,7 @@ ONCE static void pack_vectors(size_t N, size_t K, const real *b, size_t b_rows, 
     }
 }
 
-/* === section packed: needs vectors, lanes, tile, columns, strip, transpose, pack === */
+/* === section packed: needs extensions, vectors, lanes, tile, columns, strip, transpose, pack === */
 /* B[K,N] -> packed[ceil(N / LANES), K, LANES]; room: K*N reals with N rounded up to a multiple of 64 bytes */
 static void pack_b(size_t K, size_t N, const real *b, size_t b_rows, size_t b_columns, real *packed)
 {
@@ -376,18 +374,18 @@ static void product_packed(size_t M, size_t N, size_t K, const real *a, size_t a
     } while (k < K);
 }
 
-/* === section dots: needs vectors, lanes, transpose === */
+/* === section dots: needs extensions, vectors, lanes, transpose === */
 /* sum += v*w, lane by lane */
 INLINE void add_product(vector *sum, const vector *v, const vector *w)
 {
-#if VECTORS
+#if EXTENSIONS
     *sum += *v * *w;
 #else
     for (size_t l = 0; l < LANES; l++) sum->lane[l] += v->lane[l] * w->lane[l];
 #endif
 }
 
-#if VECTORS
+#if EXTENSIONS
 typedef real quad __attribute__((vector_size(16)));
 #endif
 
@@ -395,7 +393,7 @@ typedef real quad __attribute__((vector_size(16)));
 INLINE void sum_lanes(const size_t count, const vector *v, real *sums)
 {
     size_t done = 0;
-#if VECTORS
+#if EXTENSIONS
     UNROLL
     for (; done + QUAD <= count; done += QUAD) {
         vector part[QUAD];
@@ -508,7 +506,7 @@ static int by_library(size_t M, size_t N, size_t K, const real *a, size_t a_rows
 }
 #endif
 
-/* === section product: needs vectors, lanes, tile, columns, strip, transpose, pack, dots, library === */
+/* === section product: needs extensions, vectors, lanes, tile, columns, strip, transpose, pack, dots, library === */
 /* A block of B, DEPTH rows by BLOCK_VECTORS vectors, stays in the second-level cache while A passes, BLOCK_ROWS rows at a time
    or COPIED_ROWS: 512 KB of B where vectors have 64 bytes, half of it elsewhere, and 256 KB of float of A. */
 enum { DEPTH = 256, BLOCK_VECTORS = (VECTOR_BYTES == 64 ? 2048 : 1024) / VECTOR_BYTES, BLOCK_ROWS = 128, COPIED_ROWS = 256 };
@@ -624,7 +622,7 @@ ONCE static void product(size_t M, size_t N, size_t K, const real *a, size_t a_r
     }
 }
 
-/* === section offsets: needs vectors, lanes === */
+/* === section offsets: needs extensions, vectors, lanes === */
 /* The length of the run that begins at offsets[n], each one more than the one before. */
 static size_t run_of(const ptrdiff_t *offsets, size_t n, size_t N)
 {
@@ -633,7 +631,7 @@ static size_t run_of(const ptrdiff_t *offsets, size_t n, size_t N)
     return end - n;
 }
 
-/* === section product_at: needs vectors, lanes, tile, columns, strip, transpose, pack, dots, library, product, offsets === */
+/* === section product_at: needs extensions, vectors, lanes, tile, columns, strip, transpose, pack, dots, library, product, offsets === */
 /* One run of `run` >= piece columns, in pieces whose size is known where it is inlined: to[k*to_rows + n] =
    base[rows[k] + n]. The last piece overlaps the one before it. */
 INLINE void gather_run(const size_t piece, size_t K, size_t run, const real *base, const ptrdiff_t *rows, real *to, size_t to_rows)
@@ -723,7 +721,7 @@ static void product_at(size_t M, size_t N, size_t K, const real *a, size_t a_row
     } while (k < K);
 }
 
-/* === section product_scatter: needs vectors, lanes, tile, columns, strip, transpose, pack, dots, library, product, offsets === */
+/* === section product_scatter: needs extensions, vectors, lanes, tile, columns, strip, transpose, pack, dots, library, product, offsets === */
 /* base[rows[k] + columns[n]] += from[k*from_rows + n], N <= RUNS. A row k is added as a whole before the next, which
    falls on nearly the same places. */
 enum { RUNS = 1024 / sizeof(real) };
