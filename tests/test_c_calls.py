@@ -335,3 +335,23 @@ def test_no_heap_and_no_globals(name: str, tmp_path: Path) -> None:
         declared = set(re.findall(rf"^\w+ ({own}_\w+)\(", driven.texts[f"{own}.h"], re.MULTILINE))
         assert exported == declared >= {f"{own}_{kind}" for kind in (*driven.kinds, "workspace_bytes")}
         assert {kind for kind, _ in symbols} <= set("UTtrR"), shown  # no B, b, D, d, C: nothing that can be written to
+
+
+CHAIN = ("product_at", "product_scatter", "product_in_runs", "product", "product", "strip", "tile")
+"""What may stand on the stack at once below a function: the deepest calls, ``product`` twice where it turns its matrices."""
+
+
+@pytest.mark.gcc
+@pytest.mark.parametrize("flags", ["-O0", "-O3 -march=native", "-O3 -march=native -DLENET_DOUBLE"])
+def test_the_stack_is_small(flags: str, tmp_path: Path) -> None:
+    """At most 20 KB, and no frame hangs on a size."""
+    driven = Driven(symbolic.load(ROOT / "specs" / "lenet.yaml"), Options(dtype="float32"))
+    source, _ = driven.write(tmp_path)
+    line = [*(compiler("gcc") or []), "-std=c99", *flags.split(), "-fstack-usage", "-c", source.name, "-o", "made.o"]
+    subprocess.run(line, check=True, cwd=tmp_path)
+    rows = [row.split("\t") for row in (tmp_path / "made.su").read_text().splitlines()]
+    frames = {row[0].rsplit(":", 1)[1].partition(".")[0]: int(row[1]) for row in rows}
+    assert "product" in frames
+    assert {row[2] for row in rows} <= {"static", "dynamic,bounded"}
+    own = max(size for name, size in frames.items() if name.startswith("lenet_"))
+    assert own + sum(frames.get(name, 0) for name in CHAIN) <= 20*1024

@@ -3,7 +3,8 @@
 A node is computed in shares of a range (the batch, mostly) where all that it writes lies under loops over the range, or in rows
 of products that are, and one axis of each array that it writes steps with the range wherever the node touches the array: then no
 share touches what another one writes, and a loop round them (time) needs no share to wait for another. A product that stands
-alone is cut along its rows or columns, whichever are more, for the other matrix is laid out again for each share.
+alone is cut along its rows or columns, whichever are more, for the other matrix is laid out again for each share (the left one
+only where its neighbours are along m: of as many, columns are cut).
 
     for t: a[t] += h[t-1] U'; for n: h[t,n,k] = tanh(a[t,n,k])   ->   in shares of n: for t: rows of a[t] += ..; for n: ..
 
@@ -109,8 +110,9 @@ def _marked(node: Node, span: Span, deep: bool) -> Node | None:
         case If():
             body, otherwise = _all_marked(node.body, span, deep), _all_marked(node.otherwise, span, deep)
             return None if body is None or otherwise is None else replace(node, body=body, otherwise=otherwise)
-        case Product() if len(node.over[0]) == 1 and _span(node.over[0][0]) == span and span[0] == 0 and not node.c.row_offsets:
-            return replace(node, shared="rows")
+        case Product() if len(node.over[0]) == 1 and not node.c.row_offsets:
+            rows = _span(node.over[0][0])  # as many as the range has, which is then not negative
+            return replace(node, shared="rows") if rows == span == (0, sp.expand(node.rows)) else None
         case Set() if node.declares and node.constant:
             return node  # each share has its own
         case _:
@@ -129,7 +131,8 @@ def _alone(node: Node) -> tuple[Span, Node] | None:
             inner = _alone(node.body[0])
             return (inner[0], replace(node, body=(inner[1],))) if inner else None
         case Product() if not node.c.row_offsets:
-            if node.packed or _likely(node.rows) >= _likely(node.columns):
+            more = _likely(node.rows) - _likely(node.columns)
+            if node.packed or more > 0 or more == 0 and node.a.columns != 1:
                 return (sp.S.Zero, node.rows), replace(node, shared="rows")
             return (sp.S.Zero, node.columns), replace(node, shared="columns")
         case _:

@@ -2,7 +2,7 @@
 
    Needs before it: real (float or double), REAL_IS_FLOAT, EXTENSIONS (each 1 or 0), <stddef.h>, <stdint.h>, <string.h>; <cblas.h> where
    REAL_CBLAS is defined. Paste `vectors` first, before every other function of the file. All functions are static and use
-   no memory but their arguments and at most 8 KB of stack.
+   no memory but their arguments and at most 16 KB of stack.
 
    Matrices are row-major with strides in elements: A[i,k] is a[i*a_rows + k*a_columns]. C has unit column stride: C[i,n] is
    c[i*c_rows + n], and overlaps nothing else. add != 0: C += A B, else C = A B and C is not read. Sizes may be 0. Scratch and packed
