@@ -55,6 +55,12 @@ BOTH = Options(wrt="all", tangent=True, hvp=True)
 TN = sizes(T=(3, 1), N=(2, 1))
 
 MODELS: dict[str, Subject] = {
+    "names of macros": Subject(text(
+        "y[n] = EXTENSIONS[i]*INDEPENDENT[i]*x[n,i] + UNROLL*ONCE + REAL_IS_FLOAT[n]*M_THREADS + M_H\n"
+        "loss = sum(y[n]**2, over=n)",
+        inputs={"x": ["N", 3], "REAL_IS_FLOAT": ["N"]},
+        parameters={"EXTENSIONS": [3], "INDEPENDENT": [3], "UNROLL": [], "ONCE": [], "M_THREADS": [], "M_H": []}),
+        sizes(N=(3, 1))),
     "lags 1 and 3": Subject(text(
         "a[t,i] = x[t,i] + u[i]*h[t-1,i] + V[i,j]*h[t-3,j]\nh[t,i] = tanh(a[t,i])\nloss = sum(h[t,i]**2, over=(t,i))",
         inputs={"x": ["T", "H"]}, parameters={"u": ["H"], "V": ["H", "H"]}), sizes(T=(7, 1, 3, 33), H=(2, 1, 3, 17))),

@@ -10,6 +10,7 @@ import pytest
 import symbolic
 from codegen.c.function import routine_of
 from codegen.loops.check import check, check_memory
+from codegen.loops.ir import For, Store, walk
 from codegen.loops.memory import plan_memory, total
 from codegen.pipeline import Options, render, stages, units
 from tests.c_driver import Driven, compile_c, compiler
@@ -57,6 +58,20 @@ def test_levels_and_directions(layer: str, output: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("equations", OWN)
 def test_own_equations(equations: str, tmp_path: Path) -> None:
     exact(own(equations, projected=True), 2, (1, 2, 5), tmp_path)
+
+
+@pytest.mark.gcc
+def test_a_convolution_in_a_recurrence(tmp_path: Path) -> None:
+    """Patches of all steps of a block, of which the last has fewer; those of a step, which hang on no step."""
+    text = "a[t,n,o,u] = W[o,c,p]*x[t,n,c,u+p-1] + g[o,c,p]*h[t-1,n,c,u+p-1]\nh[t,n,o,u] = tanh(a[t,n,o,u])"
+    every = ["T", "N", 2, 9]
+    model = symbolic.load(f"{text}\nloss = sum(h[t,n,o,u]**2, over=(t,n,o,u))", loss="loss", name="m", inputs={"x": every},
+                          parameters={"W": [2, 2, 3], "g": [2, 2, 3]}, shapes={"h": every, "a": every})
+    exact(model, 2, (1, 2, 5), tmp_path)
+    made = routine_of(next(unit for unit in units(stages(model, Options())) if unit.kind == "value_and_grad"))
+    lists = [loops for leaf, loops in walk(made.body) if isinstance(leaf, Store) and "offsets" in str(leaf.target)]
+    assert lists
+    assert not any(str(loop.index.symbol) == "t" for loops in lists for loop in loops if isinstance(loop, For))
 
 
 @pytest.mark.gcc

@@ -337,21 +337,26 @@ def test_no_heap_and_no_globals(name: str, tmp_path: Path) -> None:
         assert {kind for kind, _ in symbols} <= set("UTtrR"), shown  # no B, b, D, d, C: nothing that can be written to
 
 
-CHAIN = ("product_at", "product_scatter", "product_in_runs", "product", "product", "strip", "tile")
-"""What may stand on the stack at once below a function: the deepest calls, ``product`` twice where it turns its matrices."""
+CHAIN = {"product_at": 1, "product_scatter": 1, "product_in_runs": 1, "product": 3, "strip": 1, "tile": 1}
+"""What may stand on the stack at once below a function, and how often: ``product`` turns its matrices twice at most."""
 
 
 @pytest.mark.gcc
-@pytest.mark.parametrize("flags", ["-O0", "-O3 -march=native", "-O3 -march=native -DLENET_DOUBLE"])
-def test_the_stack_is_small(flags: str, tmp_path: Path) -> None:
-    """At most 20 KB, and no frame hangs on a size."""
+@pytest.mark.parametrize(("flags", "most"), [
+    ("-O0", 48), ("-O0 -march=native", 48), ("-O2", 20), ("-O3 -march=native", 20), ("-O3 -march=native -DLENET_DOUBLE", 20),
+])
+def test_the_stack_is_small(flags: str, most: int, tmp_path: Path) -> None:
+    """At most so many KB, and no frame hangs on a size."""
     driven = Driven(symbolic.load(ROOT / "specs" / "lenet.yaml"), Options(dtype="float32"))
     source, _ = driven.write(tmp_path)
     line = [*(compiler("gcc") or []), "-std=c99", *flags.split(), "-fstack-usage", "-c", source.name, "-o", "made.o"]
     subprocess.run(line, check=True, cwd=tmp_path)
     rows = [row.split("\t") for row in (tmp_path / "made.su").read_text().splitlines()]
-    frames = {row[0].rsplit(":", 1)[1].partition(".")[0]: int(row[1]) for row in rows}
+    frames: dict[str, int] = {}
+    for place, size, _ in rows:
+        name = place.rsplit(":", 1)[1].partition(".")[0]
+        frames[name] = max(frames.get(name, 0), int(size))
     assert "product" in frames
     assert {row[2] for row in rows} <= {"static", "dynamic,bounded"}
     own = max(size for name, size in frames.items() if name.startswith("lenet_"))
-    assert own + sum(frames.get(name, 0) for name in CHAIN) <= 20*1024
+    assert own + sum(times*frames.get(name, 0) for name, times in CHAIN.items()) <= most*1024

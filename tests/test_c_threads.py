@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +77,14 @@ def test_what_waits_for_itself_is_not_cut() -> None:
             assert all("loss" not in equation.name for nest in node.body for equation in getattr(nest, "equations", ()))
 
 
+SHARED = re.compile(r"^ +IN_SHARES", re.MULTILINE)
 LOOP = "for (ptrdiff_t share = 0; share < THREADS; ++share) {"
 
 
 def backwards(driven: Driven, folder: Path) -> tuple[Path, Path]:
     """The files with their shares in the other order: what one share needed of an earlier one it would not find."""
     path, main = driven.write(folder)
+    assert LOOP in path.read_text() or not SHARED.search(path.read_text())
     path.write_text(path.read_text().replace(LOOP, "for (ptrdiff_t share = THREADS; share-- > 0;) {"))
     return path, main
 
@@ -99,6 +102,31 @@ def test_shares_in_any_order(name: str, tmp_path: Path) -> None:
     program = compile_c(compiler("gcc") or [], flags, backwards(driven, tmp_path), tmp_path / "program")
     for sizes in runs:
         driven.check([[program]], sizes, driven.values(sizes, driven.made.dtype, **given), driven.made.dtype)
+
+
+@pytest.mark.gcc
+@pytest.mark.parametrize("name", SPECS)
+def test_threads_even_where_they_are_not_worth_it(name: str, tmp_path: Path) -> None:
+    driven = Driven(symbolic.load(ROOT / "specs" / f"{name}.yaml"), Options(wrt="all", dtype="float64"))
+    path, main = driven.write(tmp_path)
+    text = path.read_text()
+    path.write_text(text.replace(" if(worth)", ""))
+    assert " if(worth)" in text or not SHARED.search(text)
+    flags = ("-O1", "-fopenmp", f"-D{driven.made.name.upper()}_THREADS=3")
+    program = compile_c(compiler("gcc") or [], flags, (path, main), tmp_path / "program")
+    for sizes in ({"T": 7, "N": 13}, {"T": 2, "N": 1}):
+        driven.check([[program]], sizes, driven.values(sizes, "float64"), "float64")
+
+
+@pytest.mark.gcc
+def test_no_thread_is_an_error(tmp_path: Path) -> None:
+    driven = Driven(symbolic.load(ROOT / "specs" / "mlp.yaml"), Options())
+    path, _ = driven.write(tmp_path)
+    for count in (0, -1):
+        line = [*(compiler("gcc") or []), f"-DMLP_THREADS={count}", "-c", str(path), "-o", str(tmp_path / "made.o")]
+        done = subprocess.run(line, capture_output=True, text=True, check=False)
+        assert done.returncode != 0
+        assert "MLP_THREADS: expected at least 1" in done.stderr
 
 
 @pytest.mark.gcc

@@ -15,9 +15,10 @@ import symbolic
 from codegen.c.names import CIdentifiers
 from codegen.loops.check import check, check_memory
 from codegen.loops.fuse import Action, judge
-from codegen.loops.ir import For, How, If, Local, Nest, Node, Product, Routine, Set, Shares, Store, Zero, walk
-from codegen.loops.memory import plan_memory
+from codegen.loops.ir import SCRATCH, For, How, If, Local, Nest, Node, Product, Routine, Set, Shares, Store, Zero, walk
+from codegen.loops.memory import number, plan_memory
 from codegen.loops.routine import routine
+from codegen.loops.scratch import entries
 from codegen.pipeline import Options, stages
 from symbolic.errors import ProgramError
 from symbolic.program import Index, Program, index, read, size
@@ -246,3 +247,24 @@ def test_shares_of_a_range_that_is_a_product() -> None:
     model = symbolic.load("y[u] = tanh(x[u])*exp(x[u])\nloss = sum(y[u]*w[0], over=u)", loss="loss", outputs=["y"],
                           inputs={"x": ["N*(K+1)"], "z": ["N", "K"]}, parameters={"w": [2]})
     assert "in shares of" in str(check(routine_of(model)[0]))
+
+
+def test_the_scratch_is_enough_wherever_the_loops_are() -> None:
+    """Rows that get fewer with the steps: the last step needs least."""
+    text = "h[t+1+s,i] = K[j,s]*a[t,j,i]\na[t,j,i] = tanh(x[t,j,i] + V[j]*h[t,i])\nloss = sum(h[t,i]**2, over=(t,i))"
+    model = symbolic.load(text, loss="loss", name="m", inputs={"x": ["T", "J", "I"]}, parameters={"K": ["J", "S"], "V": ["J"]},
+                          shapes={"h": ["T", "I"], "a": ["T", "J", "I"]})
+    done = stages(model, Options())
+    sizes = {"T": 300, "S": 300, "J": 256, "I": 40}
+    made = routine("loss", done.loss, {t.name: t.name.replace(".", "_") for t in done.loss.tensors}, {}, {}, (), str)
+    room = int(number(made.buffers[SCRATCH].entries, made.program, sizes))
+    needs = []
+    for leaf, loops in walk(made.body):
+        if isinstance(leaf, Product) and not leaf.packed:
+            assert [str(loop.index.symbol) for loop in loops if isinstance(loop, For)] == ["t"]
+            for t in (0, 150, 299):
+                at = [int(number(size.xreplace({index("t"): sp.Integer(t)}), made.program, sizes))
+                      for size in (leaf.rows, leaf.columns, leaf.inner)]
+                needs.append(entries("product_scratch", (at[0], at[1], at[2]), 4))
+    assert needs
+    assert max(needs) <= room

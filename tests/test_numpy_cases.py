@@ -401,3 +401,18 @@ def test_update_of_a_rank_0_parameter(kind: str) -> None:
     assert params["w"].shape == ()
     assert params["w"] < 2.0
     module.update(params, {"w": np.array(9.0)}, state)
+
+
+def test_a_part_that_moves_with_the_loop_is_not_laid_out_before_it() -> None:
+    """Of ``K`` each step reads another part, though no subscript of it says ``t``."""
+    text = "h[t+1+s,i] = K[j,s]*a[t,j,i]\na[t,j,i] = tanh(x[t,j,i] + V[j]*h[t,i])\nloss = sum(h[t,i]**2, over=(t,i))"
+    model = symbolic.load(text, loss="loss", name="m", dtype="float64", inputs={"x": ["T", "J", "I"]},
+                          parameters={"K": ["J", "S"], "V": ["J"]}, shapes={"h": ["T", "I"], "a": ["T", "J", "I"]})
+    rng = np.random.default_rng(0)
+    params, x = {"K": rng.normal(size=(2, 4)), "V": rng.normal(size=2)}, rng.normal(size=(5, 2, 3))
+    h = np.zeros((5, 3))
+    for t in range(5):
+        a = np.tanh(x[t] + params["V"][:, None]*h[t])
+        for s in range(min(4, 5 - t - 1)):
+            h[t + 1 + s] += params["K"][:, s] @ a
+    assert codegen.compile(model).loss(params, {"x": x}) == pytest.approx(float((h**2).sum()), rel=1e-12)

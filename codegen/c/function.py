@@ -45,7 +45,7 @@ def routine_of(unit: Unit, real_bytes: int = 4, steps: int | None = None) -> Rou
     """The loops of a function, its arrays under names that C and this file leave free; ``steps``: of a block."""
     program = with_indices(unit.program, unit.program.name)
     indices = {i.name for e in program.equations for i in e.indices}
-    own = ("at", "bytes", "position", *(f"i{axis}" for axis in range(12)))
+    own = ("at", "bytes", "position", "spot", *(f"i{axis}" for axis in range(12)))
     supply = CIdentifiers((*program.sizes, *indices, *(f"at_{i}" for i in indices), *LOCALS, *defined(), *own))
     codes = {t.name: supply.fresh(f"{t.name}_" if is_taken(t.name, program.name) else t.name) for t in program.tensors}
     gradients = {n: program.gradients[n] for n in unit.wrt if n in program.gradients}
@@ -135,12 +135,12 @@ def _index_check(buffer: Buffer, fields: Mapping[str, str], upper: str) -> list[
     tensor = buffer.tensor
     if tensor.below is None:
         return []
-    item = f"inputs->{fields[buffer.field]}[k]"
+    item = f"inputs->{fields[buffer.field]}[spot]"
     ignored = f"{item} != {tensor.ignore} && " if tensor.ignore is not None else ""
     entries = integer_text(sp.expand(sp.Mul(*tensor.shape)))
     below = integer_text(tensor.below)
     outside = f"{item} < {integer_text(tensor.low)} || {item} >= {below}"
-    return [f"for (ptrdiff_t k = 0; k < {entries}; ++k) {{",
+    return [f"for (ptrdiff_t spot = 0; spot < {entries}; ++spot) {{",
             f"    if ({f'{ignored}({outside})' if ignored else outside}) {{",
             f"        return {upper}_BAD_INDEX;", "    }", "}"]
 

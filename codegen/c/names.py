@@ -44,8 +44,11 @@ class CIdentifiers(Identifiers):
 _PARTS = ("real index dims params inputs grads outputs direction weights state hyper hyper_of_spec update loss predict jvp hvp "
           "value_and_grad workspace_bytes").split()
 """What stands after a model's name in the names of its types and functions: its sizes are constants beside them."""
-_OWN = frozenset({"at", "base", "bytes", "entries", "limit", "position", "k", "INLINE", "ONCE", "NAN", "EOF", "REAL_IS_FLOAT",
-                  "PLAIN_C99", "REAL_CBLAS", *(f"i{axis}" for axis in range(12))})
+_MACROS = frozenset({"NAN", "EOF", "REAL_IS_FLOAT", "PLAIN_C99", "REAL_CBLAS", "PRAGMA", "IN_SHARES", "THREADS"})
+_OF_MODEL = ("H", "THREADS", "WORKSPACE_BYTES", "DOUBLE", "PLAIN_C99", "USE_CBLAS", "OK", "NULL_POINTER", "BAD_SIZE", "BAD_INDEX",
+             "SMALL_WORKSPACE")
+"""What stands after a model's name in capitals in macros and error codes."""
+_OWN = frozenset({"at", "base", "bytes", "entries", "limit", "position", "spot", *_MACROS, *(f"i{axis}" for axis in range(12))})
 _BEGINNINGS = ("layout_of_", "lay_out_", "end_of_", "most_of_", "same_", "real_", "at_")
 
 
@@ -99,7 +102,10 @@ def field_names(program: Program) -> Mapping[str, str]:
     >>> [names["w"], names["exp_"], names["loss"]]
     ['w', 'exp_', 'loss_2']
     """
-    supply = CIdentifiers(program.sizes)
+    from codegen.c.sections import defined
+
+    macros = (word for word in defined() if word.isupper())
+    supply = CIdentifiers((*program.sizes, *macros, *_MACROS, *(f"{program.name.upper()}_{word}" for word in _OF_MODEL)))
     first = [t.name for t in (*program.parameters, *program.inputs)]
     first += [name for name in program.outputs if name not in first]
     ordered = [*first, *(t.name for t in program.tensors if t.name not in set(first))]

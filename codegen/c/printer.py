@@ -42,8 +42,8 @@ class CPrinter:
                 text += "" if here == "0" else f" + {here}"
             else:
                 extent = self.integer(buffer.extents[axis], PRECEDENCE["Mul"] + 1)
-                head = f"({text})" if _is_sum(text) else text
-                text = f"{head}*{extent}" + ("" if here == "0" else f" - {here[1:]}" if here.startswith("-") else f" + {here}")
+                head = "" if text == "1" else f"({text})*" if _is_sum(text) else f"{text}*"
+                text = f"{head}{extent}" + ("" if here == "0" else f" - {here[1:]}" if here.startswith("-") else f" + {here}")
         return f"{buffer.code}[{text or '0'}]"
 
     def integer(self, expr: Expr, level: int = 0) -> str:

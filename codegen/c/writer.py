@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -136,7 +137,7 @@ class _Writer:
         first, end = bounds if lower == "0" else [f"{lower} + {bound}" for bound in bounds]
         powers = [power.as_base_exp() for power in sp.Mul.make_args(node.work) if power != 1]
         sizes = [str(base) for base, exponent in powers for _ in range(int(exponent))]
-        tests = [f"{extent} > 1"] if self.program.sizes.get(extent, 0) is None and sizes != [extent] else []
+        tests = [f"{extent} > {node.grain}"] if self.program.sizes.get(extent, 0) is None and sizes != [extent] else []
         if sizes and node.least:  # the product of the sizes is more, in numbers that cannot wrap round
             tests.append(f"{sizes[0]} > {'/'.join([str(node.least), *sizes[1:]])}")
         self.emit(f"IN_SHARES({' && '.join(tests) or '1'})")
@@ -234,9 +235,13 @@ class _Writer:
 
     def _call(self, text: str) -> None:
         """A call, folded between its arguments."""
-        lines = textwrap.wrap(f"{text};", WIDTH - len(INDENT) * (self.depth + 1), break_long_words=False)
-        for k, line in enumerate(lines):
-            self.emit(line if not k else f"{INDENT}{line}")
+        width, line, indent = WIDTH - len(INDENT) * (self.depth + 1), "", ""
+        for part in _arguments(f"{text};"):
+            if line and len(line) + len(part) > width:
+                self.emit(f"{indent}{line.rstrip()}")
+                line, indent = "", INDENT
+            line += part
+        self.emit(f"{indent}{line}")
 
     def _count(self, expr: Expr) -> str:
         """A size as the products take it."""
@@ -279,9 +284,24 @@ class _Writer:
             count = f"(size_t)({entries})*" if buffer.extents else ""
             self.emit(f"memset({buffer.code}, {node.value}, {count}sizeof({each}));")
         else:
-            self.emit(f"for (ptrdiff_t k = 0; k < {entries}; ++k) {{")
-            self.emit(f"{INDENT}{buffer.code}[k] = {node.value};")
+            self.emit(f"for (ptrdiff_t spot = 0; spot < {entries}; ++spot) {{")
+            self.emit(f"{INDENT}{buffer.code}[spot] = {node.value};")
             self.emit("}")
+
+
+def _arguments(call: str) -> list[str]:
+    """The text of a call, cut after the commas between its arguments.
+
+    >>> _arguments("f(a, &b[g(1, 2)], c);")
+    ['f(a, ', '&b[g(1, 2)], ', 'c);']
+    """
+    parts, depth = [""], 0
+    for sign in re.split(r"(, |[()\[\]])", call):
+        depth += (sign in ("(", "[")) - (sign in (")", "]"))
+        parts[-1] += sign
+        if sign == ", " and depth == 1:
+            parts.append("")
+    return parts
 
 
 def _moved(matrix: Matrix, symbol: IndexName) -> Indexed | None:

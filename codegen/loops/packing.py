@@ -15,7 +15,9 @@ from sympy import Expr
 from codegen.loops.ir import SCRATCH, Blocks, Buffer, Call, For, If, Matrix, Nest, Node, Pack, Place, Product, walk
 from codegen.loops.uses import written
 from codegen.lower import Storage
-from symbolic.program import Tensor, index_symbols, tensor_of
+from symbolic.analysis import is_nonnegative
+from symbolic.errors import ScheduleError
+from symbolic.program import Program, Tensor, index_symbols, tensor_of
 
 __all__ = ["pack_weights", "with_scratch"]
 
@@ -63,19 +65,43 @@ def _stays(node: Product, changed: set[str]) -> bool:
     return tensor_of(node.b.entry) not in changed and not any(index_symbols(part) for part in parts)
 
 
-def with_scratch(nodes: Sequence[Node], buffers: dict[str, Buffer]) -> None:
-    """The one array in which products lay out what they need, as large as the one that needs most."""
+def with_scratch(nodes: Sequence[Node], buffers: dict[str, Buffer], program: Program) -> None:
+    """The one array in which products lay out what they need, as large as the one that needs most, wherever its loops are."""
     needs: dict[Call, None] = {}
     for leaf, loops in walk(nodes):
         if isinstance(leaf, Product) and not leaf.packed:
             kind = "product_scatter" if leaf.c.row_offsets else "product_at" if leaf.b.row_offsets else "product"
             sizes = (leaf.inner, leaf.columns, leaf.rows) if leaf.c.row_offsets else (leaf.rows, leaf.columns, leaf.inner)
-            widest: dict[Expr, Expr] = {
-                loop.index.symbol: loop.index.last for loop in reversed(loops) if isinstance(loop, For)}
-            widest |= {loop.extent: sp.Integer(loop.steps) for loop in loops if isinstance(loop, Blocks)}
-            for symbol, last in widest.items():
-                sizes = tuple(size.xreplace({symbol: last}) for size in sizes)
-            needs.setdefault(Call(sp.Symbol(f"{kind}_scratch"), *sizes))
+            most = _Most([loop for loop in loops if isinstance(loop, For)], program)
+            needs.setdefault(Call(sp.Symbol(f"{kind}_scratch"), *(most.of(size) for size in sizes)))
     if needs:
         tensor = Tensor(SCRATCH, (sp.Max(*needs),))
         buffers[SCRATCH] = Buffer(Storage(tensor, SCRATCH.strip(), (sp.S.Zero,), (sp.S.Zero,)), Place.PACKED)
+
+
+class _Most:
+    """What an integer expression is at most, or at least, in some loops: term by term, so it may be a little more."""
+
+    def __init__(self, loops: Sequence[For], program: Program) -> None:
+        self.program = program
+        self.ends = {loop.index.symbol: (loop.index.lower, loop.index.last) for loop in loops}
+        self.ends |= {loop.extent: (sp.S.One, sp.Integer(loop.steps)) for loop in loops if isinstance(loop, Blocks)}
+
+    def of(self, expr: Expr, most: bool = True) -> Expr:
+        """Raises ScheduleError where a factor has no known sign."""
+        expr = sp.expand(expr)
+        if not expr.free_symbols & set(self.ends):
+            return expr
+        if expr in self.ends:
+            return self.of(self.ends[expr][most], most)
+        if isinstance(expr, sp.Max | sp.Min | sp.Add):
+            return expr.func(*(self.of(part, most) for part in expr.args))
+        if expr.is_Mul:
+            moving = [factor for factor in expr.args if factor.free_symbols & set(self.ends)]
+            factor = sp.Mul(*(factor for factor in expr.args if factor not in moving))
+            for sign in (1, -1):
+                if len(moving) == 1 and is_nonnegative(sign * factor, self.program):
+                    return sp.expand(factor * self.of(moving[0], most is (sign == 1)))
+            if moving == list(expr.args) and most and all(is_nonnegative(self.of(part, False), self.program) for part in moving):
+                return sp.Mul(*(self.of(part) for part in moving))
+        raise ScheduleError(f"{self.program.name}: expected a size that its loops bound, found {expr}")

@@ -13,7 +13,7 @@ in the indices, times the number of orders that are tried.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import sympy as sp
 from sympy import Expr, Indexed
@@ -22,7 +22,7 @@ from codegen.loops.ir import Buffer, For, How, Matrix, Nest, Node, Place, Produc
 from codegen.loops.nests import levels
 from codegen.lower import Storage
 from symbolic.analysis import index_reads, is_nonnegative, lies_in, subscript_range
-from symbolic.program import Equation, Index, IndexName, Kind, Program, Reduction, Tensor, index_symbols, read, tensor_of
+from symbolic.program import Equation, Index, IndexName, Kind, Program, Reduction, Size, Tensor, index_symbols, read, tensor_of
 
 __all__ = ["Products"]
 
@@ -55,23 +55,32 @@ class Products:
     program: Program
     buffers: dict[str, Buffer]
     fresh: Callable[[str], str]
+    blocks: frozenset[Size] = frozenset()
+    """The steps of blocks, of which the last has fewer."""
+    lists: dict[tuple[tuple[Expr, Expr], ...], str] = field(default_factory=dict)
+    """What is listed, as extents and steps -> its buffer."""
+    made: list[Node] = field(default_factory=list)
 
-    def nest(self, equation: Equation, origin: Equation, how: How) -> list[Node] | None:
-        """The nodes of a sum of products of two factors, or nothing where it is none."""
+    def new_lists(self) -> list[Node]:
+        """The loops that fill the lists that are new since they were last asked for: they hang on no loop."""
+        found, self.made = self.made, []
+        return found
+
+    def nest(self, equation: Equation, origin: Equation, how: How) -> Nest | None:
+        """The nest of a sum of products of two factors, or nothing where it is none."""
         found = self._factors(equation)
         if found is None:
             return None
         a, b, factor = found
         if factor != 1 and how is How.ADD:
             return None
-        made = self._made(equation, a, b, how)
-        if made is None:
+        body = self._made(equation, a, b, how)
+        if body is None:
             return None
-        before, body = made
         if factor != 1:
             free = [i for i in equation.indices if i not in equation.reduced]
             body = (*body, *levels(free, (), (Store(equation.target, factor * equation.target, How.SET),)))
-        return [*before, Nest((origin,), body, "product")]
+        return Nest((origin,), body, "product")
 
     def _factors(self, equation: Equation) -> tuple[Indexed, Indexed, Expr] | None:
         """The two factors, the one with the last axis of the target second, and the number before them."""
@@ -99,7 +108,7 @@ class Products:
                 return a, b, factor
         return None
 
-    def _made(self, equation: Equation, a: Indexed, b: Indexed, how: How) -> tuple[list[Node], tuple[Node, ...]] | None:
+    def _made(self, equation: Equation, a: Indexed, b: Indexed, how: How) -> tuple[Node, ...] | None:
         steps = self._steps_of(equation, (a, b, equation.target))
         if steps is None:
             return None
@@ -114,9 +123,8 @@ class Products:
             return None
         taken = {i.symbol for g in groups for i in g.indices}
         left = [i for i in equation.indices if i.symbol not in taken]
-        before: list[Node] = []
-        product = self._product(equation, a, b, steps, groups, is_listed, before)
-        return before, self._inside(equation, left, product, how, adds=_overlaps(equation))
+        product = self._product(equation, a, b, steps, groups, is_listed)
+        return self._inside(equation, left, product, how, adds=_overlaps(equation))
 
     def _even(self, equation: Equation, a: Indexed, b: Indexed, steps: Sequence[Steps]) -> _Groups | None:
         """Groups that step evenly through all arrays that have them."""
@@ -138,14 +146,15 @@ class Products:
                 return None
             row, column = self._chain(rows, in_a, in_a), self._chain(columns, in_b, in_b)
             contracted = self._chain(inner, in_a, in_b)
+            listed = (row, column)
         else:
             row, column = self._chain(rows, in_a, in_c), self._chain(columns, in_c, in_c, lambda group: group.steps[1] == 1)
             contracted = self._chain(inner, in_a, in_a)
-        return (row, column, contracted) if row and column and contracted else None
+            listed = (contracted, column)
+        return (row, column, contracted) if row and column and contracted and self._is_listable(*listed) else None
 
     def _product(
         self, equation: Equation, a: Indexed, b: Indexed, steps: Sequence[Steps], groups: _Groups, listed: bool,
-        before: list[Node],
     ) -> Product:
         """The product of the first entries of all groups."""
         in_a, in_b, in_c = steps
@@ -158,12 +167,12 @@ class Products:
 
         left = Matrix(first_a, step(row, in_a), step(inner, in_a), each=a)
         if listed and not _overlaps(equation):
-            rows, columns = self._list(inner, in_b, before), self._list(column, in_b, before)
+            rows, columns = self._list(inner, in_b), self._list(column, in_b)
             right = Matrix(first_b, row_offsets=rows, column_offsets=columns, each=b)
         else:
             right = Matrix(first_b, step(inner, in_b), step(column, in_b), each=b)
         if listed and _overlaps(equation):
-            rows, columns = self._list(row, in_c, before), self._list(column, in_c, before)
+            rows, columns = self._list(row, in_c), self._list(column, in_c)
             result = Matrix(first_c, row_offsets=rows, column_offsets=columns, each=equation.target)
         else:
             result = Matrix(first_c, step(row, in_c), each=equation.target)
@@ -187,26 +196,34 @@ class Products:
         bounds = self.program.tensor(equation.name).bounds(axis)
         return span is not None and lies_in(span, bounds, self.program)
 
-    def _list(self, group: _Group, steps: Steps, before: list[Node]) -> str:
+    def _list(self, group: _Group, steps: Steps) -> str:
         """A buffer with the offset of each entry of a group."""
+        key = tuple((sp.expand(i.extent), steps.get(i.symbol, sp.S.Zero)) for i in group.indices)
+        if key in self.lists:
+            return self.lists[key]
         code = self.fresh("offsets")
-        name = f" {code}"  # no tensor is called so
-        extent = self._size(group.extent)
-        tensor = Tensor(name, (extent,), kind=Kind.INDEX)
+        name = self.lists[key] = f" {code}"  # no tensor is called so
+        tensor = Tensor(name, (self._size(group.extent),), kind=Kind.INDEX)
         zero = (sp.S.Zero,)
         self.buffers[name] = Buffer(Storage(tensor, code, zero, zero), Place.OFFSETS)
-        value: Expr = sp.Add(*(steps.get(i.symbol, sp.S.Zero) * (i.symbol - i.lower) for i in group.indices))
+        value: Expr = sp.Add(*(step * i.symbol for i, (_, step) in zip(group.indices, key, strict=True)))
         place: Expr = sp.S.Zero
         weight: Expr = sp.S.One
-        for i in group.indices:
-            place += weight * (i.symbol - i.lower)
-            weight *= i.extent
-        store = Store(read(name, (sp.expand(place),), True), sp.expand(value), How.SET)
-        body: tuple[Node, ...] = (store,)
-        for i in group.indices:
-            body = (For(i, body),)
-        before.append(Nest((), body, "offsets"))
+        for i, (extent, _) in zip(group.indices, key, strict=True):
+            place += weight * i.symbol
+            weight *= extent
+        body: tuple[Node, ...] = (Store(read(name, (sp.expand(place),), True), sp.expand(value), How.SET),)
+        for i, (extent, _) in zip(group.indices, key, strict=True):
+            body = (For(Index(i.symbol, sp.S.Zero, extent), body),)
+        self.made.append(Nest((), body, "offsets"))
         return name
+
+    def _is_listable(self, *groups: _Group | None) -> bool:
+        """Whether there are as many entries of a group in every step of the loops round it, the last block included."""
+        def stays(extent: Expr) -> bool:
+            return not index_symbols(extent) and not extent.atoms(Size) & self.blocks
+
+        return all(group is not None and all(stays(i.extent) for i in group.indices) for group in groups)
 
     # ---- groups ------------------------------------------------------------------------------------------------------
 

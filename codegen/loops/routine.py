@@ -62,13 +62,15 @@ def routine(
     buffers, before, after = _placed(program, made.storages, gradients, directions, outputs, fresh)
     zeroed = _zeroed(nodes, program, made.storages, covered - made.adding, made.local | made.replaced)
     body: list[Node] = list(before)
-    maker = _Maker(program, setting, made, Products(program, buffers, fresh))
+    blocks = frozenset(block.extent for block in made.loops.values())
+    maker = _Maker(program, setting, made, Products(program, buffers, fresh, blocks))
     for top, node in enumerate(nodes):
         body += zeroed.get(top, ())
-        body += maker.nodes(node, nodes, {})
+        nests = maker.nodes(node, nodes, {})
+        body += [*maker.products.new_lists(), *nests]
     body = list(drop_unread(shorten(fuse([*body, *after], buffers, program), buffers, program), buffers))
     body = pack_weights(body, buffers, fresh)
-    with_scratch(body, buffers)
+    with_scratch(body, buffers, program)
     body = list(in_shares(body, buffers))
     return Routine(kind, {n: b for n, b in buffers.items() if n not in made.replaced}, tuple(body), program)
 
@@ -99,7 +101,7 @@ class _Maker:
         sets = id(node.origin) in self.setting and node.equation.name not in self.made.adding
         how = How.SET if sets else How.ADD
         product = self.products.nest(without_units(node.equation), node.origin.equation, how) if not node.when else None
-        return product or [nest(node, how, self.program, ranges)]
+        return [product] if product else [nest(node, how, self.program, ranges)]
 
 
 def _alike(node: Statement, siblings: Sequence[Scheduled]) -> list[Statement]:

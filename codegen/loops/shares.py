@@ -23,7 +23,7 @@ from sympy import Expr, Indexed
 
 from codegen.loops.ir import Blocks, Buffer, For, If, Local, Nest, Node, Pack, Product, Set, Shares, Store, Zero
 from codegen.loops.memory import LIKELY
-from symbolic.program import Index, IndexName, index, index_symbols, reads, tensor_of
+from symbolic.program import Index, IndexName, Size, index, index_symbols, read, reads, tensor_of
 
 __all__ = ["in_shares", "meeting"]
 
@@ -228,6 +228,8 @@ def _touches(nodes: Sequence[Node], symbol: IndexName | None) -> Iterator[_Touch
                 mine = node.over[0][0].symbol if node.shared == "rows" and len(node.over[0]) == 1 else symbol
                 for matrix, writes in ((node.a, False), (node.b, False), (node.c, True)):
                     yield _Touch(matrix.each or matrix.entry, writes, mine)
+                    lists = (matrix.row_offsets, matrix.column_offsets)
+                    yield from (_Touch(read(name, (sp.S.Zero,), True), False, None) for name in lists if name)
 
 
 def _steps(touch: _Touch, buffer: Buffer) -> set[tuple[int, Expr]]:
@@ -248,7 +250,7 @@ def _worth(node: Node) -> tuple[Expr, int | None]:
     """Sizes, and what their product must be more than; nothing to be more than: it is never worth it. Of all that there is to do
     the greatest part counts."""
     most = max(sp.Add.make_args(sp.expand(_work((node,)))), key=_likely)
-    sizes = [factor for factor in sp.Mul.make_args(most) if factor.is_Symbol or factor.is_Pow and factor.base.is_Symbol]
+    sizes = [factor for factor in sp.Mul.make_args(most) if isinstance(factor.as_base_exp()[0], Size)]
     rest = _likely(sp.Mul(*(factor for factor in sp.Mul.make_args(most) if factor not in sizes)))
     least = int(WORTH / rest) if rest > 0 else WORTH
     return sp.Mul(*sizes), None if not sizes and least else least

@@ -98,10 +98,11 @@ class Viewer(Gathers):
         return not parts or not parts[0][1] and parts[0][0].count(":") < 2 and all(part == (":", False) for part in parts[1:])
 
     def _fixed(self, entry: Indexed) -> bool:
-        """Whether the loops round the statement neither write the tensor nor move the view."""
-        return tensor_of(entry) not in self.written and not any(
-            index_symbols(s) & set(self.loops) for s in entry.indices
-        )
+        """Whether the loops round the statement neither write the tensor nor move the view, its ends included."""
+        symbols = {symbol for part in entry.indices for symbol in index_symbols(part)}
+        ends = {symbol for s in symbols if s in self.vector
+                for end in (self.vector[s].lower, self.vector[s].upper) for symbol in index_symbols(end)}
+        return tensor_of(entry) not in self.written and not (symbols | ends) & set(self.loops)
 
     def _digits(self, storage: Storage, axis: int, subscript: Expr) -> tuple[IndexName, ...] | None:
         """The indices of a mixed-radix subscript (``16*c + 4*u + v``) that runs once over a whole axis, or ``None``."""

@@ -22,7 +22,8 @@
 #endif
 
 /* What needs nothing of each other is computed in shares: by threads, where -DDIGITS_THREADS=4 says how many and OpenMP
- * (-fopenmp) runs them, if that is worth it; else one share after the other. */
+ * (-fopenmp) runs them, where that is worth it; else one share after the other. It is where some thousand entries are computed:
+ * N > 512/T asks for N*T > 512, and cannot wrap round. */
 enum { THREADS = DIGITS_THREADS };
 #if defined(_OPENMP) && DIGITS_THREADS > 1
 #define PRAGMA(words) _Pragma(#words)
@@ -929,8 +930,8 @@ int digits_value_and_grad(const digits_dims *dims, const digits_params *params, 
     const ptrdiff_t H = digits_H;
     const ptrdiff_t C = digits_C;
     const ptrdiff_t N = (ptrdiff_t)dims->N;
-    for (ptrdiff_t k = 0; k < N; ++k) {
-        if (inputs->y[k] < 0 || inputs->y[k] >= C) {
+    for (ptrdiff_t spot = 0; spot < N; ++spot) {
+        if (inputs->y[spot] < 0 || inputs->y[spot] >= C) {
             return DIGITS_BAD_INDEX;
         }
     }
@@ -962,13 +963,13 @@ int digits_value_and_grad(const digits_dims *dims, const digits_params *params, 
     real *const d_hidden_a = (real *)(void *)(base + at.d_hidden_a);
     real *const d_hidden_b = grads->hidden_b;
     real *const d_hidden_W = grads->hidden_W;
-    IN_SHARES(N > 1 && H > 262144/N/P)
+    IN_SHARES(H > 262144/N/P)
     for (ptrdiff_t share = 0; share < THREADS; ++share) {
-        const ptrdiff_t first = first_of(share, N, 4), end = first_of(share + 1, N, 4);
+        const ptrdiff_t first = first_of(share, H, 16), end = first_of(share + 1, H, 16);
         real *const mine = scratch + (size_t)share*at.each_scratch;
-        /* (1) hidden.a[n,i] += sum_k_index hidden.W[i,k_index]*x[n,k_index] */
-        product((size_t)(end - first), (size_t)H, (size_t)P, &x[first*P], (size_t)P, 1, hidden_W, 1, (size_t)P,
-            &hidden_a[first*H], (size_t)H, 0, mine);
+        /* (1) hidden.a[n,i] += sum_k hidden.W[i,k]*x[n,k] */
+        product((size_t)N, (size_t)(end - first), (size_t)P, x, (size_t)P, 1, &hidden_W[first*P], 1, (size_t)P,
+            &hidden_a[first], (size_t)H, 0, mine);
     }
     IN_SHARES(N > 1 && H > 2730/N)
     for (ptrdiff_t share = 0; share < THREADS; ++share) {
@@ -984,24 +985,24 @@ int digits_value_and_grad(const digits_dims *dims, const digits_params *params, 
             }
         }
     }
-    IN_SHARES(N > 1 && C > 262144/H/N)
+    IN_SHARES(C > 262144/H/N)
     for (ptrdiff_t share = 0; share < THREADS; ++share) {
-        const ptrdiff_t first = first_of(share, N, 4), end = first_of(share + 1, N, 4);
+        const ptrdiff_t first = first_of(share, C, 16), end = first_of(share + 1, C, 16);
         real *const mine = scratch + (size_t)share*at.each_scratch;
-        /* (3) out.y[n,i] += sum_k_index_2 out.W[i,k_index_2]*hidden.y[n,k_index_2] */
-        product((size_t)(end - first), (size_t)C, (size_t)H, &hidden_y[first*H], (size_t)H, 1, out_W, 1, (size_t)H,
-            &out_y[first*C], (size_t)C, 0, mine);
+        /* (3) out.y[n,i] += sum_k out.W[i,k]*hidden.y[n,k] */
+        product((size_t)N, (size_t)(end - first), (size_t)H, hidden_y, (size_t)H, 1, &out_W[first*H], 1, (size_t)H,
+            &out_y[first], (size_t)C, 0, mine);
     }
     IN_SHARES(N > 1 && C > 1638/N)
     for (ptrdiff_t share = 0; share < THREADS; ++share) {
         const ptrdiff_t first = first_of(share, N, 1), end = first_of(share + 1, N, 1);
         /* (3) out.y[n,i] += out.b[i] */
-        /* (8) loss.s_max[n] = max over k_index_3 of out.y[n,k_index_3] */
-        /* (4) loss.e[n,k_index_4] = exp(out.y[n,k_index_4] - loss.s_max[n]) */
-        /* (5) loss.s[n] = sum_k_index_5 loss.e[n,k_index_5] */
+        /* (8) loss.s_max[n] = max over k of out.y[n,k] */
+        /* (4) loss.e[n,k] = exp(out.y[n,k] - loss.s_max[n]) */
+        /* (5) loss.s[n] = sum_k loss.e[n,k] */
         /* (6) loss.l[n] += loss.s_max[n] + log(loss.s[n]) - out.y[n,y[n]] */
         /* (11, 10, 9) d_loss.s[n] = 1/(N*loss.s[n]) */
-        /* (14, 13) d_out.y[n,k_index_6] += loss.e[n,k_index_6]*d_loss.s[n] */
+        /* (14, 13) d_out.y[n,k] += loss.e[n,k]*d_loss.s[n] */
         /* (12, 10, 9) d_out.y[n,y[n]] += -1/N */
         for (ptrdiff_t n = first; n < end; ++n) {
             INDEPENDENT
@@ -1013,40 +1014,40 @@ int digits_value_and_grad(const digits_dims *dims, const digits_params *params, 
                 real parts[PARTS];
                 fill_parts(parts, -INFINITY);
                 const ptrdiff_t whole = C - C%PARTS;
-                for (ptrdiff_t k_index_3 = 0; k_index_3 < whole; k_index_3 += PARTS) {
+                for (ptrdiff_t k = 0; k < whole; k += PARTS) {
                     for (ptrdiff_t lane = 0; lane < PARTS; ++lane) {
-                        parts[lane] = larger(parts[lane], out_y[n*C + k_index_3 + lane]);
+                        parts[lane] = larger(parts[lane], out_y[n*C + k + lane]);
                     }
                 }
-                for (ptrdiff_t k_index_3 = whole; k_index_3 < C; ++k_index_3) {
-                    parts[0] = larger(parts[0], out_y[n*C + k_index_3]);
+                for (ptrdiff_t k = whole; k < C; ++k) {
+                    parts[0] = larger(parts[0], out_y[n*C + k]);
                 }
                 best = larger(best, largest_part(parts));
             }
             INDEPENDENT
-            for (ptrdiff_t k_index_4 = 0; k_index_4 < C; ++k_index_4) {
-                loss_e[n*C + k_index_4] = real_exp(out_y[n*C + k_index_4] - best);
+            for (ptrdiff_t k = 0; k < C; ++k) {
+                loss_e[n*C + k] = real_exp(out_y[n*C + k] - best);
             }
             real total = 0;
             {
                 real parts[PARTS];
                 fill_parts(parts, 0);
                 const ptrdiff_t whole = C - C%PARTS;
-                for (ptrdiff_t k_index_5 = 0; k_index_5 < whole; k_index_5 += PARTS) {
+                for (ptrdiff_t k = 0; k < whole; k += PARTS) {
                     for (ptrdiff_t lane = 0; lane < PARTS; ++lane) {
-                        parts[lane] += loss_e[n*C + k_index_5 + lane];
+                        parts[lane] += loss_e[n*C + k + lane];
                     }
                 }
-                for (ptrdiff_t k_index_5 = whole; k_index_5 < C; ++k_index_5) {
-                    parts[0] += loss_e[n*C + k_index_5];
+                for (ptrdiff_t k = whole; k < C; ++k) {
+                    parts[0] += loss_e[n*C + k];
                 }
                 total += sum_parts(parts);
             }
             loss_l[n] = best - out_y[n*C + y[n]] + real_log(total);
             const real d_loss_s_n = (1/(real)N)/total;
             INDEPENDENT
-            for (ptrdiff_t k_index_6 = 0; k_index_6 < C; ++k_index_6) {
-                d_out_y[n*C + k_index_6] = d_loss_s_n*loss_e[n*C + k_index_6];
+            for (ptrdiff_t k = 0; k < C; ++k) {
+                d_out_y[n*C + k] = d_loss_s_n*loss_e[n*C + k];
             }
             d_out_y[n*C + y[n]] -= 1/(real)N;
         }
@@ -1089,17 +1090,17 @@ int digits_value_and_grad(const digits_dims *dims, const digits_params *params, 
     for (ptrdiff_t share = 0; share < THREADS; ++share) {
         const ptrdiff_t first = first_of(share, C, 4), end = first_of(share + 1, C, 4);
         real *const mine = scratch + (size_t)share*at.each_scratch;
-        /* (16) d_out.W[i,k_index_7] = sum_n hidden.y[n,k_index_7]*d_out.y[n,i] */
+        /* (16) d_out.W[i,k] = sum_n hidden.y[n,k]*d_out.y[n,i] */
         product((size_t)(end - first), (size_t)H, (size_t)N, &d_out_y[first], 1, (size_t)C, hidden_y, (size_t)H, 1,
             &d_out_W[first*H], (size_t)H, 0, mine);
     }
-    IN_SHARES(N > 1 && C > 262144/H/N)
+    IN_SHARES(C > 262144/H/N)
     for (ptrdiff_t share = 0; share < THREADS; ++share) {
-        const ptrdiff_t first = first_of(share, N, 4), end = first_of(share + 1, N, 4);
+        const ptrdiff_t first = first_of(share, H, 16), end = first_of(share + 1, H, 16);
         real *const mine = scratch + (size_t)share*at.each_scratch;
-        /* (17) d_hidden.y[n,k_index_8] = sum_i out.W[i,k_index_8]*d_out.y[n,i] */
-        product((size_t)(end - first), (size_t)H, (size_t)C, &d_out_y[first*C], (size_t)C, 1, out_W, (size_t)H, 1,
-            &d_hidden_y[first*H], (size_t)H, 0, mine);
+        /* (17) d_hidden.y[n,k] = sum_i out.W[i,k]*d_out.y[n,i] */
+        product((size_t)N, (size_t)(end - first), (size_t)C, d_out_y, (size_t)C, 1, &out_W[first], (size_t)H, 1,
+            &d_hidden_y[first], (size_t)H, 0, mine);
     }
     IN_SHARES(N > 1 && H > 8192/N)
     for (ptrdiff_t share = 0; share < THREADS; ++share) {
@@ -1131,7 +1132,7 @@ int digits_value_and_grad(const digits_dims *dims, const digits_params *params, 
     for (ptrdiff_t share = 0; share < THREADS; ++share) {
         const ptrdiff_t first = first_of(share, H, 4), end = first_of(share + 1, H, 4);
         real *const mine = scratch + (size_t)share*at.each_scratch;
-        /* (20) d_hidden.W[i,k_index_9] = sum_n x[n,k_index_9]*d_hidden.a[n,i] */
+        /* (20) d_hidden.W[i,k] = sum_n x[n,k]*d_hidden.a[n,i] */
         product((size_t)(end - first), (size_t)P, (size_t)N, &d_hidden_a[first], 1, (size_t)H, x, (size_t)P, 1,
             &d_hidden_W[first*P], (size_t)P, 0, mine);
     }
@@ -1184,8 +1185,8 @@ int digits_loss(const digits_dims *dims, const digits_params *params, const digi
     const ptrdiff_t H = digits_H;
     const ptrdiff_t C = digits_C;
     const ptrdiff_t N = (ptrdiff_t)dims->N;
-    for (ptrdiff_t k = 0; k < N; ++k) {
-        if (inputs->y[k] < 0 || inputs->y[k] >= C) {
+    for (ptrdiff_t spot = 0; spot < N; ++spot) {
+        if (inputs->y[spot] < 0 || inputs->y[spot] >= C) {
             return DIGITS_BAD_INDEX;
         }
     }
@@ -1210,13 +1211,13 @@ int digits_loss(const digits_dims *dims, const digits_params *params, const digi
     real *const loss_l = (real *)(void *)(base + at.loss_l);
     const position *const y = inputs->y;
     real *const loss_ = loss;
-    IN_SHARES(N > 1 && H > 262144/N/P)
+    IN_SHARES(H > 262144/N/P)
     for (ptrdiff_t share = 0; share < THREADS; ++share) {
-        const ptrdiff_t first = first_of(share, N, 4), end = first_of(share + 1, N, 4);
+        const ptrdiff_t first = first_of(share, H, 16), end = first_of(share + 1, H, 16);
         real *const mine = scratch + (size_t)share*at.each_scratch;
-        /* (1) hidden.a[n,i] += sum_k_index hidden.W[i,k_index]*x[n,k_index] */
-        product((size_t)(end - first), (size_t)H, (size_t)P, &x[first*P], (size_t)P, 1, hidden_W, 1, (size_t)P,
-            &hidden_a[first*H], (size_t)H, 0, mine);
+        /* (1) hidden.a[n,i] += sum_k hidden.W[i,k]*x[n,k] */
+        product((size_t)N, (size_t)(end - first), (size_t)P, x, (size_t)P, 1, &hidden_W[first*P], 1, (size_t)P,
+            &hidden_a[first], (size_t)H, 0, mine);
     }
     IN_SHARES(N > 1 && H > 2730/N)
     for (ptrdiff_t share = 0; share < THREADS; ++share) {
@@ -1232,21 +1233,21 @@ int digits_loss(const digits_dims *dims, const digits_params *params, const digi
             }
         }
     }
-    IN_SHARES(N > 1 && C > 262144/H/N)
+    IN_SHARES(C > 262144/H/N)
     for (ptrdiff_t share = 0; share < THREADS; ++share) {
-        const ptrdiff_t first = first_of(share, N, 4), end = first_of(share + 1, N, 4);
+        const ptrdiff_t first = first_of(share, C, 16), end = first_of(share + 1, C, 16);
         real *const mine = scratch + (size_t)share*at.each_scratch;
-        /* (3) out.y[n,i] += sum_k_index_2 out.W[i,k_index_2]*hidden.y[n,k_index_2] */
-        product((size_t)(end - first), (size_t)C, (size_t)H, &hidden_y[first*H], (size_t)H, 1, out_W, 1, (size_t)H,
-            &out_y[first*C], (size_t)C, 0, mine);
+        /* (3) out.y[n,i] += sum_k out.W[i,k]*hidden.y[n,k] */
+        product((size_t)N, (size_t)(end - first), (size_t)H, hidden_y, (size_t)H, 1, &out_W[first*H], 1, (size_t)H,
+            &out_y[first], (size_t)C, 0, mine);
     }
     IN_SHARES(N > 1 && C > 2048/N)
     for (ptrdiff_t share = 0; share < THREADS; ++share) {
         const ptrdiff_t first = first_of(share, N, 1), end = first_of(share + 1, N, 1);
         /* (3) out.y[n,i] += out.b[i] */
-        /* (8) loss.s_max[n] = max over k_index_3 of out.y[n,k_index_3] */
-        /* (4) loss.e[n,k_index_4] = exp(out.y[n,k_index_4] - loss.s_max[n]) */
-        /* (5) loss.s[n] = sum_k_index_5 loss.e[n,k_index_5] */
+        /* (8) loss.s_max[n] = max over k of out.y[n,k] */
+        /* (4) loss.e[n,k] = exp(out.y[n,k] - loss.s_max[n]) */
+        /* (5) loss.s[n] = sum_k loss.e[n,k] */
         /* (6) loss.l[n] += loss.s_max[n] + log(loss.s[n]) - out.y[n,y[n]] */
         for (ptrdiff_t n = first; n < end; ++n) {
             INDEPENDENT
@@ -1258,32 +1259,32 @@ int digits_loss(const digits_dims *dims, const digits_params *params, const digi
                 real parts[PARTS];
                 fill_parts(parts, -INFINITY);
                 const ptrdiff_t whole = C - C%PARTS;
-                for (ptrdiff_t k_index_3 = 0; k_index_3 < whole; k_index_3 += PARTS) {
+                for (ptrdiff_t k = 0; k < whole; k += PARTS) {
                     for (ptrdiff_t lane = 0; lane < PARTS; ++lane) {
-                        parts[lane] = larger(parts[lane], out_y[n*C + k_index_3 + lane]);
+                        parts[lane] = larger(parts[lane], out_y[n*C + k + lane]);
                     }
                 }
-                for (ptrdiff_t k_index_3 = whole; k_index_3 < C; ++k_index_3) {
-                    parts[0] = larger(parts[0], out_y[n*C + k_index_3]);
+                for (ptrdiff_t k = whole; k < C; ++k) {
+                    parts[0] = larger(parts[0], out_y[n*C + k]);
                 }
                 best = larger(best, largest_part(parts));
             }
             INDEPENDENT
-            for (ptrdiff_t k_index_4 = 0; k_index_4 < C; ++k_index_4) {
-                loss_e[n*C + k_index_4] = real_exp(out_y[n*C + k_index_4] - best);
+            for (ptrdiff_t k = 0; k < C; ++k) {
+                loss_e[n*C + k] = real_exp(out_y[n*C + k] - best);
             }
             real total = 0;
             {
                 real parts[PARTS];
                 fill_parts(parts, 0);
                 const ptrdiff_t whole = C - C%PARTS;
-                for (ptrdiff_t k_index_5 = 0; k_index_5 < whole; k_index_5 += PARTS) {
+                for (ptrdiff_t k = 0; k < whole; k += PARTS) {
                     for (ptrdiff_t lane = 0; lane < PARTS; ++lane) {
-                        parts[lane] += loss_e[n*C + k_index_5 + lane];
+                        parts[lane] += loss_e[n*C + k + lane];
                     }
                 }
-                for (ptrdiff_t k_index_5 = whole; k_index_5 < C; ++k_index_5) {
-                    parts[0] += loss_e[n*C + k_index_5];
+                for (ptrdiff_t k = whole; k < C; ++k) {
+                    parts[0] += loss_e[n*C + k];
                 }
                 total += sum_parts(parts);
             }
@@ -1371,13 +1372,13 @@ int digits_predict(const digits_dims *dims, const digits_params *params, const d
     real *const out_y = outputs != NULL && outputs->out_y != NULL ? outputs->out_y : (real *)(void *)(base + at.out_y);
     const real *const out_W = params->out_W;
     const real *const out_b = params->out_b;
-    IN_SHARES(N > 1 && H > 262144/N/P)
+    IN_SHARES(H > 262144/N/P)
     for (ptrdiff_t share = 0; share < THREADS; ++share) {
-        const ptrdiff_t first = first_of(share, N, 4), end = first_of(share + 1, N, 4);
+        const ptrdiff_t first = first_of(share, H, 16), end = first_of(share + 1, H, 16);
         real *const mine = scratch + (size_t)share*at.each_scratch;
-        /* (1) hidden.a[n,i] += sum_k_index hidden.W[i,k_index]*x[n,k_index] */
-        product((size_t)(end - first), (size_t)H, (size_t)P, &x[first*P], (size_t)P, 1, hidden_W, 1, (size_t)P,
-            &hidden_a[first*H], (size_t)H, 0, mine);
+        /* (1) hidden.a[n,i] += sum_k hidden.W[i,k]*x[n,k] */
+        product((size_t)N, (size_t)(end - first), (size_t)P, x, (size_t)P, 1, &hidden_W[first*P], 1, (size_t)P,
+            &hidden_a[first], (size_t)H, 0, mine);
     }
     IN_SHARES(N > 1 && H > 2730/N)
     for (ptrdiff_t share = 0; share < THREADS; ++share) {
@@ -1393,13 +1394,13 @@ int digits_predict(const digits_dims *dims, const digits_params *params, const d
             }
         }
     }
-    IN_SHARES(N > 1 && C > 262144/H/N)
+    IN_SHARES(C > 262144/H/N)
     for (ptrdiff_t share = 0; share < THREADS; ++share) {
-        const ptrdiff_t first = first_of(share, N, 4), end = first_of(share + 1, N, 4);
+        const ptrdiff_t first = first_of(share, C, 16), end = first_of(share + 1, C, 16);
         real *const mine = scratch + (size_t)share*at.each_scratch;
-        /* (3) out.y[n,i] += sum_k_index_2 out.W[i,k_index_2]*hidden.y[n,k_index_2] */
-        product((size_t)(end - first), (size_t)C, (size_t)H, &hidden_y[first*H], (size_t)H, 1, out_W, 1, (size_t)H,
-            &out_y[first*C], (size_t)C, 0, mine);
+        /* (3) out.y[n,i] += sum_k out.W[i,k]*hidden.y[n,k] */
+        product((size_t)N, (size_t)(end - first), (size_t)H, hidden_y, (size_t)H, 1, &out_W[first*H], 1, (size_t)H,
+            &out_y[first], (size_t)C, 0, mine);
     }
     IN_SHARES(N > 1 && C > 8192/N)
     for (ptrdiff_t share = 0; share < THREADS; ++share) {

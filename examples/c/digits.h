@@ -30,6 +30,8 @@ typedef int64_t digits_index;
 /* How many threads share the work of a call. */
 #if !defined(DIGITS_THREADS)
 #define DIGITS_THREADS 1
+#elif DIGITS_THREADS < 1
+#error "DIGITS_THREADS: expected at least 1"
 #endif
 
 enum {
