@@ -505,3 +505,14 @@ def test_the_package_lists_what_it_has() -> None:
     assert set(symbolic.__all__) <= set(dir(symbolic))
     assert all(hasattr(symbolic, name) for name in symbolic.__all__)
     assert not hasattr(symbolic, "nothing_of_the_kind")
+
+
+@pytest.mark.parametrize(("text", "same"), [
+    ("where(0.3 < 0, 2, 1)*x[n]", "x[n]"), ("where(0.3 < 0, x[n], x[n]**2)", "x[n]**2"), ("(1 < 2)*x[n]", "x[n]"),
+    ("where(2 == 2, w, x[n])*x[n]", "w*x[n]"),
+])
+def test_a_condition_of_numbers_is_known(text: str, same: str) -> None:
+    first, second = (
+        load(f"y[n] = {body}\nloss = sum(y[n]*w, over=n)", loss="loss", name="m", inputs={"x": ["N"]},
+                      parameters={"w": []}).program().equations[0].body for body in (text, same))
+    assert first == second

@@ -176,6 +176,8 @@ class Expressions:
         arguments = [self._value(argument, line) for argument in node.args]
         if all(argument.is_number for argument in arguments):
             return self._constant(node, row.value(*map(float, arguments)))
+        if name == "where" and arguments[0].is_number:
+            return arguments[1] if arguments[0] != 0 else arguments[2]
         if name == "clip" and arguments[1].is_number and arguments[2].is_number and arguments[1] > arguments[2]:
             raise self.source.error(node, f"expected low <= high in clip(x, low, high), found {arguments[1]} and {arguments[2]}")
         return row.symbol(*arguments)
@@ -198,7 +200,11 @@ class Expressions:
     def _comparison(self, node: ast.AST, op: ast.cmpop, a: ast.AST, b: ast.AST, line: Line) -> Expr:
         if type(op) not in self._OPERATORS:
             raise self.source.error(node, "expected one of < <= > >= == !=")
-        return COMPARISONS[self._OPERATORS[type(op)][0]](self._value(a, line), self._value(b, line))
+        sign, compared = self._OPERATORS[type(op)]
+        sides = self._value(a, line), self._value(b, line)
+        if all(side.is_number for side in sides):
+            return sp.Integer(bool(compared(*sides)))
+        return COMPARISONS[sign](*sides)
 
     def _guards(self, node: Any) -> list[Any]:
         found = []
