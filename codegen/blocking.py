@@ -162,6 +162,8 @@ class _Blocking(Joining):
         number = sp.sympify(loop.upper - loop.lower).xreplace(dict(program.fixed))
         if self.steps is None:
             self._reason_to(number)
+        elif number.is_Integer and number <= self.steps:
+            raise KeptWholeError("it has no more steps than one block")
         if {n for s in equations_of([loop]) for n in (s.equation.name, *map(tensor_of, s.equation.reads))} & self.avoided:
             raise KeptWholeError("a maximum over windows is compared again in it")
         members = self.members()

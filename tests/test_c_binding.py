@@ -224,6 +224,13 @@ def test_another_header_is_refused() -> None:
         module.loss(*arrays())
 
 
+def test_a_library_of_other_numbers_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would take each array for one of twice its size."""
+    monkeypatch.setenv("CHAINRULE_C_FLAGS", "-O1 -DLIN_DOUBLE")
+    with pytest.raises(MachineError, match=r"CHAINRULE_C_FLAGS: expected no -DLIN_DOUBLE"):
+        build.bind("lin", texts()).loss(*arrays())
+
+
 def test_threads(lin: Any) -> None:
     """Each has a workspace of its own, and of its own size."""
     module = build.bind("lin", texts())

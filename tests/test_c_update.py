@@ -87,3 +87,12 @@ def test_null_pointers_are_refused() -> None:
         given: list[Any] = [dims, arrays, arrays, None, hyper]
         given[k] = None
         assert library.net_update(*given) == 1
+
+
+def test_the_header_says_how_large_the_state_is() -> None:
+    header = render(symbolic.load({
+        "name": "net", "inputs": {"x": ["N", "D"], "t": ["N", 2]}, "optimizer": {"type": "momentum"},
+        "layers": [{"name": "d", "type": "dense", "units": 2}], "loss": {"type": "mse", "target": "t"},
+    }), "c", Options())["net.h"]
+    assert "    net_real *d_W;  /* d.W [2][D] */\n    net_real *d_b;  /* d.b [2] */\n} net_weights;" in header
+    assert "    net_real *v_d_W;  /* as d.W */\n    net_real *v_d_b;  /* as d.b */\n} net_state;" in header

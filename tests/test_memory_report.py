@@ -170,6 +170,15 @@ def test_show_takes_blocks(chainrule: Run) -> None:
     assert blocks == of_stages(done, 4, choose_sizes(done.optimised, {"T": 3000, "N": 16})).workspace
 
 
+def test_a_block_of_more_steps_than_there_are_is_none() -> None:
+    spec = {"name": "m", "sizes": {"T": 12}, "inputs": {"x": ["T", "N", 3], "y": ["T", "N", 4]},
+            "layers": [{"name": "r", "type": "gru", "units": 4}], "loss": {"type": "mse", "target": "y"}}
+    whole, same, few = (
+        of_stages(done, 4, choose_sizes(done.optimised, {"N": 2})).workspace
+        for done in (stages(symbolic.load(spec), Options(block=steps)) for steps in (None, 400, 4)))
+    assert whole == same > few
+
+
 @pytest.mark.parametrize(("kernel", "taken"), [(3, 48), (60, 192), (4000, None)])
 def test_likely_sizes_leave_no_tensor_empty(kernel: int, taken: int | None, capsys: pytest.CaptureFixture[str]) -> None:
     """An image smaller than its kernel; where nothing likely is large enough, show says nothing of memory."""

@@ -12,7 +12,7 @@ from codegen.c.writer import INDENT
 from codegen.prepared import Prepared, Unit
 from symbolic.program import Tensor
 
-__all__ = ["DOCS", "Struct", "head", "structs"]
+__all__ = ["DOCS", "Struct", "head", "shape_text", "structs"]
 
 DOCS = {
     "value_and_grad": "The loss and its gradients; outputs may be NULL, and so may each of its fields.",
@@ -39,7 +39,7 @@ def structs(prepared: Prepared, fields: Mapping[str, str], free: Sequence[str]) 
     wrt = [program.tensor(n) for n in units["value_and_grad"].wrt] if "value_and_grad" in units else []
 
     def pointers(tensors: Iterable[Tensor], const: str) -> tuple[str, ...]:
-        rows = [f"{const}{name}_{'index' if t.is_index else 'real'} *{fields[t.name]};  /* {_shape(t)} */" for t in tensors]
+        rows = [f"{const}{name}_{'index' if t.is_index else 'real'} *{fields[t.name]};  /* {shape_text(t)} */" for t in tensors]
         return tuple(rows) or ("const void *none;",)
 
     found = [
@@ -54,7 +54,8 @@ def structs(prepared: Prepared, fields: Mapping[str, str], free: Sequence[str]) 
     return found
 
 
-def _shape(tensor: Tensor) -> str:
+def shape_text(tensor: Tensor) -> str:
+    """What stands beside a pointer: the name in the spec, the shape, what entries may be."""
     shape = "".join(f"[{integer_text(e)}]" for e in tensor.shape) or "one number"
     if not tensor.is_index or tensor.below is None:
         return f"{tensor.name} {shape}"

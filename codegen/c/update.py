@@ -14,6 +14,7 @@ from typing import Any
 import sympy as sp
 
 from codegen.c.function import unless
+from codegen.c.interface import shape_text
 from codegen.c.layout import size_lines
 from codegen.c.names import CIdentifiers
 from codegen.c.printer import CPrinter, integer_text
@@ -80,13 +81,12 @@ def update(prepared: Prepared, fields: Mapping[str, str], wrt: Sequence[str]) ->
     if free:
         bad = f"{name.upper()}_BAD_SIZE"
         head += unless([f"{name}_workspace_bytes(dims) == 0"], bad)
-    if not said and free:
-        head.append("(void)dims;")
     real = f"{name}_real"
+    each = [f"{real} *{member};  /* as {t.name} */" for member, t in zip(kept, tensors * len(optimizer.slots), strict=True)]
+    counted = [f"{real} *k;  /* the steps so far, one number */"] * optimizer.counts
     return Update(
-        about, tuple(f"{real} *{fields[t.name]};" for t in tensors) or ("const void *none;",),
-        tuple([f"{real} *{member};" for member in kept] + [f"{real} *k;  /* the steps so far, one number */"] * optimizer.counts)
-        or ("const void *none;",),
+        about, tuple(f"{real} *{fields[t.name]};  /* {shape_text(t)} */" for t in tensors) or ("const void *none;",),
+        (*each, *counted) or ("const void *none;",),
         tuple(f"{real} {h};" for h in hyper) or (f"{real} none;",),
         tuple(f"(real){float(v)!r}" for v in hyper.values()) or ("0",), tuple(steps) if tensors else (),
         (*head, *size_lines(program, said, name), *lines),

@@ -95,10 +95,10 @@ int digits_predict(const digits_dims *dims, const digits_params *params, const d
 
 /* The parameters, to be changed. */
 typedef struct {
-    digits_real *hidden_W;
-    digits_real *hidden_b;
-    digits_real *out_W;
-    digits_real *out_b;
+    digits_real *hidden_W;  /* hidden.W [H][P] */
+    digits_real *hidden_b;  /* hidden.b [H] */
+    digits_real *out_W;  /* out.W [C][H] */
+    digits_real *out_b;  /* out.b [C] */
 } digits_weights;
 
 /* What sgd keeps from step to step; the caller sets it before the first: to 0, or to the initial value of the spec. */
