@@ -260,7 +260,7 @@ def _sizes(given: list[str]) -> dict[str, int]:
     for item in given:
         name, mark, number = item.partition("=")
         if not (mark and name.isidentifier() and number.isascii() and number.isdigit() and len(number) < 10):
-            raise ChainruleError(f"--size {item}: expected NAME=NUMBER such as T=5, found '{item}'")
+            raise ChainruleError(f"--size {item}: expected NAME=NUMBER such as T=5, a number of at most 9 digits, found '{item}'")
         if name in found:
             raise ChainruleError(f"--size {item}: expected each size once, found '{name}' again")
         found[name] = int(number)

@@ -121,7 +121,8 @@ def print_model(model: Model, sizes: Mapping[str, int], block: int | None = None
     for role in (Role.PARAMETER, Role.INPUT, Role.STATE, Role.INTERMEDIATE, Role.OUTPUT):
         for tensor in program.of_role(role):
             shape = ", ".join(text(e.xreplace(rule)) for e in tensor.shape)
-            below = f", {text(tensor.low)} <= entry < {text(tensor.below)}" if tensor.below is not None else ""
+            ignored = f" or {tensor.ignore}" if tensor.ignore is not None else ""
+            below = f", {text(tensor.low)} <= entry < {text(tensor.below)}{ignored}" if tensor.below is not None else ""
             table.add_row(escape(tensor.name), escape(f"[{shape}]"), readable(volume(tensor.shape).xreplace(rule)), str(role),
                           f"{tensor.kind}{below}")
     screen.print(table)
