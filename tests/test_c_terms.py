@@ -20,6 +20,8 @@ from tests.magnitudes import magnitudes
 EPS = float(np.finfo(np.float64).eps)
 LOOSEST = 2e-11
 """Of the greatest entry of a gradient: what the bound may come to, at most."""
+LOOSER = {"lenet": 2e-8}
+"""Through its five layers, of up to 256 terms each, the bound grows further; tests/test_c_driver.py holds it to 1e-12."""
 BUILDS = {
     "gcc -O0": ("gcc", "-O0"), "gcc -O3": ("gcc", "-O3"), "clang -O0": ("clang", "-O0"), "clang -O3": ("clang", "-O3"),
     "plain C99": ("gcc", "-DPLAIN"),
@@ -38,7 +40,8 @@ def case(name: str) -> tuple[symbolic.Model, Any, Any, Any, Any, float]:
     """The model, its arguments, what NumPy gives, and the sums of the absolute terms."""
     model = smaller(name)
     program = model.program()
-    sizes = {n: {"T": 5, "N": 3}.get(n, 4) for n, v in program.sizes.items() if v is None}
+    batch_size = 1 if name == "lenet" else 3  # a picture of 28 by 28 takes the interpreter half a minute
+    sizes = {n: {"T": 5, "N": batch_size}.get(n, 4) for n, v in program.sizes.items() if v is None}
     values = values_for(program, sizes, seed=3)
     for tensor in program.parameters:  # a net that is not saturated: else nothing is well conditioned
         values[tensor.name] = values[tensor.name] / np.prod(np.shape(values[tensor.name])[1:])**0.5
@@ -53,7 +56,7 @@ def case(name: str) -> tuple[symbolic.Model, Any, Any, Any, Any, float]:
 @pytest.mark.gcc
 @pytest.mark.clang
 @pytest.mark.parametrize("build", BUILDS)
-@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "specs").glob("*.yaml") if path.stem != "lenet"))
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "specs").glob("*.yaml")))
 def test_every_entry(name: str, build: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     model, params, batch, (want_loss, want), terms, loss_terms = case(name)
     cc, flags = BUILDS[build]
@@ -66,6 +69,6 @@ def test_every_entry(name: str, build: str, monkeypatch: pytest.MonkeyPatch, tmp
     for key, scale in terms.items():
         # A bound that excuses all would prove nothing.
         times = np.max(scale) / np.max(np.abs(want[key]))
-        assert 8 * EPS * times <= LOOSEST, f"{key}: the bound is {times:.0f} times the gradient"
+        assert 8 * EPS * times <= LOOSER.get(name, LOOSEST), f"{key}: the bound is {times:.0f} times the gradient"
         worst = np.max(np.abs(grads[key] - want[key]) - 8 * EPS * scale, initial=-1)
         assert worst <= 0, f"{key}: {np.max(np.abs(grads[key] - want[key]) / (EPS * scale + 1e-300)):.1f} eps"

@@ -150,4 +150,4 @@ def test_threads_give_the_bits_of_shares_one_after_the_other(tmp_path: Path, mon
 def test_without_the_macro_there_is_one_share() -> None:
     files = render(symbolic.load(ROOT / "specs" / "mlp.yaml"), "c", Options())
     header = next(text for name, text in files.items() if name.endswith(".h"))
-    assert re.search(r"#if !defined\(MLP_THREADS\)\n#define MLP_THREADS 1\n#endif", header)
+    assert re.search(r"#if !defined\(MLP_THREADS\)\n#define MLP_THREADS 1\n#elif", header)
