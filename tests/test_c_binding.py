@@ -224,9 +224,10 @@ def test_another_header_is_refused() -> None:
         module.loss(*arrays())
 
 
-def test_a_library_of_other_numbers_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("flags", ["-O1 -DLIN_DOUBLE", "-D LIN_DOUBLE=1"])
+def test_a_library_of_other_numbers_is_refused(flags: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would take each array for one of twice its size."""
-    monkeypatch.setenv("CHAINRULE_C_FLAGS", "-O1 -DLIN_DOUBLE")
+    monkeypatch.setenv("CHAINRULE_C_FLAGS", flags)
     with pytest.raises(MachineError, match=r"CHAINRULE_C_FLAGS: expected no -DLIN_DOUBLE"):
         build.bind("lin", texts()).loss(*arrays())
 

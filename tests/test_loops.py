@@ -17,6 +17,7 @@ from codegen.loops.check import check, check_memory
 from codegen.loops.fuse import Action, judge
 from codegen.loops.ir import SCRATCH, For, How, If, Local, Nest, Node, Product, Routine, Set, Shares, Store, Zero, walk
 from codegen.loops.memory import number, plan_memory
+from codegen.loops.packing import Most
 from codegen.loops.routine import routine
 from codegen.loops.scratch import entries
 from codegen.pipeline import Options, stages
@@ -268,3 +269,17 @@ def test_the_scratch_is_enough_wherever_the_loops_are() -> None:
                 needs.append(entries("product_scratch", (at[0], at[1], at[2]), 4))
     assert needs
     assert max(needs) <= room
+
+
+@pytest.mark.parametrize(("expr", "most", "least"), [
+    ("3*t + 2", "3*T - 1", "2"), ("T - t - 1", "T - 1", "0"),
+    ("Max(0, Min(S, T - t - 1))", "Max(0, Min(S, T - 1))", "Max(0, Min(S, 0))"),
+    ("floor(t/2) + 1", "floor(T/2 - Rational(1, 2)) + 1", "1"),
+])
+def test_what_a_size_is_at_most_in_a_loop(expr: str, most: str, least: str) -> None:
+    """For ``t = 0..T-1``."""
+    words = {"t": index("t"), "T": size("T"), "S": size("S")}
+    loop = For(Index.over(index("t"), size("T")), ())
+    bounds = Most([loop], Program("p", (), (), {"T": None, "S": None}))
+    assert sp.simplify(bounds.of(sp.sympify(expr, words)) - sp.sympify(most, words)) == 0
+    assert sp.simplify(bounds.of(sp.sympify(expr, words), most=False) - sp.sympify(least, words)) == 0

@@ -40,6 +40,7 @@ INDENT = "    "
 WIDTH = 120
 AXES = ("rows", "columns")
 Own = tuple[Index, ...] | None
+"""The indices of a product's rows or columns of which a share has its own."""
 LOCALS = ("scratch", "offsets", "same", "total", "best", "found", "value", "base", "lane", "parts", "whole", "INDEPENDENT",
           "PARTS", "share", "first", "end", "mine", "each_scratch", "THREADS", "IN_SHARES")
 """What a body calls its own scalars, and what stands beside it."""

@@ -19,7 +19,7 @@ from symbolic.analysis import is_nonnegative
 from symbolic.errors import ScheduleError
 from symbolic.program import Program, Tensor, index_symbols, tensor_of
 
-__all__ = ["pack_weights", "with_scratch"]
+__all__ = ["Most", "pack_weights", "with_scratch"]
 
 
 def pack_weights(nodes: Sequence[Node], buffers: dict[str, Buffer], fresh: Callable[[str], str]) -> list[Node]:
@@ -72,14 +72,14 @@ def with_scratch(nodes: Sequence[Node], buffers: dict[str, Buffer], program: Pro
         if isinstance(leaf, Product) and not leaf.packed:
             kind = "product_scatter" if leaf.c.row_offsets else "product_at" if leaf.b.row_offsets else "product"
             sizes = (leaf.inner, leaf.columns, leaf.rows) if leaf.c.row_offsets else (leaf.rows, leaf.columns, leaf.inner)
-            most = _Most([loop for loop in loops if isinstance(loop, For)], program)
+            most = Most([loop for loop in loops if isinstance(loop, For)], program)
             needs.setdefault(Call(sp.Symbol(f"{kind}_scratch"), *(most.of(size) for size in sizes)))
     if needs:
         tensor = Tensor(SCRATCH, (sp.Max(*needs),))
         buffers[SCRATCH] = Buffer(Storage(tensor, SCRATCH.strip(), (sp.S.Zero,), (sp.S.Zero,)), Place.PACKED)
 
 
-class _Most:
+class Most:
     """What an integer expression is at most, or at least, in some loops: term by term, so it may be a little more."""
 
     def __init__(self, loops: Sequence[For], program: Program) -> None:
@@ -94,7 +94,7 @@ class _Most:
             return expr
         if expr in self.ends:
             return self.of(self.ends[expr][most], most)
-        if isinstance(expr, sp.Max | sp.Min | sp.Add):
+        if isinstance(expr, sp.Max | sp.Min | sp.Add | sp.floor | sp.ceiling):
             return expr.func(*(self.of(part, most) for part in expr.args))
         if expr.is_Mul:
             moving = [factor for factor in expr.args if factor.free_symbols & set(self.ends)]

@@ -59,11 +59,12 @@ class Products:
     """The steps of blocks, of which the last has fewer."""
     lists: dict[tuple[tuple[Expr, Expr], ...], str] = field(default_factory=dict)
     """What is listed, as extents and steps -> its buffer."""
-    made: list[Node] = field(default_factory=list)
+    pending: list[Node] = field(default_factory=list)
+    """The loops that fill the lists that nobody has asked for yet."""
 
     def new_lists(self) -> list[Node]:
         """The loops that fill the lists that are new since they were last asked for: they hang on no loop."""
-        found, self.made = self.made, []
+        found, self.pending = self.pending, []
         return found
 
     def nest(self, equation: Equation, origin: Equation, how: How) -> Nest | None:
@@ -215,7 +216,7 @@ class Products:
         body: tuple[Node, ...] = (Store(read(name, (sp.expand(place),), True), sp.expand(value), How.SET),)
         for i, (extent, _) in zip(group.indices, key, strict=True):
             body = (For(Index(i.symbol, sp.S.Zero, extent), body),)
-        self.made.append(Nest((), body, "offsets"))
+        self.pending.append(Nest((), body, "offsets"))
         return name
 
     def _is_listable(self, *groups: _Group | None) -> bool:

@@ -27,6 +27,7 @@ typedef double digits_real;
 typedef float digits_real;
 #endif
 typedef int64_t digits_index;
+
 /* How many threads share the work of a call. */
 #if !defined(DIGITS_THREADS)
 #define DIGITS_THREADS 1

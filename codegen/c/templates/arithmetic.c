@@ -34,7 +34,7 @@ static inline ptrdiff_t modulo(ptrdiff_t a, ptrdiff_t b)
 }
 
 /* === section first_of: needs nothing === */
-/* Where a share of total iterations begins, at a multiple of grain; share THREADS begins at the end. */
+/* Where a share of total iterations begins, at a multiple of grain; share THREADS, which the file defines, begins at the end. */
 static inline ptrdiff_t first_of(ptrdiff_t share, ptrdiff_t total, ptrdiff_t grain)
 {
     return share == THREADS ? total : share*((total + grain - 1)/grain)/THREADS*grain;

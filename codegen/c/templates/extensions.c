@@ -1,5 +1,3 @@
-/* What gcc and clang know beside C99. */
-
 /* === section extensions: needs nothing === */
 /* Words beside C99 that gcc and clang know. */
 #if defined(__GNUC__) && !defined(PLAIN_C99)
