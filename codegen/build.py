@@ -1,4 +1,4 @@
-"""Compiles and loads generated C: the generator's only way to a compiler and to ``ctypes``.
+"""Compiles and loads generated C, and typesets documents: the generator's only way to other programs and to ``ctypes``.
 
 The work is done by codegen/c/templates/building.py, whose text stands in every ``NAME_c.py`` too: both build alike, and find
 each other's libraries in the cache.
@@ -7,6 +7,9 @@ each other's libraries in the cache.
 from __future__ import annotations
 
 import ctypes
+import shutil
+import subprocess
+import tempfile
 import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,7 +19,7 @@ from codegen.c.templates import building
 from codegen.c.templates.building import FLAGS, Compiler
 from symbolic.errors import MachineError
 
-__all__ = ["FLAGS", "Compiler", "bind", "build", "compilers", "load"]
+__all__ = ["FLAGS", "Compiler", "bind", "build", "compilers", "load", "typeset"]
 
 Found = TypeVar("Found")
 
@@ -55,6 +58,37 @@ def bind(name: str, texts: Mapping[str, str]) -> types.ModuleType:
     ours: dict[str, Any] = {"_sources": lambda: (texts[f"{name}.c"], texts[f"{name}.h"]), "BuildError": MachineError}
     module.__dict__.update(ours)
     return module
+
+
+ENGINES: Mapping[str, tuple[str, ...]] = {
+    "pdflatex": ("-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape"),
+    "lualatex": ("-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape"),
+    "xelatex": ("-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape"),
+    "tectonic": ("--untrusted",),
+}
+"""TeX engines, the first choice first, with what keeps each from asking questions and from running other programs."""
+
+
+def typeset(name: str, text: str) -> bytes:
+    """A LaTeX document as PDF. Raises MachineError where no TeX engine is found, or the engine fails."""
+    engine = next((path for path in map(shutil.which, ENGINES) if path), None)
+    if engine is None:
+        raise MachineError(
+            f"a PDF needs a TeX engine, expected one of {', '.join(ENGINES)} on the PATH, found none; install TeX Live "
+            "(Debian: apt-get install texlive-latex-base texlive-latex-recommended), MacTeX, MiKTeX or tectonic, or write --format latex"
+        )
+    with tempfile.TemporaryDirectory(prefix="chainrule-") as folder:
+        path = Path(folder) / f"{name}.tex"
+        path.write_text(text, encoding="utf-8")
+        command = [engine, *ENGINES[Path(engine).stem], path.name]
+        for _ in range(1 if Path(engine).stem == "tectonic" else 2):  # the second time it knows the contents
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False,  # noqa: S603
+                                  stdin=subprocess.DEVNULL)
+            if done.returncode:
+                said = [line for line in done.stdout.splitlines() if line.startswith(("!", "l."))] or done.stderr.splitlines()
+                raise MachineError(f"{engine} failed: {' '.join(said[:3]) or f'exit status {done.returncode}'}; its packages amsmath, "
+                                   "geometry and hyperref must be installed (Debian: texlive-latex-recommended)")
+        return path.with_suffix(".pdf").read_bytes()
 
 
 def _text(given: str | Path) -> str:

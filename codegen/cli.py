@@ -24,11 +24,14 @@ TARGETS = {
     "numpy": "a Python module that imports NumPy alone",
     "c": "a C99 file that allocates nothing and needs the C library alone, and its Python binding",
     "latex": "the derivation as a LaTeX document",
+    "html": "the derivation as one page, with the code beside it",
 }
 MODULES = ("numpy", "c")
 """The targets that compute; ``check`` can hold these."""
 
-FORMATS = ("text", "latex")
+FORMATS = {"text": ".txt", "latex": ".tex", "markdown": ".md", "html": ".html", "pdf": ".pdf"}
+"""The formats of a derivation, and the suffix of a file that asks for one."""
+NOTATIONS = ("index",)
 ADJOINTS = ("frac", "bar", "delta")
 DTYPES = ("float32", "float64")
 BUG = 70
@@ -124,36 +127,41 @@ def generate(
         print(f"{item.path}  {item.lines} lines{f'  {item.cost}' if item.cost else ''}")
 
 
-@app.command(epilog="Example: chainrule derive specs/lstm_lm.yaml --wrt lstm.U --format latex -o lstm.tex")
+@app.command(epilog="Example: chainrule derive specs/lstm_lm.yaml --wrt lstm.U --format html -o lstm.html")
 def derive(
     spec: Spec,
     wrt: Wrt = "params",
     unroll: Unroll = None,
-    adjoint: Annotated[str, typer.Option(help="Notation of adjoints in LaTeX: frac, bar or delta.")] = "frac",
-    format: Annotated[str, typer.Option(help="text or latex.")] = "text",
+    adjoint: Annotated[str, typer.Option(help="How dL/dX is written: frac, bar (X with a bar) or delta.")] = "frac",
+    format: Annotated[str | None, typer.Option(
+        help="text, latex, markdown, html or pdf; left out, what the file's name ends in, else text.")] = None,
+    fragment: Annotated[bool, _flag("--fragment", "LaTeX without a preamble, to \\\\input.")] = False,
     output: Annotated[Path | None, _FILE] = None,
 ) -> None:
-    """Print the derivation: every equation, the rule that made it, the gradient of each parameter."""
+    """Print the derivation: every equation, the rules that made it, the gradient of each parameter."""
+    if format is None:
+        format = next((name for name, suffix in FORMATS.items() if output and output.suffix.lower() == suffix), "text")  # noqa: A001
     _one_of("--format", format, FORMATS)
     _one_of("--adjoint", adjoint, ADJOINTS)
+    if fragment and format != "latex":
+        raise ChainruleError(f"--fragment: expected --format latex, found '{format}'; other formats have no preamble")
+    if format == "pdf" and output is None:
+        raise ChainruleError("--format pdf: expected a file to write (-o FILE.pdf), found none")
     import symbolic
-    from codegen.derive import as_text
-    from codegen.derive import derive as derivation_of
+    from codegen.derivation.formats import Style
+    from codegen.files import write_all
+    from codegen.pipeline import Options, derivation
 
     model = symbolic.load(Path(spec))
     with _working(model.name):
-        derivation = derivation_of(model, wrt=wrt, unroll=unroll)
-        if format == "latex":
-            from codegen.latex.emit import emit
+        shown: str | bytes = derivation(model, format, Style(adjoint=adjoint), Options(wrt=wrt, unroll=unroll), fragment=fragment)
+        if format == "pdf":
+            from codegen.build import typeset
 
-            shown = emit(derivation, adjoint=adjoint)
-        else:
-            shown = as_text(derivation)
+            shown = typeset(model.name, str(shown))
     if output is None:
         print(shown, end="")
         return
-    from codegen.files import write_all
-
     write_all({output: shown}, folders=False)
 
 

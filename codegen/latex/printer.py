@@ -1,27 +1,45 @@
-"""Expressions and equations as LaTeX, by SymPy's printer with words for reads, adjoints and the functions of the table."""
+"""Formulas as LaTeX, with amsmath."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from typing import Any
 
-from sympy import Indexed, Mul
-from sympy.printing.latex import LatexPrinter, translate
-from sympy.printing.precedence import PRECEDENCE
+from codegen.derivation.formula import (
+    Bar,
+    Big,
+    Call,
+    Cases,
+    Fence,
+    Formula,
+    Fraction,
+    Letter,
+    Line,
+    List,
+    Number,
+    Product,
+    Root,
+    Row,
+    Script,
+    Sign,
+    Terms,
+    Word,
+    groups,
+)
 
-from codegen.text import defines, unusual
-from symbolic.functions import FUNCTIONS
-from symbolic.program import Equation, Program, Reduction, Role, tensor_of
+__all__ = ["BREAK", "BREAK_IN_PRODUCT", "escape", "latex", "line_pieces"]
 
-__all__ = ["DerivationPrinter", "escape", "symbol_names"]
+BREAK, BREAK_IN_PRODUCT = r"\brk", r"\brkp"
+"""Where a displayed formula may go on in the next row: macros of the document, and of the fragment."""
 
-_COMPARISONS = {"gt": ">", "ge": r"\ge", "lt": "<", "le": r"\le", "eq": "=", "ne": r"\ne"}
-_GREEK = (
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega"
-).split()
 _SPECIAL = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
             "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "<": r"\textless{}", ">": r"\textgreater{}"}
+_SIGNS = {"<=": r"\le", ">=": r"\ge", "!=": r"\ne", "odot": r"\odot", "cdot": r"\cdot", "times": r"\times", "dots": r"\cdots",
+          "in": r"\in", "to": r"\to", ":": "{:}"}
+_NAMED = frozenset("max min exp log tanh sinh cosh sin cos tan arctan".split())
+_LETTERS = {"partial": r"\partial", "infinity": r"\infty", "ell": r"\ell", "calL": r"\mathcal{L}", "top": r"\top", "one": "1"}
+_FENCES = {"()": (r"\left(", r"\right)"), "[]": (r"\left[", r"\right]"), "||": (r"\left|", r"\right|"),
+           "floor": (r"\left\lfloor", r"\right\rfloor"), "norm": (r"\left\|", r"\right\|")}
+_BIG = {"sum": r"\sum", "prod": r"\prod", "max": r"\max", "argmax": r"\operatorname*{arg\,max}"}
 
 
 def escape(text: str) -> str:
@@ -29,177 +47,105 @@ def escape(text: str) -> str:
     return "".join(_SPECIAL.get(letter, letter) for letter in text)
 
 
-def symbol_names(program: Program) -> dict[str, str]:
-    """A LaTeX symbol for each tensor: ``rnn.W`` is W, or W with the layer above it where several layers have a W."""
-    names = [t.name for t in program.tensors if t.role not in (Role.ADJOINT, Role.TANGENT)]
-    local: dict[str, int] = {}
-    for name in names:
-        local[name.rpartition(".")[2]] = local.get(name.rpartition(".")[2], 0) + 1
-    found = {}
-    for name in names:
-        layer, _, own = name.rpartition(".")
-        symbol, level = _symbol(own)
-        if level or (layer and local[own] > 1):
-            above = ",".join(part for part in (rf"\mathrm{{{escape(layer)}}}" if local[own] > 1 and layer else "", level) if part)
-            symbol = f"{symbol}^{{({above})}}"
-        found[name] = symbol
-    found["loss"] = "L" if "L" not in found.values() else r"\mathcal{L}"
-    return found
+def latex(formula: Formula) -> str:
+    """The formula as mathematics between dollars."""
+    match formula:
+        case Letter(name, bold):
+            letter = _LETTERS.get(name) or (name if len(name) == 1 else rf"\{name}")
+            return letter if not bold else rf"\boldsymbol{{{letter}}}" if letter.startswith("\\") else rf"\mathbf{{{letter}}}"
+        case Word(text, bold):
+            if text.strip("'") == "":
+                return r"\prime" * len(text)
+            if text in _NAMED:
+                return rf"\{text}"
+            if " " in text:
+                return rf"\text{{{escape(text)}}}"
+            return rf"\math{'bf' if bold else 'rm'}{{{escape(text)}}}"
+        case Number(text):
+            return text
+        case Sign(name):
+            return _SIGNS.get(name, name)
+        case Row(parts):
+            return _beside(parts)
+        case List(parts):
+            return ",".join(map(latex, parts)) if all(isinstance(p, Letter | Number) for p in parts) else ", ".join(map(latex, parts))
+        case Product(factors):
+            return _beside(factors)
+        case Terms(terms):
+            return " ".join(_signed(k, sign, latex(part)) for k, (sign, part) in enumerate(terms))
+        case Script(base, below, above):
+            return latex(base) + _under(below) + _above(above)
+        case Bar(base):
+            return rf"\bar{{{latex(base)}}}"
+        case Fraction(top, bottom):
+            return rf"\frac{{{latex(top)}}}{{{latex(bottom)}}}"
+        case Root(inner):
+            return rf"\sqrt{{{latex(inner)}}}"
+        case Fence(inner, kind):
+            left, right = _FENCES[kind]
+            return f"{left}{_apart(left, latex(inner))}{right}"
+        case Call(head, arguments):
+            inside = ", ".join(map(latex, arguments))
+            return rf"{latex(head)}\left({inside}\right)"
+        case Big(kind, below, above):
+            return _BIG[kind] + _under(below) + (rf"^{{{latex(above)}}}" if above is not None else "")
+        case Cases(rows):
+            inside = r" \\ ".join(f"{latex(value)} & {_condition(condition)}" for value, condition in rows)
+            return rf"\begin{{cases}} {inside} \end{{cases}}"
+    raise TypeError(f"no LaTeX for {type(formula).__name__}")
 
 
-def _symbol(name: str) -> tuple[str, str]:
-    """The symbol of a local name and, for ``h_2``, its level 2."""
-    stem, _, level = name.rpartition("_")
-    if stem and level.isdigit():
-        return _symbol(stem)[0], level
-    if len(name) == 1:
-        return name, ""
-    if name.lower() in _GREEK:
-        return translate(name), ""
-    if split := re.fullmatch(r"([A-Za-z])(\d+)", name):  # h0 is h with a 0 above it: below stand the subscripts
-        return split[1], split[2]
-    return rf"\mathrm{{{escape(name)}}}", ""
+def line_pieces(line: Line) -> list[list[str]]:
+    """A displayed line as its terms, the head with the first; each in the pieces between which it may break too."""
+    terms = []
+    for k, term in enumerate(line.terms):
+        first, *rest = map(_beside, groups(term))
+        sign = ("" if term.sign == "+" else "-") if k == 0 else f"{{}}{term.sign} "
+        terms.append([sign + first, *rest])
+    head = "" if line.head is None else f"{latex(line.head)} "
+    terms[0][0] = f"{head}{latex(Sign(line.relation))} {terms[0][0]}"
+    if line.where is not None:
+        terms.append([rf"\qquad \left({latex(line.where)}\right)"])
+    return terms
 
 
-class DerivationPrinter(LatexPrinter):  # type: ignore[misc]
-    """Prints reads as symbols with subscripts; a read of an adjoint as dL/dX (``frac``), X with a bar, or delta.
-
-    Requires the program that holds every tensor that is printed.
-    """
-
-    printmethod = "_chainrule_latex"
-
-    def __init__(self, program: Program, adjoint: str = "frac") -> None:
-        super().__init__()
-        self.program, self.adjoint = program, adjoint
-        self.symbols = symbol_names(program)
-        self.adjoint_of = {adjoint_name: name for name, adjoint_name in program.gradients.items()}
-
-    def doprint(self, expr: Any) -> str:
-        return str(super().doprint(expr))
-
-    # ---- reads -----------------------------------------------------------------------------------------------------
-
-    def _print_Indexed(self, expr: Indexed) -> str:
-        below = ",".join(self._print(part) for part in expr.indices)
-        name = tensor_of(expr)
-        if name not in self.adjoint_of:
-            return self._entry(self.symbols.get(name) or _symbol(name.rpartition(".")[2])[0], below)
-        primal = self.adjoint_of[name]
-        symbol = self.symbols[primal]
-        if self.adjoint == "bar":
-            return self._entry(_over(r"\bar", symbol), below)
-        if self.adjoint == "delta":
-            return rf"\delta^{{{symbol}}}" + (f"_{{{below}}}" if below else "")
-        return rf"\frac{{\partial {self.symbols[self.program.loss]}}}{{\partial {self._entry(symbol, below)}}}"
-
-    _print_Scalar = _print_Indexed
-
-    def _entry(self, symbol: str, below: str) -> str:
-        return f"{symbol}_{{{below}}}" if below else symbol
-
-    def _helper_print_standard_power(self, expr: Any, template: str) -> str:
-        if isinstance(expr.base, Indexed):
-            base = self._print(expr.base)
-            if "^" in base or r"\frac" in base or r"\bar" in base:
-                base = rf"\left({base}\right)"
-            return template % (base, self._print(expr.exp))
-        return str(super()._helper_print_standard_power(expr, template))
-
-    def _print_Mul(self, expr: Any) -> str:
-        """The adjoint first, then what it is multiplied by: a fraction would otherwise swallow it."""
-        adjoints = [part for part in expr.args if isinstance(part, Indexed) and tensor_of(part) in self.adjoint_of]
-        if not adjoints:
-            return str(super()._print_Mul(expr))
-        rest = Mul(*(part for part in expr.args if part not in adjoints))
-        sign = ""
-        if rest.as_coeff_Mul()[0].is_negative:
-            rest, sign = -rest, "- "
-        shown = [self._print(part) for part in adjoints]
-        if rest != 1:
-            factor = self._print(rest)
-            shown.append(rf"\left({factor}\right)" if rest.is_Add else factor)
-        return sign + r"\,".join(shown)
-
-    # ---- functions and relations -----------------------------------------------------------------------------------
-
-    def _print_Function(self, expr: Any, exp: str | None = None) -> str:
-        name = type(expr).__name__
-        if name in _COMPARISONS:
-            left, right = map(self._print, expr.args)
-            shown = rf"\left[{left} {_COMPARISONS[name]} {right}\right]"
-            return rf"{shown}^{{{exp}}}" if exp else shown
-        if name == "where":
-            condition, yes, no = map(self._print, expr.args)
-            condition = condition.removeprefix(r"\left[").removesuffix(r"\right]")
-            shown = rf"\begin{{cases}} {yes} & {condition} \\ {no} & \text{{otherwise}} \end{{cases}}"
-            return rf"\left({shown}\right)^{{{exp}}}" if exp else shown
-        if name == "square":
-            inner = self.parenthesize(expr.args[0], PRECEDENCE["Pow"])
-            return f"{inner}^{{2}}" if not exp else rf"\left({inner}^{{2}}\right)^{{{exp}}}"
-        if name == "absolute":
-            shown = rf"\left|{self._print(expr.args[0])}\right|"
-            return f"{shown}^{{{exp}}}" if exp else shown
-        row = FUNCTIONS.get(name)
-        head = row.latex if row else rf"\operatorname{{{escape(name)}}}"
-        inside = ", ".join(map(self._print, expr.args))
-        return f"{head}{f'^{{{exp}}}' if exp else ''}\\left({inside}\\right)"
-
-    _print_tanh = _print_sinh = _print_cosh = _print_sin = _print_cos = _print_tan = _print_atan = _print_erf = _print_Function
-
-    def _print_log(self, expr: Any, exp: str | None = None) -> str:
-        return self._print_Function(expr, exp)
-
-    def _print_ExpBase(self, expr: Any, exp: str | None = None) -> str:
-        inner = self._print(expr.args[0])
-        power = f"e^{{{inner}}}" if r"\frac" not in inner and len(inner) < 40 else rf"\exp\left({inner}\right)"
-        return rf"\left({power}\right)^{{{exp}}}" if exp else power
-
-    def _print_Relational(self, expr: Any) -> str:
-        sign = {"<": "<", "<=": r"\le", ">": ">", ">=": r"\ge", "==": "=", "!=": r"\ne"}[expr.rel_op]
-        return f"{self._print(expr.lhs)} {sign} {self._print(expr.rhs)}"
-
-    # ---- equations -------------------------------------------------------------------------------------------------
-
-    def terms(self, equations: Sequence[Equation]) -> list[str]:
-        """The terms of one line, each with its sign and its sum."""
-        found = []
-        for equation in equations:
-            body, sign = equation.body, "+"
-            if body.as_coeff_Mul()[0].is_negative and equation.reduction is Reduction.SUM:
-                body, sign = -body, "-"
-            found.append(f"{sign} {self._term(equation, body, alone=len(equations) == 1)}")
-        if found:
-            found[0] = found[0].removeprefix("+ ")
-        return found
-
-    def _term(self, equation: Equation, body: Any, alone: bool) -> str:
-        shown = str(self._print(body))
-        guards = "".join(rf"\left[{self._print(g)}\right]\," for g in equation.guards)
-        if body.is_Add and (equation.reduced or guards or not alone):
-            shown = rf"\left({shown}\right)"
-        if not equation.reduced:
-            return guards + shown
-        if equation.reduction is Reduction.SUM:
-            return rf"\sum_{{{self._over(equation)}}} {guards}{shown}"
-        if equation.reduction is Reduction.MAX:
-            return rf"\max_{{{self._over(equation)}}} {guards}{shown}"
-        return (rf"\Bigl(\operatorname*{{arg\,max}}_{{{self._over(equation)}}} {guards}{shown}\Bigr)"
-                rf"_{{{self._print(equation.component)}}}")
-
-    def _over(self, equation: Equation) -> str:
-        odd = set(unusual(equation, self.program))
-        return ",\\, ".join(
-            f"{self._print(i.lower)} \\le {self._print(i.symbol)} < {self._print(i.upper)}" if i in odd else self._print(i.symbol)
-            for i in equation.reduced
-        )
-
-    def relation(self, equations: Sequence[Equation]) -> str:
-        """``=``, or ``+=`` where further lines add to the target."""
-        return "=" if defines(equations, self.program) else r"\mathrel{+}="
+def _signed(k: int, sign: str, shown: str) -> str:
+    if k == 0:
+        return shown if sign == "+" else f"-{shown}"
+    return f"{sign} {shown}"
 
 
-def _over(accent: str, symbol: str) -> str:
-    """An accent over a symbol, the superscript left outside."""
-    base, mark, above = symbol.partition("^")
-    return f"{accent}{{{base}}}{mark}{above}"
+def _beside(parts: Sequence[Formula]) -> str:
+    """Pieces side by side, a little space after a fraction, a sum's guard or a call."""
+    shown = ""
+    for k, part in enumerate(parts):
+        piece = latex(part)
+        if k and shown:
+            before = parts[k - 1]
+            wide = isinstance(before, Fraction | Call | Fence | Cases) or isinstance(part, Fraction | Call | Cases)
+            calculus = isinstance(before, Letter) and before.name == "partial"
+            shown += " " if isinstance(before, Big | Sign) or isinstance(part, Sign) or calculus or not wide else r"\,"
+            if isinstance(before, Number) and isinstance(part, Number):
+                shown += r"\cdot "
+        shown += piece
+    return shown
+
+
+def _apart(left: str, inner: str) -> str:
+    r"""A space where ``\lfloor`` would run into the letter after it."""
+    return f" {inner}" if left[-1].isalpha() and inner[:1].isalpha() else inner
+
+
+def _under(below: Formula | None) -> str:
+    return "" if below is None else rf"_{{{latex(below)}}}"
+
+
+def _above(above: Formula | None) -> str:
+    if above is None:
+        return ""
+    shown = latex(above).replace(r"\left(", "(").replace(r"\right)", ")")  # brackets of their own size
+    return f"^{{{shown}}}"
+
+
+def _condition(condition: Formula | None) -> str:
+    return r"\text{otherwise}" if condition is None else latex(condition)

@@ -1,0 +1,102 @@
+"""What holds throughout a derivation, said once: only what this model needs; and what each tensor is."""
+
+from __future__ import annotations
+
+from sympy import Function
+
+from codegen.derivation.document import Code, Inline, Math, Words, words
+from codegen.derivation.formula import Fence, Letter, Number, Row, Sign, Word, row
+from codegen.derivation.index_form import IndexForm
+from codegen.derivation.provenance import Derivation
+from symbolic.functions import FUNCTIONS
+from symbolic.program import IndexName, Kind, Program, Reduction, Role, Tensor
+
+__all__ = ["conventions", "described"]
+
+_ROLES = {
+    Role.PARAMETER: "parameter", Role.INPUT: "input", Role.STATE: "state", Role.INTERMEDIATE: "intermediate value",
+    Role.OUTPUT: "output",
+}
+
+
+def conventions(derivation: Derivation, form: IndexForm) -> tuple[Words, ...]:
+    """The conventions that this derivation uses."""
+    program = derivation.derived
+    found = [_sizes(program)]
+    found.append(words("Indices count from 0. A sum without a range runs over the whole axis that its index subscripts."))
+    loss = form.symbols[program.loss].entry()
+    x = Letter("X")
+    if form.adjoint == "code":
+        found.append(words("The derivative of ", Math(loss), " by a tensor ", Math(x), ", its adjoint, is called ", Code("d_X"),
+                           " and has the shape of ", Math(x), "."))
+    elif form.adjoint == "frac":
+        found.append(words(Math(form.adjoint_of(program.loss)), " and the like: the derivative of ", Math(loss),
+                           " by a tensor has the tensor's shape; it is called its adjoint, ", Code("d_X"), " in code."))
+    else:
+        said = "has a bar" if form.adjoint == "bar" else "is a delta with the tensor above it"
+        found.append(words("The derivative of ", Math(loss), f" by a tensor, its adjoint, {said}: ", Math(form.adjoint_of(program.loss)),
+                           " is ", Math(Row((Letter("partial"), loss, Sign("/"), Letter("partial"), loss))), "; ", Code("d_X"),
+                           " in code."))
+    if _reads_outside(program):
+        found.append(words("An entry outside its tensor's bounds is 0. So are all boundary terms: values before the first step, "
+                           "adjoints after the last one, and what a window reads beyond the edge."))
+    if any(e.guards for e in program.equations) or _gathers(program):
+        found.append(words(Math(Fence(Word("condition"), "[]")), " is 1 where the condition holds, and where it fails the term does "
+                           "not exist."))
+    if any(e.reduction is not Reduction.SUM for e in program.equations):
+        found.append(words("Of several greatest entries the first counts."))
+    kinks = _kinks(program)
+    if kinks:
+        found.append(words("Where a function has a kink, its derivative there is a convention: " + "; ".join(kinks) + "."))
+    return tuple(found)
+
+
+def described(tensor: Tensor, form: IndexForm) -> Words:
+    """What a tensor is: its role, the range of an index tensor, why it counts as constant."""
+    about: list[Inline] = ["the loss" if tensor.name == form.program.loss else _ROLES[tensor.role]]
+    if tensor.kind is Kind.INDEX:
+        about.append(", integers")
+        if tensor.below is not None:
+            about += [" from ", Math(form.show(tensor.low)), " to below ", Math(form.show(tensor.below))]
+        if tensor.ignore is not None:
+            about += [f", or {tensor.ignore}, which is ignored"]
+    if tensor.note:
+        about.append(f", {tensor.note}")
+    if tensor.constant:
+        about.append(", counts as constant")
+    return words(*about)
+
+
+def _sizes(program: Program) -> Words:
+    fixed = [(n, v) for n, v in program.sizes.items() if v is not None]
+    free = [n for n, v in program.sizes.items() if v is None]
+    found: list[Inline] = []
+    for k, (name, value) in enumerate(fixed):
+        found += [", " if k else "", Math(row(_size(name), Sign("="), Number(str(value))))]
+    if free:
+        found.append("; " if fixed else "")
+        for k, name in enumerate(free):
+            found += [", " if k else "", Math(_size(name))]
+        found.append(" is any number" if len(free) == 1 else " are any numbers")
+    return words("Sizes: ", *(found or ["none"]), ".")
+
+
+def _size(name: str) -> Letter | Word:
+    return Letter(name) if len(name) == 1 else Word(name)
+
+
+def _reads_outside(program: Program) -> bool:
+    """Whether some entry is read or written at a composite subscript, which may leave its axis."""
+    return any(
+        not isinstance(part, IndexName) and not part.is_Integer
+        for e in program.equations for entry in (*e.reads, e.target) for part in entry.indices
+    )
+
+
+def _gathers(program: Program) -> bool:
+    return any(part.args and not isinstance(part, IndexName) for e in program.equations for part in e.target.indices)
+
+
+def _kinks(program: Program) -> list[str]:
+    used = {type(f).__name__ for e in program.equations for f in e.body.atoms(Function)}
+    return [row_.kinks for name, row_ in FUNCTIONS.items() if name in used and row_.kinks and not row_.kinks.startswith("jumps")]

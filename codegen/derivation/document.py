@@ -1,0 +1,148 @@
+"""A derivation as a document: sections of prose and formulas, without a format. Each target prints it in its own way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from codegen.derivation.formula import Formula, Line
+
+__all__ = [
+    "Block", "Box", "Bullets", "Code", "Display", "Document", "Inline", "Math", "Paragraph", "Ref", "Section", "Strong",
+    "SymbolRow", "SymbolTable", "Words", "continued", "displays", "words",
+]
+
+
+@dataclass(frozen=True)
+class Math:
+    """A formula in running text."""
+
+    formula: Formula
+
+
+@dataclass(frozen=True)
+class Ref:
+    """The number of an equation, pointing to it."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class Code:
+    """A name as it stands in the spec, or a command."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Strong:
+    """Words that name a rule."""
+
+    text: str
+
+
+Inline = str | Math | Ref | Code | Strong
+Words = tuple[Inline, ...]
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """Running text."""
+
+    words: Words
+
+
+@dataclass(frozen=True)
+class Bullets:
+    """A list of points."""
+
+    items: tuple[Words, ...]
+
+
+@dataclass(frozen=True)
+class Display:
+    """A displayed line, and why it holds; a line without a head goes on from the one before."""
+
+    line: Line
+    reason: Words = ()
+
+
+@dataclass(frozen=True)
+class Box:
+    """A result: what is in a frame."""
+
+    title: Words
+    displays: tuple[Display, ...]
+
+
+@dataclass(frozen=True)
+class SymbolRow:
+    """One row of the table of symbols: ``about`` says its role, ``shape`` its extents."""
+
+    symbol: Formula
+    name: str
+    shape: tuple[Formula, ...]
+    about: Words
+
+
+@dataclass(frozen=True)
+class SymbolTable:
+    """Every symbol of the document."""
+
+    rows: tuple[SymbolRow, ...]
+
+
+Block = Paragraph | Bullets | Display | Box | SymbolTable
+
+
+@dataclass(frozen=True)
+class Section:
+    """A titled part; ``step``: one step of the derivation, which a page may fold away."""
+
+    anchor: str
+    title: Words
+    blocks: tuple[Block, ...] = ()
+    sections: tuple[Section, ...] = ()
+    step: bool = False
+
+
+@dataclass(frozen=True)
+class Document:
+    """The whole derivation of a model."""
+
+    name: str
+    title: Words
+    sections: tuple[Section, ...]
+
+
+def words(*parts: Inline | Words) -> Words:
+    """Running text from pieces; neighbouring texts become one."""
+    found: list[Inline] = []
+    for part in parts:
+        for piece in part if isinstance(part, tuple) else (part,):
+            if isinstance(piece, str) and found and isinstance(found[-1], str):
+                found[-1] += piece
+            elif piece != "":
+                found.append(piece)
+    return tuple(found)
+
+
+def displays(document: Document) -> Iterator[Display]:
+    """Every displayed line, in order."""
+
+    def of_section(section: Section) -> Iterator[Display]:
+        for block in section.blocks:
+            if isinstance(block, Display):
+                yield block
+            elif isinstance(block, Box):
+                yield from block.displays
+        for inner in section.sections:
+            yield from of_section(inner)
+
+    for section in document.sections:
+        yield from of_section(section)
+
+
+def continued(display: Display) -> Display:
+    """The same line as the next row of a chain: without its left side and its numbers."""
+    return replace(display, line=replace(display.line, head=None, numbers=()))

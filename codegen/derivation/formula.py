@@ -1,0 +1,240 @@
+"""Formulas as trees, without a format: what is said, not how it is set. Each target has a printer for them.
+
+A ``Line`` is a displayed formula ``head = terms``: its terms, and in them the factors, are the places where it may break.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+__all__ = [
+    "Bar", "Big", "Call", "Cases", "Fence", "Formula", "Fraction", "Letter", "Line", "List", "Number", "Product", "Root", "Row",
+    "Script", "Sign", "Term", "Terms", "Word", "brackets", "child_formulas", "groups", "row", "width",
+]
+
+
+class Formula:
+    """Any piece of mathematics."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Letter(Formula):
+    """A variable of one letter, or of the name of one (``alpha``, ``partial``, ``ell``)."""
+
+    name: str
+    bold: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Word(Formula):
+    """Several letters that stand upright: a name (``tanh``, ``rnn``), or words (``otherwise``)."""
+
+    text: str
+    bold: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Number(Formula):
+    """A number as it is written."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sign(Formula):
+    """An operator or a relation between its neighbours: ``+ - = < <= > >= != odot cdot dots in : ,``."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row(Formula):
+    """Pieces side by side."""
+
+    parts: tuple[Formula, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class List(Formula):
+    """Pieces with commas between them: the subscripts of an entry."""
+
+    parts: tuple[Formula, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Product(Formula):
+    """Factors side by side."""
+
+    factors: tuple[Formula, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms(Formula):
+    """A sum: each term with its sign, ``+`` or ``-``."""
+
+    terms: tuple[tuple[str, Formula], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Script(Formula):
+    """A base with what stands below and above it at its right."""
+
+    base: Formula
+    below: Formula | None = None
+    above: Formula | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bar(Formula):
+    """A bar over a letter."""
+
+    base: Formula
+
+
+@dataclass(frozen=True, slots=True)
+class Fraction(Formula):
+    """One formula over another."""
+
+    top: Formula
+    bottom: Formula
+
+
+@dataclass(frozen=True, slots=True)
+class Root(Formula):
+    """A square root."""
+
+    inner: Formula
+
+
+@dataclass(frozen=True, slots=True)
+class Fence(Formula):
+    """Something between brackets that grow with it: ``()``, ``[]``, ``||``."""
+
+    inner: Formula
+    kind: str = "()"
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Formula):
+    """A function of arguments."""
+
+    head: Formula
+    arguments: tuple[Formula, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Big(Formula):
+    """``sum``, ``prod``, ``max`` or ``argmax`` with what it runs over; its operand stands beside it."""
+
+    kind: str
+    below: Formula | None = None
+    above: Formula | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cases(Formula):
+    """Values with the conditions under which they hold; ``None``: otherwise."""
+
+    rows: tuple[tuple[Formula, Formula | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A term of a displayed sum: its sign, and its factors, between which a long one may break."""
+
+    sign: str
+    factors: tuple[Formula, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A displayed formula ``head = terms``; ``where``: a condition that stands beside it; ``numbers``: those of the equations
+    that it shows. ``head`` is ``None`` where it goes on from the line above."""
+
+    head: Formula | None
+    terms: tuple[Term, ...]
+    numbers: tuple[int, ...] = ()
+    where: Formula | None = None
+    relation: str = "="
+
+
+def width(formula: Formula) -> float:
+    """About how many letters wide a formula is set: small print counts less, of a fraction the wider part."""
+    match formula:
+        case Letter():
+            return 1.0
+        case Word(text) | Number(text):
+            return float(len(text))
+        case Sign():
+            return 2.5
+        case Script(base, below, above):
+            return width(base) + 0.7 * max((width(part) for part in (below, above) if part is not None), default=0.0)
+        case Fraction(top, bottom):
+            return 0.5 + max(width(top), width(bottom))
+        case Big(_, below, above):
+            return max(2.0, *(0.7 * width(part) for part in (below, above) if part is not None), 0.0)
+        case Cases(rows):
+            return 4.0 + max(width(value) + (9.0 if condition is None else width(condition)) for value, condition in rows)
+        case Terms(terms):
+            return sum(width(part) + 2.5 for _, part in terms) - (2.5 if terms[0][0] == "+" else 0.0)
+        case List(parts):
+            return sum(map(width, parts)) + 0.5 * (len(parts) - 1)
+        case Fence(inner):
+            return 1.5 + width(inner)
+    return sum(map(width, child_formulas(formula))) + (1.5 if isinstance(formula, Call) else 0.0)
+
+
+LONG = 20.0
+"""A term wider than this may break between its factors too, where a page is narrow."""
+
+
+def groups(term: Term) -> tuple[tuple[Formula, ...], ...]:
+    """The factors of a term in groups between which it may break: one group where it is short. A sum and a condition stay with
+    what follows them."""
+    if sum(map(width, term.factors)) <= LONG:
+        return (term.factors,)
+    found: list[tuple[Formula, ...]] = []
+    current: tuple[Formula, ...] = ()
+    for factor in term.factors:
+        current = (*current, factor)
+        if not (isinstance(factor, Big) or isinstance(factor, Fence) and factor.kind == "[]"):
+            found.append(current)
+            current = ()
+    return (*found, current) if current else tuple(found)
+
+
+def row(*parts: Formula) -> Formula:
+    """The pieces side by side; one piece is itself."""
+    return parts[0] if len(parts) == 1 else Row(parts)
+
+
+def brackets(formula: Formula, kind: str = "()") -> Formula:
+    """The formula between brackets."""
+    return Fence(formula, kind)
+
+
+def child_formulas(formula: Formula) -> Iterable[Formula]:
+    """The pieces directly inside a formula."""
+    match formula:
+        case Row(parts) | List(parts) | Product(parts):
+            yield from parts
+        case Terms(terms):
+            yield from (part for _, part in terms)
+        case Script(base, below, above):
+            yield from (part for part in (base, below, above) if part is not None)
+        case Bar(inner) | Root(inner) | Fence(inner):
+            yield inner
+        case Fraction(top, bottom):
+            yield from (top, bottom)
+        case Call(head, arguments):
+            yield from (head, *arguments)
+        case Big(_, below, above):
+            yield from (part for part in (below, above) if part is not None)
+        case Cases(rows):
+            for value, condition in rows:
+                yield value
+                if condition is not None:
+                    yield condition

@@ -1,0 +1,348 @@
+"""The derivation told: sections of prose and formulas, from the equations and where they came from.
+
+Nothing here knows a layer: what is said of an equation is read off its form, so a user's own cell gets the same page as a
+catalogue's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from codegen.derivation.closed import closed_forms
+from codegen.derivation.conventions import conventions, described
+from codegen.derivation.document import (
+    Block,
+    Box,
+    Bullets,
+    Code,
+    Display,
+    Document,
+    Inline,
+    Math,
+    Paragraph,
+    Ref,
+    Section,
+    Strong,
+    SymbolRow,
+    SymbolTable,
+    Words,
+    continued,
+    words,
+)
+from codegen.derivation.formula import Letter, Line, Number, Sign, Term, row
+from codegen.derivation.index_form import IndexForm, partial_of
+from codegen.derivation.provenance import Adjoint, Change, Derivation, Form, Path
+from codegen.derivation.rules import FORMS, FORWARD, MACHINE, rules_of, shift_of
+from codegen.derivation.statements import Statement, statements
+from symbolic.program import Equation, Program, index, index_symbols, tensor_of
+
+__all__ = ["Narrator", "narrate"]
+
+
+def narrate(derivation: Derivation, form: IndexForm) -> Document:
+    """The document of a derivation; ``form`` prints its equations."""
+    return Narrator(derivation, form).document()
+
+
+class Narrator:
+    """Writes the sections of one document."""
+
+    def __init__(self, derivation: Derivation, form: IndexForm) -> None:
+        self.derivation, self.form = derivation, form
+        self.closed = closed_forms(derivation)
+
+    def document(self) -> Document:
+        """All of it."""
+        name = self.derivation.name
+        sections = [self.notation(), self.forward(), *self.stable(), self.backward(), self.results(), *self.machine()]
+        return Document(name, words("The gradient of ", Code(name)), tuple(sections))
+
+    # ---- small pieces ----------------------------------------------------------------------------------------------
+
+    def symbol(self, name: str) -> Math:
+        """A tensor's symbol without subscripts."""
+        return Math(self.form.symbols[name].entry())
+
+    def adjoint(self, name: str) -> Math:
+        """dL/dX without subscripts."""
+        return Math(self.form.adjoint_of(name))
+
+    def lines(self, equations: Sequence[Equation], program: Program) -> list[Line]:
+        """The statements that equations of one tensor make, as lines."""
+        return [self.form.line(s) for s in statements(equations, program)]
+
+    # ---- symbols and conventions -----------------------------------------------------------------------------------
+
+    def notation(self) -> Section:
+        """What the symbols are, and what holds throughout."""
+        derivation, form = self.derivation, self.form
+        loss = self.symbol(derivation.given.loss)
+        by = listed([self.symbol(name) for name in derivation.wrt])
+        opening = Paragraph(words(
+            "The loss ", loss, " is a function of ", by, ", and its derivatives by them are wanted. One rule gives them all, the chain "
+            "rule, applied to one equation after another from the loss back to the start."
+        ))
+        rows = tuple(
+            SymbolRow(form.symbols[t.name].entry(), t.name, tuple(map(form.show, t.shape)), described(t, form))
+            for t in derivation.symbols
+        )
+        return Section("symbols", words("Symbols and conventions"),
+                       (opening, SymbolTable(rows), Bullets(conventions(derivation, form))))
+
+    # ---- forward ---------------------------------------------------------------------------------------------------
+
+    def forward(self) -> Section:
+        """The equations of the model, layer by layer, as the spec has them."""
+        program = self.derivation.given
+        parts = []
+        for layer, rows in by_layer(program.equations).items():
+            blocks: list[Block] = [
+                Display(line) for equations in by_number(rows).values() for line in self.lines(equations, program)
+            ]
+            names = dict.fromkeys(e.name for e in rows)
+            again = [name for name in names if self._is_carried(name, names)]
+            if again:
+                blocks.append(Paragraph(words(
+                    listed([self.symbol(n) for n in again]), " at one step ", "are" if len(again) > 1 else "is",
+                    " read again at another: this is the recurrence."
+                )))
+            parts.append(Section(f"forward-{layer or 'model'}", self._layer_title(layer), tuple(blocks)))
+        opening = Paragraph(words("The model, as its spec has it. Each equation holds for every value of its free indices."))
+        if len(parts) == 1:
+            return Section("forward", words("Forward"), (opening, *parts[0].blocks))
+        return Section("forward", words("Forward"), (opening,), tuple(parts))
+
+    def _is_carried(self, name: str, layer: Mapping[str, object]) -> bool:
+        program = self.derivation.given
+        return any(
+            tensor_of(read) == name and any(distance.is_Integer for _, distance in shift_of(equation, read))
+            for equation in program.readers.get(name, ()) if equation.name in layer for read in equation.reads
+        )
+
+    def _layer_title(self, layer: str) -> Words:
+        if not layer:
+            return words("The equations")
+        return words("The loss") if layer == self.derivation.given.loss else words("Layer ", Code(layer))
+
+    def stable(self) -> list[Section]:
+        """What is not computed as it was written, with the reason, the old form and the new one."""
+        derivation = self.derivation
+        blocks: list[Block] = []
+        for rewrite in derivation.prepared:
+            title, why = FORWARD[rewrite.rule]
+            blocks.append(Paragraph(words(Strong(title), f" {why}")))
+            for change in rewrite.changes:
+                blocks += self._changed(change, derivation.given, derivation.stable)
+        if not blocks:
+            return []
+        opening = Paragraph(words("Some equations are not computed as they were written, but in a form with the same values that is safe "
+                                  "in floating point, or shorter. All that follows differentiates these forms."))
+        return [Section("stable", words("Stable forms"), (opening, *blocks))]
+
+    def _changed(self, change: Change, before: Program, after: Program) -> list[Block]:
+        """The equations before a change and after it."""
+        known = self.derivation.known
+        old = [line for rows in by_target(change.before).values() for line in self.lines(rows, replace(known, equations=before.equations))]
+        new = [line for rows in by_target(change.after).values() for line in self.lines(rows, replace(known, equations=after.equations))]
+        if not new:
+            return [Display(line, words("not needed")) for line in old]
+        shown: list[Block] = []
+        for line in new:
+            first = next((other for other in old if other.head == line.head), None)
+            if first is not None:
+                shown.append(Display(first, words("as written")))
+                shown.append(Display(replace(line, head=None), words("as computed")))
+            else:
+                shown.append(Display(line))
+        return shown
+
+    # ---- backward --------------------------------------------------------------------------------------------------
+
+    def backward(self) -> Section:
+        """The adjoint of each tensor, from the loss back."""
+        y, x, f = Letter("Y"), Letter("X"), Letter("f")
+        loss = self.form.symbols[self.derivation.given.loss].entry()
+        rule = Display(Line(partial_of(loss, x), (
+            Term("+", (partial_of(loss, y), partial_of(f, x))), Term("+", (Sign("dots"),)))))
+        blocks: list[Block] = [
+            Paragraph(words(
+                "If ", Math(row(y, Sign("="), f)), " reads ", Math(x), ", a change of ", Math(x), " changes ", Math(loss), " through ",
+                Math(y), ". This is the ", Strong("chain rule"), ": each equation that reads ", Math(x), " adds one term, a path from ",
+                Math(x), " to the loss, and the adjoint of ", Math(x), " is the ", Strong("sum over the paths"), ",",
+            )),
+            rule,
+            Paragraph(words("An adjoint is complete when all equations that read its tensor have been differentiated, so the work goes "
+                            "from the loss backwards.")),
+        ]
+        if self.derivation.arguments:
+            blocks.append(Paragraph(words("A maximum passes its adjoint to the entry that attains it first. The places of these entries:")))
+            blocks += [Display(line) for rows in by_target(self.derivation.arguments).values()
+                       for line in self.lines(rows, self.derivation.known)]
+        sections = [self.step(adjoint) for adjoint in self.derivation.adjoints.values()]
+        return Section("backward", words("Backward"), tuple(blocks), tuple(sections))
+
+    def step(self, adjoint: Adjoint) -> Section:
+        """One step: the adjoint of one tensor."""
+        name = adjoint.name
+        blocks: list[Block] = []
+        if adjoint.seed:
+            blocks.append(Paragraph(words("The start: the derivative of the loss by itself.")))
+        else:
+            blocks += self._opening(adjoint)
+        blocks += self._chain(adjoint)
+        return Section(f"d-{name}", words(self.adjoint(name), "  ", Code(name)), tuple(blocks), step=True)
+
+    def _opening(self, adjoint: Adjoint) -> list[Block]:
+        """Where the tensor is read, and what each of these equations passes back."""
+        name = self.symbol(adjoint.name)
+        if len(adjoint.paths) == 1:
+            (path,) = adjoint.paths
+            return [Paragraph(words(name, " is read in ", Ref(path.origin.parents[0]), " alone: ", *self._passed(path), "."))]
+        sources = list(dict.fromkeys(n for path in adjoint.paths for n in path.origin.parents))
+        met = " in " if len(sources) == 1 else ", in "
+        slices = len(statements(adjoint.forms[0].equations, self.derivation.known)) == len(adjoint.paths)
+        then = ("Each writes a slice of its own of the adjoint:",) if slices else (
+            "Its adjoint is the ", Strong("sum over these paths"), ":")
+        return [
+            Paragraph(words(name, " is read in ", _count(len(adjoint.paths)), " places", met, *listed([Ref(n) for n in sources]),
+                            ". ", *then)),
+            Bullets(tuple(words("through ", Ref(p.origin.parents[0]), ": ", *self._passed(p)) for p in adjoint.paths)),
+        ]
+
+    def _passed(self, path: Path) -> Words:
+        """What one equation passes back: the partial derivative, and the rules that give it."""
+        origin, source = path.origin, path.source
+        if source is None or origin.read is None:
+            return words(origin.rule)
+        over = partial_of(self.form.show(source.target), self.form.show(origin.read))
+        said: list[Inline] = [Math(row(over, Sign("="), self.form.show(origin.partial))), ", by the "]
+        said += listed([Strong(rule) for rule in rules_of(path)])
+        for symbol, distance in shift_of(source, origin.read):
+            here = index(symbol)
+            if distance.is_Integer:
+                said += ["; ", Strong("shift of the index"), " ", Math(self.form.show(here)), ": what is read at ",
+                         Math(self.form.show(here + distance)), " gets its part from ", Math(self.form.show(here - distance))]
+            else:
+                said += ["; of a ", Strong("slice"), ", at ", Math(self.form.show(here + distance))]
+        lost = [i for i in source.free if i.symbol not in index_symbols(origin.read)]
+        if lost:
+            said += ["; the same entry is read for every ", *listed([Math(self.form.show(i.symbol)) for i in lost]),
+                     ", so their parts are added up"]
+        return words(*said)
+
+    def _chain(self, adjoint: Adjoint) -> list[Block]:
+        """The adjoint in its forms, one after another, with the reason for each; slices that are written apart one by one."""
+        forms = [*adjoint.forms]
+        if (closed := self.closed.get(adjoint.name)) is not None:
+            forms.append(Form("closed", closed))
+        known = self.derivation.known
+        stages = [(form, {s.target: s for s in statements(form.equations, known)}) for form in forms]
+        shown: list[Display] = []
+        for target in dict.fromkeys(t for _, rows in stages for t in rows):
+            last: Statement | None = None
+            for form, rows in stages:
+                now = rows.get(target)
+                if now is None or last is not None and _same(now, last):
+                    continue
+                reason = () if last is None else self._reason(form.rule, last, now)
+                display = Display(self.form.line(now), reason)
+                shown.append(display if last is None else continued(display))
+                last = now
+        return list(shown)
+
+    def _reason(self, rule: str, last: Statement, now: Statement) -> Words:
+        """Why a statement may be written in another form."""
+        before, after = ({tensor_of(r): None for e in s.terms for r in e.reads} for s in (last, now))
+        primal = {name: tensor for tensor, name in self.derivation.derived.gradients.items()}
+        if rule == "constants":
+            gone = [self.adjoint(primal[n]) for n in before if n not in after and n in primal]
+            return words(*listed(gone), " ", FORMS[rule]) if gone else words("a number put in")
+        if rule == "reuse":
+            stored = [(n, [e.number for e in self.derivation.stable.writers.get(n, ())]) for n in after if n not in primal]
+            said = listed([*(words(self.symbol(n), " is ", Ref(numbers[-1])) for n, numbers in stored
+                             if numbers and (n not in before or len(stored) == 1))])
+            return words(Strong(FORMS[rule]), *((": ", *said) if said else ()))
+        return words(FORMS[rule])
+
+    # ---- results ---------------------------------------------------------------------------------------------------
+
+    def results(self) -> Section:
+        """The gradient of each tensor asked for, in a box."""
+        boxes: list[Block] = []
+        for name in self.derivation.wrt:
+            adjoint = self.derivation.adjoints.get(name)
+            title = words(Code(name))
+            if adjoint is None:
+                zero = Line(self.form.adjoint_of(name), (Term("+", (Number("0"),)),))
+                boxes.append(Box(title, (Display(zero, words("the loss does not depend on it")),)))
+                continue
+            lines = self.lines(adjoint.forms[-1].equations, self.derivation.known)
+            boxes.append(Box(title, tuple(map(Display, lines))))
+        return Section("results", words("The gradient"), tuple(boxes))
+
+    def machine(self) -> list[Section]:
+        """What is computed: equations put together, with the numbers of all that they came from."""
+        derivation = self.derivation
+        blocks: list[Block] = []
+        for rewrite in derivation.rewrites:
+            parts: list[Display] = []
+            for change in rewrite.changes:
+                if rewrite.rule == "dead":
+                    continue
+                new = [line for rows in by_target(change.after).values()
+                       for line in self.lines(rows, replace(derivation.known, equations=change.after))]
+                parts += [Display(line) for line in new]
+            if parts:
+                title, why = MACHINE[rewrite.rule]
+                blocks.append(Paragraph(words(Strong(title), f" {why}" if why else "")))
+                blocks += parts
+        if not blocks:
+            return []
+        opening = Paragraph(words("The generated code computes these equations in another order, and puts some of them together, with the "
+                                  "same values. A line of code stands under the numbers of all equations that went into it."))
+        return [Section("computed", words("As it is computed"), (opening, *blocks))]
+
+
+# ---- words -------------------------------------------------------------------------------------------------------------
+
+
+def listed(items: Sequence[Inline | Words]) -> Words:
+    """``a, b and c``."""
+    found: list[Inline | Words] = []
+    for k, item in enumerate(items):
+        found += ([" and "] if k == len(items) - 1 else [", "]) if k else []
+        found.append(item)
+    return words(*found)
+
+
+def by_layer(equations: Iterable[Equation]) -> dict[str, list[Equation]]:
+    """Equations by the layer of their target, in order."""
+    found: dict[str, list[Equation]] = {}
+    for equation in equations:
+        found.setdefault(equation.name.rpartition(".")[0] or ("loss" if equation.name == "loss" else ""), []).append(equation)
+    return found
+
+
+def by_number(equations: Iterable[Equation]) -> dict[tuple[int, str], list[Equation]]:
+    """Equations by number and target, in order: the lines of the spec."""
+    found: dict[tuple[int, str], list[Equation]] = {}
+    for equation in equations:
+        found.setdefault((equation.number, equation.name), []).append(equation)
+    return found
+
+
+def by_target(equations: Iterable[Equation]) -> dict[str, list[Equation]]:
+    """Equations by their target, in order."""
+    found: dict[str, list[Equation]] = {}
+    for equation in equations:
+        found.setdefault(equation.name, []).append(equation)
+    return found
+
+
+def _same(one: Statement, other: Statement) -> bool:
+    return [(e.body, e.guards, e.indices) for e in one.terms] == [(e.body, e.guards, e.indices) for e in other.terms]
+
+
+def _count(number: int) -> str:
+    return ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")[number] if number < 10 else str(number)

@@ -1,0 +1,1 @@
+"""Derivations as Markdown with LaTeX between dollars."""
