@@ -28,7 +28,8 @@ TARGETS = {
 MODULES = ("numpy", "c")
 """The targets that compute; ``check`` can hold these."""
 
-FORMATS = ("text", "latex")
+FORMATS = ("text", "latex", "svg")
+GRAPHS = ("layers", "equations")
 ADJOINTS = ("frac", "bar", "delta")
 DTYPES = ("float32", "float64")
 BUG = 70
@@ -130,25 +131,31 @@ def derive(
     wrt: Wrt = "params",
     unroll: Unroll = None,
     adjoint: Annotated[str, typer.Option(help="Notation of adjoints in LaTeX: frac, bar or delta.")] = "frac",
-    format: Annotated[str, typer.Option(help="text or latex.")] = "text",
+    format: Annotated[str, typer.Option(help="text, latex or svg, a drawing of the graph.")] = "text",
+    graph: Annotated[str, typer.Option(help="What the drawing has as nodes: layers or equations.")] = "layers",
+    forward: Annotated[bool, _flag("--forward", "Leave the gradients out of the drawing.")] = False,
     output: Annotated[Path | None, _FILE] = None,
 ) -> None:
     """Print the derivation: every equation, the rule that made it, the gradient of each parameter."""
     _one_of("--format", format, FORMATS)
     _one_of("--adjoint", adjoint, ADJOINTS)
+    _one_of("--graph", graph, GRAPHS)
     import symbolic
     from codegen.derive import as_text
     from codegen.derive import derive as derivation_of
 
     model = symbolic.load(Path(spec))
     with _working(model.name):
-        derivation = derivation_of(model, wrt=wrt, unroll=unroll)
-        if format == "latex":
+        if format == "svg":
+            from codegen.graph import drawing
+
+            shown = drawing(model, graph, unroll, not forward, wrt)
+        elif format == "latex":
             from codegen.latex.emit import emit
 
-            shown = emit(derivation, adjoint=adjoint)
+            shown = emit(derivation_of(model, wrt=wrt, unroll=unroll), adjoint=adjoint)
         else:
-            shown = as_text(derivation)
+            shown = as_text(derivation_of(model, wrt=wrt, unroll=unroll))
     if output is None:
         print(shown, end="")
         return
