@@ -147,6 +147,15 @@ def test_models_without_layers_have_a_node_for_each_tensor() -> None:
     assert ("layer f", "tensor z") in gradients
 
 
+@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("level", ["layers", "equations"])
+def test_inputs_and_parameters_are_those_of_the_program(name: str, level: str) -> None:
+    """Also where the adjoint is that of a rewritten program, with tensors that the spec does not have (lenet)."""
+    given = done(name).program
+    for kind, role in ((Kind.INPUT, Role.INPUT), (Kind.PARAMETER, Role.PARAMETER)):
+        assert {n.title for n in graph(name, level).nodes if n.kind is kind} <= {t.name for t in given.of_role(role)}
+
+
 def test_a_carried_state_goes_to_the_next_window() -> None:
     carried = [e for e in graph("char_rnn", "layers").edges if e.flow is Flow.CARRY]
     assert [(e.source, e.target, e.tensors[0][0]) for e in carried] == [("layer rnn", "tensor rnn.h0", "rnn.hT")]

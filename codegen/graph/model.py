@@ -184,7 +184,7 @@ class _Places:
             add(source, target, flow, arc.tensor, self.shown(arc.tensor), arc.delay)
         for line in self.found.lines:
             primal = self.found.primal.get(line.name) if line.backward else None
-            if primal is not None and primal not in self.program.writers:
+            if primal is not None and self.program.tensor(primal).role in (Role.PARAMETER, Role.INPUT):
                 at = line.equations[0].target.indices[self.found.axes[line.name]] if line.name in self.found.axes else None
                 step = int(at) if self.unrolled and at is not None and at.is_Integer else None
                 home = self.of_terminal(Terminal(primal, step), line.step) if self._is_whole(line.layer) else None
