@@ -29,9 +29,9 @@ TARGETS = {
 MODULES = ("numpy", "c")
 """The targets that compute; ``check`` can hold these."""
 
-FORMATS = {"text": ".txt", "latex": ".tex", "markdown": ".md", "html": ".html", "pdf": ".pdf"}
+FORMATS = {"text": ".txt", "latex": ".tex", "markdown": ".md", "html": ".html", "pdf": ".pdf", "svg": ".svg"}
 """The formats of a derivation, and the suffix of a file that asks for one."""
-NOTATIONS = ("index",)
+GRAPHS = ("layers", "equations")
 ADJOINTS = ("frac", "bar", "delta")
 DTYPES = ("float32", "float64")
 BUG = 70
@@ -133,9 +133,11 @@ def derive(
     wrt: Wrt = "params",
     unroll: Unroll = None,
     adjoint: Annotated[str, typer.Option(help="How dL/dX is written: frac, bar (X with a bar) or delta.")] = "frac",
-    format: Annotated[str | None, typer.Option(
-        help="text, latex, markdown, html or pdf; left out, what the file's name ends in, else text.")] = None,
+    format: Annotated[str | None, typer.Option(help=(
+        "text, latex, markdown, html, pdf, or svg, a drawing of the graph; left out, what the file's name ends in, else text."))] = None,
     fragment: Annotated[bool, _flag("--fragment", "LaTeX without a preamble, to \\\\input.")] = False,
+    graph: Annotated[str, typer.Option(help="What the drawing has as nodes: layers or equations.")] = "layers",
+    forward: Annotated[bool, _flag("--forward", "Leave the gradients out of the drawing.")] = False,
     output: Annotated[Path | None, _FILE] = None,
 ) -> None:
     """Print the derivation: every equation, the rules that made it, the gradient of each parameter."""
@@ -143,8 +145,11 @@ def derive(
         format = next((name for name, suffix in FORMATS.items() if output and output.suffix.lower() == suffix), "text")  # noqa: A001
     _one_of("--format", format, FORMATS)
     _one_of("--adjoint", adjoint, ADJOINTS)
+    _one_of("--graph", graph, GRAPHS)
     if fragment and format != "latex":
         raise ChainruleError(f"--fragment: expected --format latex, found '{format}'; other formats have no preamble")
+    if forward and format != "svg":
+        raise ChainruleError(f"--forward: expected --format svg, found '{format}'; it leaves the gradients out of the drawing")
     if format == "pdf" and output is None:
         raise ChainruleError("--format pdf: expected a file to write (-o FILE.pdf), found none")
     import symbolic
@@ -154,7 +159,13 @@ def derive(
 
     model = symbolic.load(Path(spec))
     with _working(model.name):
-        shown: str | bytes = derivation(model, format, Style(adjoint=adjoint), Options(wrt=wrt, unroll=unroll), fragment=fragment)
+        shown: str | bytes
+        if format == "svg":
+            from codegen.graph import drawing
+
+            shown = drawing(model, graph, unroll, not forward, wrt)
+        else:
+            shown = derivation(model, format, Style(adjoint=adjoint), Options(wrt=wrt, unroll=unroll), fragment=fragment, graph=graph)
         if format == "pdf":
             from codegen.build import typeset
 

@@ -13,11 +13,12 @@ import shlex
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from symbolic.adjoint import gradient
-from symbolic.errors import ArgumentError, SpecError, nearest
+from symbolic.errors import ArgumentError, MachineError, SpecError, nearest
 from symbolic.model import Model, load
 from symbolic.program import Program
 from symbolic.rewrite import Step, apply
@@ -180,7 +181,7 @@ def render(
 
 def derivation(
     model: Model, format: str = "text", style: Style | None = None, options: Options | None = None,
-    done: Stages | None = None, header: str | None = None, fragment: bool = False,
+    done: Stages | None = None, header: str | None = None, fragment: bool = False, graph: str = "layers",
 ) -> str:
     """The derivation of a model's gradient in a format (of ``codegen.derivation.formats``); an HTML page has the code of both modules
     beside it. ``header``: what stands at the top as a comment, left out: what it was generated from.
@@ -192,14 +193,20 @@ def derivation(
 
     options = options or Options()
     done = done or stages(model, options)
-    sources = []
+    sources, drawing = [], ""
     if format == "html":
+        from codegen.graph import drawing_of
         from codegen.html.source import source
+
+        try:
+            drawing = drawing_of(done, graph, standalone=False, prefix="graph-")
+        except (MachineError, SpecError) as error:  # the page is whole without its drawing, and says why there is none
+            drawing = f"<p>{escape(str(error))}</p>"
 
         texts = {**render(model, "numpy", options, done), **render(model, "c", options, done)}
         sources = [source(f"{model.name}.{suffix}", language, texts[f"{model.name}.{suffix}"])
                    for suffix, language in (("py", "NumPy"), ("c", "C"))]
-    return show(derivation_of(done), format, style, sources=sources, header=origin(model) if header is None else header,
+    return show(derivation_of(done), format, style, sources=sources, drawing=drawing, header=origin(model) if header is None else header,
                 fragment=fragment)
 
 

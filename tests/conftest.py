@@ -18,7 +18,7 @@ for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-TOOLS = {"clang": "clang", "gcc": "gcc", "latex": "pdflatex", "network": None, "valgrind": "valgrind"}
+TOOLS = {"chromium": "chromium", "clang": "clang", "gcc": "gcc", "latex": "pdflatex", "network": None, "valgrind": "valgrind"}
 """Marker -> the program it needs; ``network`` finds out by trying."""
 
 # Scripts and helpers, not tests: record.py needs torch, which the tests do without.
