@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 __all__ = [
-    "Bar", "Big", "Call", "Cases", "Fence", "Formula", "Fraction", "Letter", "Line", "List", "Number", "Product", "Root", "Row",
+    "Bar", "Big", "Call", "Cases", "Fence", "Formula", "Fraction", "Letter", "Line", "List", "Matrices", "Number", "Product", "Root", "Row",
     "Script", "Sign", "Term", "Terms", "Word", "brackets", "child_formulas", "groups", "row", "width",
 ]
 
@@ -69,6 +69,11 @@ class Product(Formula):
     """Factors side by side."""
 
     factors: tuple[Formula, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Matrices(Product):
+    """A product of matrices: the order of its factors matters."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,14 +40,14 @@ from codegen.derivation.symbols import Symbol, letter_or_word
 from codegen.text import unusual
 from symbolic.program import Equation, Index, Program, Reduction, tensor_of
 
-__all__ = ["ADJOINTS", "IndexForm", "partial_of"]
+__all__ = ["ADJOINTS", "HEADS", "RELATIONS_OF", "IndexForm", "partial_of", "signed_terms"]
 
 ADJOINTS = ("frac", "bar", "delta")
 """How dL/dX is written: as a fraction, as X with a bar, as a delta with X above it."""
 
-_COMPARISONS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "eq": "=", "ne": "!="}
+RELATIONS_OF = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "eq": "=", "ne": "!="}
 _RELATIONS = {"<": "<", "<=": "<=", ">": ">", ">=": ">=", "==": "=", "!=": "!="}
-_HEADS: Mapping[str, Formula] = {
+HEADS: Mapping[str, Formula] = {
     "sigmoid": Letter("sigma"), "atan": Word("arctan"), "max2": Word("max"), "min2": Word("min"),
     "log_sigmoid": Row((Word("log"), Letter("sigma"))), "sign": Word("sign"),
 }
@@ -211,9 +211,9 @@ class IndexForm(Printer):  # type: ignore[misc]
 
     def _print_Function(self, expr: Any) -> Formula:
         name = type(expr).__name__
-        if name in _COMPARISONS:
+        if name in RELATIONS_OF:
             left, right = map(self.show, expr.args)
-            return Fence(Row((left, Sign(_COMPARISONS[name]), right)), "[]")
+            return Fence(Row((left, Sign(RELATIONS_OF[name]), right)), "[]")
         if name == "where":
             condition, yes, no = map(self.show, expr.args)
             if isinstance(condition, Fence) and condition.kind == "[]":
@@ -223,8 +223,12 @@ class IndexForm(Printer):  # type: ignore[misc]
             return self.show(sp.Pow(expr.args[0], 2, evaluate=False))
         if name == "absolute":
             return Fence(self.show(expr.args[0]), "||")
-        head = None if self.adjoint == "code" else _HEADS.get(name)
-        return Call(head or letter_or_word(name), tuple(map(self.show, expr.args)))
+        return Call(self.head(expr, HEADS), tuple(map(self.show, expr.args)))
+
+    def head(self, expr: Any, heads: Mapping[str, Formula]) -> Formula:
+        """The name of a function as it is written."""
+        name = type(expr).__name__
+        return (None if self.adjoint == "code" else heads.get(name)) or letter_or_word(name)
 
     def _print_exp(self, expr: Any) -> Formula:
         return Call(Word("exp"), (self.show(expr.args[0]),))
@@ -247,7 +251,7 @@ class IndexForm(Printer):  # type: ignore[misc]
         """A statement as a displayed line."""
         terms = statement.terms
         odd = [i for i in statement.free if i in unusual(terms[0], self.program)]
-        where = List(tuple(map(self._range, odd))) if odd else None
+        where = List(tuple(map(self.range_of, odd))) if odd else None
         return Line(
             self.show(statement.target), tuple(t for e in terms for t in self.terms(e, len(terms) == 1)), statement.numbers, where)
 
@@ -278,10 +282,11 @@ class IndexForm(Printer):  # type: ignore[misc]
         if len(equation.reduced) == 1 and equation.reduced[0] in odd:
             (over,) = equation.reduced
             return Big(kind, Row((self.show(over.symbol), Sign("="), self.show(over.lower))), self.show(over.upper - 1))
-        parts = [self._range(i) if i in odd else self.show(i.symbol) for i in equation.reduced]
+        parts = [self.range_of(i) if i in odd else self.show(i.symbol) for i in equation.reduced]
         return Big(kind, List(tuple(parts)) if len(parts) > 1 else parts[0])
 
-    def _range(self, over: Index) -> Formula:
+    def range_of(self, over: Index) -> Formula:
+        """``0 <= p < 4``."""
         return Row((self.show(over.lower), Sign("<="), self.show(over.symbol), Sign("<"), self.show(over.upper)))
 
 

@@ -15,6 +15,7 @@ from codegen.derivation.formula import (
     Letter,
     Line,
     List,
+    Matrices,
     Number,
     Product,
     Root,
@@ -46,6 +47,8 @@ def plain(formula: Formula) -> str:
             return "".join(f" {plain(p)} " if isinstance(p, Sign) and p.name not in ("/", ":", "dots") else plain(p) for p in parts)
         case List(parts):
             return ",".join(plain(p).replace(" ", "") for p in parts)
+        case Matrices(factors):
+            return " ".join(map(plain, factors))
         case Product(factors):
             return _product(factors)
         case Terms(terms):
