@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from codegen.text import equation_text, ranges, text, unusual
+from symbolic.functions import Unspecified
 from symbolic.program import Equation, Kind, Program, Role, Tensor, tensor_of
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ CONVENTIONS = (
     "range is given. [condition] is 1 where it holds; a term whose leading condition fails does not exist. dL/dX has the "
     "shape of X."
 )
+
+UNSPECIFIED = "Functions left unspecified: {}; a prime marks a derivative."
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,11 @@ class Derivation:
     results: tuple[Result, ...]
 
     @property
+    def functions(self) -> tuple[str, ...]:
+        """The functions that the spec leaves unspecified and the model applies."""
+        return tuple(sorted({f.base for e in self.forward_program.equations for f in e.body.atoms(Unspecified)}))
+
+    @property
     def symbols(self) -> tuple[Tensor, ...]:
         """The tensors of the forward program, parameters first."""
         order = (Role.PARAMETER, Role.INPUT, Role.STATE, Role.INTERMEDIATE, Role.OUTPUT)
@@ -167,7 +175,9 @@ def as_text(derivation: Derivation) -> str:
     program = derivation.forward_program
     lines = [f"{derivation.name}: the gradient, derived", ""]
     sizes = ", ".join(f"{n} = {v}" if v is not None else f"{n} free" for n, v in program.sizes.items())
-    lines += [f"Sizes: {sizes or 'none'}.", CONVENTIONS, "", "Tensors"]
+    lines += [f"Sizes: {sizes or 'none'}.", CONVENTIONS]
+    lines += [UNSPECIFIED.format(", ".join(derivation.functions))] if derivation.functions else []
+    lines += ["", "Tensors"]
     width = max((len(t.name) for t in derivation.symbols), default=0)
     lines += [f"  {t.name:<{width}}  {_described(t)}" for t in derivation.symbols]
 

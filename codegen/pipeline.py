@@ -153,6 +153,8 @@ def render(
     steps = options.block
     if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
         raise SpecError(f"block: expected the steps of a block, an integer of at least 1, found {steps!r}")
+    if target in MODULES:
+        _computable(model)
     done = done or stages(model, options)
     if target == "latex":
         from codegen.derive import derivation_of
@@ -173,6 +175,19 @@ def render(
         files = emit_c(prepared)
         return {**files, f"{model.name}_c.py": binding_text(prepared, files[f"{model.name}.h"])}
     return {f"{model.name}.py": emit(prepared)}
+
+
+def _computable(model: Model) -> None:
+    """Refuse to compute numbers with a function that has none. Raises SpecError where the spec declares it."""
+    from symbolic.functions import Unspecified
+
+    used = {f.base for equation in model.program().equations for f in equation.body.atoms(Unspecified)}
+    for k, name in enumerate(model.spec.functions):
+        if name in used:
+            raise model.spec.document.error(
+                f"expected functions that can be computed, found '{name}', which is left unspecified; name one in its place, an "
+                "activation such as tanh or a formula, or ask for the derivation alone (chainrule derive)",
+                ("functions", k))
 
 
 def units(done: Stages) -> tuple[Unit, ...]:

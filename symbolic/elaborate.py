@@ -64,6 +64,7 @@ class _Elaborator:
             spec.document,
             {name: size(name) for name in spec.sizes},
             {size(n): sp.Integer(v) for n, v in spec.sizes.items() if v is not None},
+            spec.functions,
         )
         self.layers: dict[str, str] = {}
         self.chosen: set[str] = set()

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from codegen.derive import CONVENTIONS, Derivation, Rewrite, Step, differentiated
+from codegen.derive import CONVENTIONS, UNSPECIFIED, Derivation, Rewrite, Step, differentiated
 from codegen.latex.printer import DerivationPrinter, escape
 from codegen.text import unusual
+from symbolic.functions import unspecified_row
 from symbolic.program import Kind, Program, Tensor
 
 __all__ = ["ADJOINTS", "emit"]
@@ -43,7 +44,7 @@ def emit(derivation: Derivation, adjoint: str = "frac") -> str:
         title=escape(derivation.name),
         sizes=", ".join(f"${n} = {v}$" if v is not None else f"${n}$ free" for n, v in
                         derivation.forward_program.sizes.items()) or "none",
-        conventions=_conventions(),
+        conventions=" ".join(filter(None, (_conventions(), _functions(derivation)))),
         notation=ADJOINTS[adjoint],
         symbols=[writer.symbol(t) for t in derivation.symbols],
         forward=[writer.line(s, derivation.forward_program, label="eq") for s in derivation.forward],
@@ -73,6 +74,12 @@ def _conventions() -> str:
     for plain, tex in mathematics.items():
         found = found.replace(plain, tex)
     return found
+
+
+def _functions(derivation: Derivation) -> str:
+    """Which functions are left unspecified, or an empty text."""
+    symbols = ", ".join(f"${unspecified_row(name).latex}$" for name in derivation.functions)
+    return UNSPECIFIED.format(symbols) if symbols else ""
 
 
 class _Writer:

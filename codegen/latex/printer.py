@@ -11,7 +11,7 @@ from sympy.printing.latex import LatexPrinter, translate
 from sympy.printing.precedence import PRECEDENCE
 
 from codegen.text import defines, unusual
-from symbolic.functions import FUNCTIONS
+from symbolic.functions import row_of
 from symbolic.program import Equation, Program, Reduction, Role, tensor_of
 
 __all__ = ["DerivationPrinter", "escape", "symbol_names"]
@@ -140,7 +140,7 @@ class DerivationPrinter(LatexPrinter):  # type: ignore[misc]
         if name == "absolute":
             shown = rf"\left|{self._print(expr.args[0])}\right|"
             return f"{shown}^{{{exp}}}" if exp else shown
-        row = FUNCTIONS.get(name)
+        row = row_of(expr)
         head = row.latex if row else rf"\operatorname{{{escape(name)}}}"
         inside = ", ".join(map(self._print, expr.args))
         return f"{head}{f'^{{{exp}}}' if exp else ''}\\left({inside}\\right)"

@@ -119,7 +119,8 @@ class Context:
     """What a layer may ask of its model while it is built.
 
     ``name``: the layer's name. ``sizes``: the spec's sizes, and ``fixed`` the values of those that have one (as in
-    ``symbolic.parser.Scope``). ``tensors``: what an option may name (inputs of the model, outputs of earlier layers).
+    ``symbolic.parser.Scope``), ``functions`` those that it leaves unspecified. ``tensors``: what an option may name (inputs
+    of the model, outputs of earlier layers).
     ``path`` and ``locate``: where the layer stands in the spec, for errors.
     """
 
@@ -127,6 +128,7 @@ class Context:
     sizes: Mapping[str, Expr] = field(default_factory=dict)
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     fixed: Mapping[Any, int] = field(default_factory=dict)
+    functions: tuple[str, ...] = ()
     path: str = ""
     locate: Callable[[str], Location | None] = _nowhere
 
