@@ -79,7 +79,7 @@ class BlockAdder:
             here = self._at("parameters", name)
             self._declare(name, "a parameter", parameter.shape, here)
             self.scope[name] = ledger.add(Tensor(prefix + name, parameter.shape, Role.PARAMETER), here)
-            ledger.starts[prefix + name] = Start(parameter.init, (*here, "init"))
+            ledger.starts[prefix + name] = Start(parameter.init, (*here, "init"), parameter.transposed)
         for name, shape in block.shapes.items():
             here = self._at("shapes", name)
             self._declare(name, "a tensor", shape, here)

@@ -22,10 +22,11 @@ __all__ = ["Ledger", "Start", "show_shape"]
 
 @dataclass(frozen=True)
 class Start:
-    """Text of a parameter's initialiser and the place that chose it."""
+    """Text of a parameter's initialiser and the place that chose it; ``transposed`` as of ``symbolic.layers.base.Parameter``."""
 
     text: str
     place: Place
+    transposed: bool = False
 
 
 @dataclass
