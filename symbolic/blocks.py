@@ -51,7 +51,7 @@ class BlockAdder:
                     initial_text(name, state), self._around(name, state), self._at("states", name), self.targets
                 )
         here = self._at("equations")
-        inner = Scope(self.prefix, self.scope, block.sizes, block.ranges, ledger.fixed)
+        inner = Scope(self.prefix, self.scope, block.sizes, block.ranges, ledger.fixed, ledger.functions)
         made = ledger.text(block.equations, inner, here, self.targets, self.own)
         for tensor in made:
             local = tensor.name[len(self.prefix) :]
@@ -79,7 +79,7 @@ class BlockAdder:
             here = self._at("parameters", name)
             self._declare(name, "a parameter", parameter.shape, here)
             self.scope[name] = ledger.add(Tensor(prefix + name, parameter.shape, Role.PARAMETER), here)
-            ledger.starts[prefix + name] = Start(parameter.init, (*here, "init"))
+            ledger.starts[prefix + name] = Start(parameter.init, (*here, "init"), parameter.transposed)
         for name, shape in block.shapes.items():
             here = self._at("shapes", name)
             self._declare(name, "a tensor", shape, here)
@@ -100,7 +100,8 @@ class BlockAdder:
     def _check(self, name: str, what: str, place: Place) -> None:
         """Names of a layer stand behind its own; in a model of bare equations they stand alone."""
         alone = not self.prefix
-        wrong = check_name(name, what, reserved=alone and name != "loss", adjoint=alone) or tables.is_function(name)
+        wrong = check_name(name, what, reserved=alone and name != "loss", adjoint=alone)
+        wrong = wrong or tables.is_function(name, self.ledger.functions if self.own else ())
         if not wrong and alone and name in self.ledger.sizes:
             wrong = f"expected the name of {what}, found '{name}', which is a size; rename one"
         if wrong:

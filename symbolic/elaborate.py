@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sympy as sp
 
@@ -12,7 +12,7 @@ from symbolic.blocks import BlockAdder
 from symbolic.errors import EquationError, SpecError, listed, nearest
 from symbolic.initialisers import Init, parse_init
 from symbolic.layers.base import scalar
-from symbolic.ledger import Ledger, Start, show_shape
+from symbolic.ledger import Ledger, show_shape
 from symbolic.program import Kind, Program, Role, Tensor, size
 from symbolic.spec import Input, LayerEntry, LossEntry, Place, Spec, spell, tables
 from symbolic.wellformed import check_laws, check_names, used_sizes
@@ -64,6 +64,7 @@ class _Elaborator:
             spec.document,
             {name: size(name) for name in spec.sizes},
             {size(n): sp.Integer(v) for n, v in spec.sizes.items() if v is not None},
+            spec.functions,
         )
         self.layers: dict[str, str] = {}
         self.chosen: set[str] = set()
@@ -265,7 +266,7 @@ class _Elaborator:
         for name, text in self.spec.init.items():
             place: Place = ("init", name) if isinstance(self.spec.document.get(("init",)), dict) else ("init",)
             if name in starts:
-                starts[name] = Start(text, place)
+                starts[name] = replace(starts[name], text=text, place=place)
             elif name != "default":
                 raise ledger.fail(
                     f"expected the name of a parameter, found '{name}'{nearest(name, starts)}{listed(starts)}", place
@@ -273,8 +274,8 @@ class _Elaborator:
             else:
                 starts.update(
                     {
-                        n: Start(text, place)
-                        for n in starts
+                        n: replace(start, text=text, place=place)
+                        for n, start in starts.items()
                         if n not in self.chosen and n not in self.spec.init and ledger.tensors[n].rank > 1
                     }
                 )
@@ -285,6 +286,7 @@ class _Elaborator:
                 self.spec.document.where(start.place),
                 spell(start.place),
                 ledger.tensors[name].shape,
+                start.transposed,
             )
             for name, start in starts.items()
         }

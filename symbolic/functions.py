@@ -7,6 +7,9 @@ le, eq, ne`` of this table, with derivative 0.
 
 Conventions at kinks, as torch's: relu'(0) = 0, absolute'(0) = 0, clip' = 1 on the closed interval, hard_tanh' = 0 at its
 corners; ties of ``max2`` and ``min2`` go to the first argument.
+
+A spec may leave functions unspecified (``functions: [f]``). Of these nothing is known but that they are smooth: f has the
+derivative f', that has f'', and so on; no value, no bound, no sign, and f(0) may be anything.
 """
 
 from __future__ import annotations
@@ -14,11 +17,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import sympy as sp
 from sympy import Expr
+from sympy.printing.latex import greek_letters_set, translate
+
+from symbolic.errors import ProgramError
 
 
 class ScalarFunction(sp.Function):  # type: ignore[misc]
@@ -69,6 +76,48 @@ lt = _own("lt", 2)
 le = _own("le", 2)
 eq = _own("eq", 2)
 ne = _own("ne", 2)
+
+
+class Unspecified(ScalarFunction):
+    """A smooth function of one argument that has a name and no formula: ``base`` is the name, ``order`` counts derivatives.
+
+    f has the derivative f', by :func:`unspecified`. An application is never a number, whatever it is applied to: f(0) stands
+    as it is.
+    """
+
+    nargs = 1
+    base: ClassVar[str]
+    order: ClassVar[int]
+    is_number = False
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        return unspecified(self.base, self.order + 1)(*self.args)
+
+    # Printers are asked by name: SymPy looks for a method called as the class is, and has some for words such as gamma and beta.
+
+    def _sympystr(self, printer: Any, *_: Any) -> str:
+        return f"{type(self).__name__}({printer._print(self.args[0])})"
+
+    _chainrule_text = _sympystr
+
+    def _latex(self, printer: Any, exp: str | None = None) -> str:
+        """The power stands behind: f'^2(x) could be the second derivative, or f' of f'(x)."""
+        applied = rf"{unspecified_row(self.base, self.order).latex}\left({printer._print(self.args[0])}\right)"
+        return f"{applied}^{{{exp}}}" if exp else applied
+
+    _chainrule_latex = _latex
+
+
+@cache
+def unspecified(name: str, order: int = 0) -> Any:
+    """The class of an unspecified function's derivative of this order, one for each name and order: f, f', f'', ...
+
+    >>> x = sp.Symbol("x")
+    >>> unspecified("f")(x**2).diff(x), unspecified("f")(x).diff(x, 2), unspecified("f")(0)
+    (2*x*f'(x**2), f''(x), f(0))
+    """
+    members = {"nargs": 1, "base": name, "order": order, "__module__": __name__}
+    return type(name + "'" * order, (Unspecified,), members)
 
 
 @dataclass(frozen=True)
@@ -239,6 +288,25 @@ def lookup(name: str) -> Row | None:
     return FUNCTIONS.get(ALIASES.get(name, name))
 
 
+@cache
+def unspecified_row(name: str, order: int = 0) -> Row:
+    """What is known of an unspecified function: its derivative and how it is written; ``Row.name`` is a word, df for f'."""
+    prefix = "" if order == 0 else "d" if order == 1 else f"d{order}"
+    word = name.replace("_", r"\_")
+    head = translate(name) if name in greek_letters_set else name if len(name) == 1 else rf"\operatorname{{{word}}}"
+
+    def value(*_: Any) -> Any:
+        raise ProgramError(f"no value is known of the unspecified function '{name}'")
+
+    slopes = (unspecified(name, order + 1),)
+    return Row(prefix + name, unspecified(name, order), 1, slopes, value, "", "", head + "'" * order, analytic=False)
+
+
 def row_of(expr: Expr) -> Row | None:
-    """The row of an applied function (``tanh(x)`` gives the row of ``tanh``), or ``None`` for anything else."""
+    """The row of an applied function (``tanh(x)`` gives the row of ``tanh``), or ``None`` for anything else.
+
+    An unspecified function has a row of its own, without a value and without words of NumPy or C.
+    """
+    if isinstance(expr, Unspecified):
+        return unspecified_row(expr.base, expr.order)
     return FUNCTIONS.get(type(expr).__name__) if isinstance(expr, sp.Function) else None

@@ -39,10 +39,15 @@ class Initialiser:
 
 @dataclass(frozen=True)
 class Init:
-    """The initialiser of one parameter: the row, and its arguments (numbers or extents)."""
+    """The initialiser of one parameter: the row, and its arguments (numbers or extents).
+
+    ``transposed``: a matrix stored [in, out]. The function makes the one that is [out, in], so that fans, orthonormal blocks
+    and the very numbers are the same, and its transpose is stored.
+    """
 
     initialiser: Initialiser
     arguments: tuple[Expr, ...] = ()
+    transposed: bool = False
 
     def __str__(self) -> str:
         return f"{self.initialiser.name}({', '.join(map(str, self.arguments))})"
@@ -58,11 +63,12 @@ def fans(shape: Sequence[Expr]) -> tuple[Expr, Expr]:
 
 
 def parse_init(text: str, sizes: Mapping[str, Expr] | None = None, where: Location | None = None, path: str = "",
-               shape: Sequence[Expr] = ()) -> Init:
+               shape: Sequence[Expr] = (), transposed: bool = False) -> Init:
     """Read ``name`` or ``name(arguments)``; nothing in the text is evaluated.
 
     ``default`` is the uniform distribution that torch gives to linear layers for a weight, and zeros for anything of
-    rank below 2. Raises SpecError for an unknown name, or arguments of the wrong number or kind.
+    rank below 2. ``shape`` is as stored, ``transposed`` as of Init. Raises SpecError for an unknown name, or arguments of
+    the wrong number or kind.
     """
     try:
         tree: Any = ast.parse(text.strip(), mode="eval").body
@@ -74,7 +80,9 @@ def parse_init(text: str, sizes: Mapping[str, Expr] | None = None, where: Locati
         raise SpecError(f"expected an initialiser such as glorot_uniform or normal(0, 0.1), found {text[:60]!r}",
                         where=where, path=path)
     if name.id == "default" and not nodes:
-        return Init(INITIALISERS["fan_uniform"], (fans(shape)[0],)) if len(shape) > 1 else Init(INITIALISERS["zeros"])
+        if len(shape) < 2:
+            return Init(INITIALISERS["zeros"])
+        return Init(INITIALISERS["fan_uniform"], (fans(shape[::-1] if transposed else shape)[0],), transposed)
     row = INITIALISERS.get(name.id)
     if row is None:
         known = f"{nearest(name.id, INITIALISERS)}; known: {', '.join(INITIALISERS)}"
@@ -85,7 +93,7 @@ def parse_init(text: str, sizes: Mapping[str, Expr] | None = None, where: Locati
         raise SpecError(f"expected {row.name}({', '.join(row.arguments)}), found {len(given)} arguments",
                         where=where, path=path)
     rest = list(row.arguments.values())[len(given) :]
-    return Init(row, (*given, *(sp.sympify(value) for value in rest)))
+    return Init(row, (*given, *(sp.sympify(value) for value in rest)), transposed)
 
 
 def _argument(node: ast.AST, text: str, sizes: Mapping[str, Expr], where: Location | None, path: str) -> Expr:

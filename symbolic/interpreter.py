@@ -10,7 +10,8 @@ import itertools
 import math
 import operator
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from sympy import Expr, Indexed
 from sympy.core.relational import Relational
 
 from symbolic.errors import ProgramError
-from symbolic.functions import row_of
+from symbolic.functions import Unspecified, row_of
 from symbolic.program import Equation, Program, Reduction, is_index_read, size, tensor_of
 
 __all__ = ["evaluate"]
@@ -33,25 +34,31 @@ _RELATIONS = {
 
 
 def evaluate(
-    program: Program, values: Mapping[str, Any], sizes: Mapping[str, int], wanted: Iterable[str]
+    program: Program, values: Mapping[str, Any], sizes: Mapping[str, int], wanted: Iterable[str],
+    functions: Mapping[str, Sequence[Callable[[Any], Any]]] = MappingProxyType({}),
 ) -> dict[str, np.ndarray[Any, Any]]:
     """The arrays of the tensors ``wanted``, each of the tensor's shape (margins left out).
 
     ``values`` gives every parameter and input that is read; ``sizes`` every size that the program leaves free. Numbers may be
-    complex (for the complex step). Raises ProgramError where an entry depends on itself or a value is missing.
+    complex (for the complex step). ``functions`` gives a meaning to those that the spec leaves unspecified: name -> the function,
+    its derivative, the second one, as far as the program has them. Raises ProgramError where an entry depends on itself, or a
+    value or a function is missing.
     """
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(1_000_000)
     try:
-        machine = _Machine(program, values, sizes)
+        machine = _Machine(program, values, sizes, functions)
         return {name: machine.array(name) for name in wanted}
     finally:
         sys.setrecursionlimit(limit)
 
 
 class _Machine:
-    def __init__(self, program: Program, values: Mapping[str, Any], sizes: Mapping[str, int]) -> None:
-        self.program = program
+    def __init__(
+        self, program: Program, values: Mapping[str, Any], sizes: Mapping[str, int],
+        functions: Mapping[str, Sequence[Callable[[Any], Any]]],
+    ) -> None:
+        self.program, self.functions = program, functions
         self.sizes: Env = {size(n): v for n, v in program.sizes.items() if v is not None}
         self.sizes.update({size(n): int(v) for n, v in sizes.items()})
         self.integers = {symbol: sp.Integer(value) for symbol, value in self.sizes.items()}
@@ -187,11 +194,22 @@ class _Machine:
         row = row_of(expr)
         if row is None:
             raise ProgramError(f"{self.program.name}: no meaning for {type(expr).__name__} in {expr}")
-        function = row.value
+        function = self.given(expr) if isinstance(expr, Unspecified) else row.value
         if row.name == "where":  # the branch that is not taken must not be computed: it may divide by zero
             condition, yes, no = parts
             return lambda env: yes(env) if _real(condition(env)) != 0 else no(env)
         return lambda env: function(*(p(env) for p in parts))
+
+    def given(self, expr: Unspecified) -> Callable[[Any], Any]:
+        """The meaning that the caller gives to an unspecified function or its derivative."""
+        name, order = expr.base, expr.order
+        orders = self.functions.get(name, ())
+        if order >= len(orders):
+            several = ", ".join((name, "df", *(f"d{k}f" for k in range(2, order + 1)))[: order + 1])
+            raise ProgramError(
+                f"{self.program.name}: no meaning for {type(expr).__name__} in {expr}, as the spec leaves '{name}' unspecified; "
+                f"give functions={{'{name}': ({several}{',' * (order == 0)})}}, the function and its derivatives in order")
+        return orders[order]
 
     def compile_read(self, entry: Indexed) -> Thunk:
         name, parts = tensor_of(entry), [self.compile_subscript(part) for part in entry.indices]

@@ -22,10 +22,11 @@ __all__ = ["Ledger", "Start", "show_shape"]
 
 @dataclass(frozen=True)
 class Start:
-    """Text of a parameter's initialiser and the place that chose it."""
+    """Text of a parameter's initialiser and the place that chose it; ``transposed`` as of ``symbolic.layers.base.Parameter``."""
 
     text: str
     place: Place
+    transposed: bool = False
 
 
 @dataclass
@@ -35,6 +36,7 @@ class Ledger:
     document: Document
     sizes: dict[str, Size]
     fixed: dict[Size, sp.Integer]
+    functions: tuple[str, ...] = ()
     tensors: dict[str, Tensor] = field(default_factory=dict)
     places: dict[str, Place] = field(default_factory=dict)
     equations: list[Equation] = field(default_factory=list)
@@ -87,7 +89,7 @@ class Ledger:
         for name in identifiers(value):
             if name in self.sizes:
                 continue
-            if wrong := tables.is_function(name):
+            if wrong := tables.is_function(name, self.functions):
                 raise self.fail(wrong, place)
             if option and (near := _slip(name, self.sizes)):
                 raise self.fail(
@@ -136,6 +138,7 @@ class Ledger:
             sizes=self.sizes,
             tensors=tensors,
             fixed=self.fixed,
+            functions=self.functions,
             path=spell(place),
             locate=lambda key: self.document.where((*place, *_steps(key))),
             owner=self,
@@ -162,6 +165,9 @@ class Ledger:
                 raise
         allowed = {tensor.name for tensor in (*parsed.tensors, *targets.values())}
         for equation in parsed.equations:
+            # A layer of the catalogue may well have a tensor f: its f[t,n,k] is another thing than f(...), and nobody reads both.
+            if own and (name := equation.name.removeprefix(scope.prefix)) in self.functions:
+                raise SpecError(tables.is_function(name, self.functions), where=equation.origin.where, path=spell(place))
             if equation.name not in allowed:
                 raise SpecError(
                     f"expected each tensor to be defined once, found an equation for '{equation.name}', which "

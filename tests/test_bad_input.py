@@ -65,7 +65,8 @@ def test_the_specs_that_are_spoilt_here_are_good() -> None:
         ("loss:", "clip: {type: value}\nloss:", "9:7: clip.limit: expected the key 'limit' of clip value, found none; add it"),
         ("loss:", "dtype: float16\nloss:", "9:8: dtype: expected one of float32, float64, found 'float16'; did you mean..."),
         ("kind: index", "kind: indx", "5:25: inputs.y.kind: expected 'real' or 'index', found 'indx'; did you mean 'index'?"),
-        ("tanh", "tanhh", "7:52: layers[0].activation: expected an activation (...), found 'tanhh'; did you mean 'tanh'?"),
+        ("tanh", "tanhh", "7:52: layers[0].activation: expected an activation (...), found 'tanhh'; did you mean 'tanh'? To leave one "
+         "unspecified, declare its name in the spec, functions: [f]"),
         # values
         ("units: 3", "units: [3]", "8:37: layers[1].units: expected an integer or text, found [3]"),
         ("units: 3", "units: 0", "8:37: layers[1].units: expected a number of at least 1 or text, found 0"),

@@ -8,7 +8,8 @@ from codegen.derivation.document import Code, Inline, Math, Words, words
 from codegen.derivation.formula import Fence, Letter, Number, Row, Sign, Word, row
 from codegen.derivation.index_form import IndexForm
 from codegen.derivation.provenance import Derivation
-from symbolic.functions import FUNCTIONS
+from codegen.derivation.symbols import letter_or_word
+from symbolic.functions import FUNCTIONS, Unspecified
 from symbolic.program import IndexName, Kind, Program, Reduction, Role, Tensor
 
 __all__ = ["conventions", "described"]
@@ -45,6 +46,10 @@ def conventions(derivation: Derivation, form: IndexForm) -> tuple[Words, ...]:
                            "not exist."))
     if any(e.reduction is not Reduction.SUM for e in program.equations):
         found.append(words("Of several greatest entries the first counts."))
+    if functions := sorted({f.base for e in derivation.given.equations for f in e.body.atoms(Unspecified)}):
+        shown = [Math(letter_or_word(name)) for name in functions]
+        found.append(words("Left unspecified: ", *[p for k, m in enumerate(shown) for p in ((", ", m) if k else (m,))],
+                           ", differentiable functions of one argument; a prime marks a derivative."))
     kinks = _kinks(program)
     if kinks:
         found.append(words("Where a function has a kink, its derivative there is a convention: " + "; ".join(kinks) + "."))

@@ -38,6 +38,7 @@ from codegen.derivation.formula import (
 from codegen.derivation.statements import Statement
 from codegen.derivation.symbols import Symbol, letter_or_word
 from codegen.text import unusual
+from symbolic.functions import Unspecified
 from symbolic.program import Equation, Index, Program, Reduction, tensor_of
 
 __all__ = ["ADJOINTS", "HEADS", "RELATIONS_OF", "IndexForm", "partial_of", "signed_terms"]
@@ -77,6 +78,11 @@ class IndexForm(Printer):  # type: ignore[misc]
         if expr not in self._known:
             self._known[expr] = self._print(expr)
         return self._known[expr]
+
+    def _print(self, expr: Any, **settings: Any) -> Formula:
+        """A function that a spec leaves unspecified may be called like one of SymPy's classes, by whose name methods are found."""
+        found: Formula = self._print_Function(expr) if isinstance(expr, Unspecified) else super()._print(expr, **settings)
+        return found
 
     # ---- entries ---------------------------------------------------------------------------------------------------
 
@@ -200,7 +206,7 @@ class IndexForm(Printer):  # type: ignore[misc]
         if exponent == sp.Rational(1, 2):
             return Root(self.show(base))
         shown, above = self.show(base), self.show(exponent)
-        if isinstance(shown, Call) and isinstance(shown.head, Word | Letter):
+        if isinstance(shown, Call) and isinstance(shown.head, Word | Letter) and not isinstance(base, Unspecified):
             return Call(Script(shown.head, None, above), shown.arguments)
         plain = isinstance(shown, Letter | Word | Number) or isinstance(shown, Fence) and shown.kind in "()||"
         if isinstance(shown, Script) and shown.above is None and not isinstance(shown.base, Bar):
@@ -227,6 +233,9 @@ class IndexForm(Printer):  # type: ignore[misc]
 
     def head(self, expr: Any, heads: Mapping[str, Formula]) -> Formula:
         """The name of a function as it is written."""
+        if isinstance(expr, Unspecified):
+            base = letter_or_word(expr.base)
+            return Script(base, None, Word("'" * expr.order)) if expr.order else base
         name = type(expr).__name__
         return (None if self.adjoint == "code" else heads.get(name)) or letter_or_word(name)
 

@@ -54,8 +54,6 @@ def latex(formula: Formula) -> str:
             letter = _LETTERS.get(name) or (name if len(name) == 1 else rf"\{name}")
             return letter if not bold else rf"\boldsymbol{{{letter}}}" if letter.startswith("\\") else rf"\mathbf{{{letter}}}"
         case Word(text, bold):
-            if text.strip("'") == "":
-                return r"\prime" * len(text)
             if text in _NAMED:
                 return rf"\{text}"
             if " " in text:
@@ -73,6 +71,8 @@ def latex(formula: Formula) -> str:
             return _beside(factors)
         case Terms(terms):
             return " ".join(_signed(k, sign, latex(part)) for k, (sign, part) in enumerate(terms))
+        case Script(base, None, Word(primes)) if primes.strip("'") == "":
+            return latex(base) + primes
         case Script(base, below, above):
             return latex(base) + _under(below) + _above(above)
         case Bar(base):

@@ -234,11 +234,13 @@ def _init(prepared: Prepared) -> tuple[list[str], list[str]]:
     for tensor in program.parameters:
         init = prepared.initialisers[tensor.name]
         used[init.initialiser.name] = init.initialiser.source
-        fan_in, fan_out = fans(tensor.shape)
-        shape = ", ".join(map(integer_text, tensor.shape)) + ("," if tensor.rank == 1 else "")
+        made = tensor.shape[::-1] if init.transposed else tensor.shape
+        fan_in, fan_out = fans(made)
+        shape = ", ".join(map(integer_text, made)) + ("," if tensor.rank == 1 else "")
         extra = "".join(f", {_number(a)}" for a in init.arguments)
-        items.append(f'"{tensor.name}": np.asarray({init.initialiser.name}(rng, ({shape}), {integer_text(fan_in)}, '
-                     f"{integer_text(fan_out)}{extra}), DTYPE)")
+        call = f"{init.initialiser.name}(rng, ({shape}), {integer_text(fan_in)}, {integer_text(fan_out)}{extra})"
+        stored = f"np.ascontiguousarray({call}.T, DTYPE)" if init.transposed else f"np.asarray({call}, DTYPE)"
+        items.append(f'"{tensor.name}": {stored}')
     lines += ["return {", *(f"    {item}," for item in items), "}"]
     return lines, [used[name].strip() + "\n\n" for name in sorted(used)]
 

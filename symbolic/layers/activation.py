@@ -163,20 +163,31 @@ def _chosen(value: Activation, context: Context, key: str) -> tuple[str, dict[st
     """Name and checked options of an ``activation:`` value. Raises SpecError."""
     given = {"type": value} if isinstance(value, str) else dict(value)
     name = given.pop("type", None)
+    if isinstance(name, str) and name in context.functions:
+        if given:
+            raise context.error(f"expected no options for the unspecified function '{name}', found '{next(iter(given))}'", key)
+        return name, {}
     if not isinstance(name, str) or name not in ACTIVATIONS:
-        hint = nearest(str(name), ACTIVATIONS)
-        raise context.error(f"expected an activation ({', '.join(ACTIVATIONS)}), found {name!r}{hint}", key)
+        known = [*context.functions, *ACTIVATIONS]
+        near = nearest(str(name), known)
+        raise context.error(f"expected an activation ({', '.join(known)}), found {name!r}{near}{' To' if near else '; to'} leave "
+                            "one unspecified, declare its name in the spec, functions: [f]", key)
     try:
         return name, OPTIONS[name](**given).model_dump()
     except (ValidationError, TypeError) as error:
         what = error.errors()[0] if isinstance(error, ValidationError) else {"loc": ("?",), "msg": str(error)}
         place = ".".join(map(str, what["loc"]))
-        known = ", ".join(OPTIONS[name].model_fields) or "none"
-        raise context.error(f"activation {name}: {place}: {what['msg']} (options: {known})", key) from None
+        options = ", ".join(OPTIONS[name].model_fields) or "none"
+        raise context.error(f"activation {name}: {place}: {what['msg']} (options: {options})", key) from None
+
+
+def _text(name: str) -> str | Callable[[Site], Applied]:
+    """The text of an activation; a function that the spec leaves unspecified is applied by its name."""
+    return ACTIVATIONS[name].text if name in ACTIVATIONS else f"{name}({{x}})"
 
 
 def _template(name: str, options: Mapping[str, Any]) -> str:
-    text = ACTIVATIONS[name].text
+    text = _text(name)
     assert isinstance(text, str)
     if name == "gelu" and options["approximate"] == "tanh":
         return _GELU_TANH
@@ -196,7 +207,7 @@ def elementwise(value: Activation, argument: str, context: Context, key: str = "
     Raises SpecError for one that is not of this kind (softmax, log_softmax, glu, prelu).
     """
     name, options = _chosen(value, context, key)
-    if not isinstance(ACTIVATIONS[name].text, str):
+    if not isinstance(_text(name), str):
         fit = ", ".join(other for other, row in ACTIVATIONS.items() if isinstance(row.text, str))
         raise context.error(f"expected an activation that works entry by entry ({fit}), found '{name}'; "
                             f"write it as a layer of its own", key)
@@ -207,7 +218,7 @@ def apply(value: Activation, source: str, target: str, names: tuple[str, ...], s
           context: Context, key: str = "activation") -> Applied:
     """Equations that give ``target[names]`` from ``source[names]``, a tensor of this shape. Raises SpecError."""
     name, options = _chosen(value, context, key)
-    text = ACTIVATIONS[name].text
+    text = _text(name)
     if isinstance(text, str):
         return Applied(f"{at(target, *names)} = {_fill(name, at(source, *names), options)}")
     axis = options["axis"]

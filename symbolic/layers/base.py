@@ -9,9 +9,9 @@ same parser that reads a user's own equations, and knows nothing else about laye
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import sympy as sp
 from pydantic import BaseModel, ConfigDict, Field
@@ -28,8 +28,10 @@ __all__ = [
     "Layer",
     "LayerOptions",
     "LayerType",
+    "Matrix",
     "Parameter",
     "State",
+    "Weights",
     "at",
     "batch",
     "final_name",
@@ -48,6 +50,10 @@ Inits = str | dict[str, str]
 """The ``init:`` of a layer: an initialiser for its weights (rank 2 and more), or one for each parameter by name."""
 
 
+Weights = Literal["out_in", "in_out"]
+"""How a layer stores its matrices: [out, in], as torch does (``W[i,k]*x[k]``), or [in, out], the transposed (``W[k,i]*x[k]``)."""
+
+
 class LayerOptions(BaseModel):
     """Base of every layer's options: unknown keys and wrong types are refused, values never change."""
 
@@ -56,10 +62,35 @@ class LayerOptions(BaseModel):
 
 @dataclass(frozen=True)
 class Parameter:
-    """A trained tensor of a layer: its shape and the text of its initialiser (see ``symbolic.initialisers``)."""
+    """A trained tensor of a layer: its shape and the text of its initialiser (see ``symbolic.initialisers``).
+
+    ``transposed``: a matrix that is stored [in, out]; its initialiser makes the one that is [out, in].
+    """
 
     shape: tuple[Expr, ...]
     init: str = "default"
+    transposed: bool = False
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A matrix of weights in equation text: ``W("i", "k")`` is ``W[i,k]``, or ``W[k,i]`` where it is stored [in, out].
+
+    All that is to know of ``weights: in_out`` is here; the shape of a gate's part follows from its subscript.
+    """
+
+    name: str
+    weights: Weights = "out_in"
+
+    def __call__(self, out: str, into: str) -> str:
+        return at(self.name, *self._stored(out, into))
+
+    def parameter(self, out: Expr, into: Expr, init: str) -> Parameter:
+        """Its declaration: how many rows of the map it has (``out``), and how many columns."""
+        return Parameter(self._stored(out, into), init, self.weights == "in_out")
+
+    def _stored(self, out: Any, into: Any) -> tuple[Any, Any]:
+        return (into, out) if self.weights == "in_out" else (out, into)
 
 
 @dataclass(frozen=True)
@@ -119,7 +150,8 @@ class Context:
     """What a layer may ask of its model while it is built.
 
     ``name``: the layer's name. ``sizes``: the spec's sizes, and ``fixed`` the values of those that have one (as in
-    ``symbolic.parser.Scope``). ``tensors``: what an option may name (inputs of the model, outputs of earlier layers).
+    ``symbolic.parser.Scope``), ``functions`` those that it leaves unspecified. ``tensors``: what an option may name (inputs
+    of the model, outputs of earlier layers).
     ``path`` and ``locate``: where the layer stands in the spec, for errors.
     """
 
@@ -127,6 +159,7 @@ class Context:
     sizes: Mapping[str, Expr] = field(default_factory=dict)
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     fixed: Mapping[Any, int] = field(default_factory=dict)
+    functions: tuple[str, ...] = ()
     path: str = ""
     locate: Callable[[str], Location | None] = _nowhere
 
@@ -237,12 +270,12 @@ class LayerType:
 def parameters(own: Mapping[str, Parameter], inits: Inits, context: Context) -> dict[str, Parameter]:
     """A layer's parameters with the initialisers that the spec asks for. Raises SpecError for an unknown parameter."""
     if isinstance(inits, str):
-        return {name: Parameter(p.shape, inits) if len(p.shape) > 1 else p for name, p in own.items()}
+        return {name: replace(p, init=inits) if len(p.shape) > 1 else p for name, p in own.items()}
     for name in inits:
         if name not in own:
             raise context.error(f"expected a parameter of this layer ({', '.join(own) or 'it has none'}), found "
                                 f"'{name}'{nearest(name, own)}", f"init.{name}")
-    return {name: Parameter(p.shape, inits.get(name, p.init)) for name, p in own.items()}
+    return {name: replace(p, init=inits.get(name, p.init)) for name, p in own.items()}
 
 
 def scalar(value: float) -> str:

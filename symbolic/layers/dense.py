@@ -2,7 +2,8 @@
 
     y[n,i] = W[i,k]*x[n,k] + b[i]
 
-Any number of leading axes. W is [out, in], as torch's ``Linear.weight``.
+Any number of leading axes. W is [out, in], as torch's ``Linear.weight``; with ``weights: in_out`` it is [in, out] and stands
+as W[k,i].
 """
 
 from __future__ import annotations
@@ -10,18 +11,32 @@ from __future__ import annotations
 from pydantic import Field
 
 from symbolic.layers.activation import Activation, apply
-from symbolic.layers.base import Block, Context, Extent, Inits, Layer, LayerOptions, Parameter, at, leading, parameters
+from symbolic.layers.base import (
+    Block,
+    Context,
+    Extent,
+    Inits,
+    Layer,
+    LayerOptions,
+    Matrix,
+    Parameter,
+    Weights,
+    at,
+    leading,
+    parameters,
+)
 from symbolic.program import Tensor
 
 REFERENCE = "Rosenblatt 1958; Rumelhart, Hinton, Williams 1986"
 
 
 class Options(LayerOptions):
-    """``units``: extent of the result's last axis."""
+    """``units``: extent of the result's last axis. ``weights``: whether W is stored [out, in] or [in, out]."""
 
     units: Extent
     activation: Activation = "identity"
     bias: bool = True
+    weights: Weights = "out_in"
     init: Inits = Field(default_factory=dict)
 
 
@@ -33,9 +48,9 @@ def build(options: Options, inputs: tuple[Tensor, ...], context: Context) -> Blo
     names = leading(x.rank - 1)
     y, shape = (*names, "i"), (*x.shape[:-1], units)
     plain = options.activation == "identity"
-    equations = f"{at('y' if plain else 'a', *y)} = W[i,k]*{at('x', *names, 'k')}" + (" + b[i]" if options.bias else "")
-    fan = f"fan_uniform({x.shape[-1]})"
-    own = {"W": Parameter((units, x.shape[-1]), fan)}
+    w, fan = Matrix("W", options.weights), f"fan_uniform({x.shape[-1]})"
+    equations = f"{at('y' if plain else 'a', *y)} = {w('i', 'k')}*{at('x', *names, 'k')}" + (" + b[i]" if options.bias else "")
+    own = {"W": w.parameter(units, x.shape[-1], fan)}
     if options.bias:
         own["b"] = Parameter((units,), fan)
     own = parameters(own, options.init, context)

@@ -16,6 +16,9 @@
     p[t,n,k] = r[t,n,k]*h[t-1,n,k]
     v[t,n,k] = U[2*H+k,j]*p[t,n,j]
     g[t,n,k] = tanh(a[t,n,2*H+k] + v[t,n,k])
+
+W is [3H, D], U is [3H, H]; with ``weights: in_out`` W is [D, 3H], U is [H, 3H], and the products are W[d,q]*x[t,n,d] and
+U[j,q]*h[t-1,n,j].
 """
 
 from __future__ import annotations
@@ -40,14 +43,14 @@ def build(options: Options, inputs: tuple[Tensor, ...], context: Context) -> Blo
     after = options.reset == "after"
 
     def write(cell: Cell) -> str:
-        w = cell.parameter("W", 3 * cell.units, cell.features)
-        u = cell.parameter("U", 3 * cell.units, cell.units)
+        w = cell.weight("W", 3 * cell.units, cell.features)
+        u = cell.weight("U", 3 * cell.units, cell.units)
         b = f" + {cell.parameter('b', 3 * cell.units)}[q]" if options.bias else ""
         r, z, g, v, p = (cell.now(gate, "k") for gate in "rzgvp")
         h, before = cell.now("h", "k"), cell.before("h", "k")
-        lines = [f"{cell.now('a', 'q')} = {w}[q,d]*{cell.x('d')}{b}"]
+        lines = [f"{cell.now('a', 'q')} = {w('q', 'd')}*{cell.x('d')}{b}"]
         packed = "q" if after else "e"
-        lines.append(f"{cell.now('m', packed)} = {u}[{packed if after else 'e+0'},j]*{cell.before('h', 'j')}")
+        lines.append(f"{cell.now('m', packed)} = {u(packed if after else 'e+0', 'j')}*{cell.before('h', 'j')}")
         lines.append(f"{r} = sigmoid({cell.now('a', 'k+0')} + {cell.now('m', 'k+0')})")
         lines.append(f"{z} = sigmoid({cell.now('a', 'H+k')} + {cell.now('m', 'H+k')})")
         if after:
@@ -56,7 +59,7 @@ def build(options: Options, inputs: tuple[Tensor, ...], context: Context) -> Blo
             lines.append(f"{g} = tanh({cell.now('a', '2*H+k')} + {r}*{v})")
         else:
             lines.append(f"{p} = {r}*{before}")
-            lines.append(f"{v} = {u}[2*H+k,j]*{cell.now('p', 'j')}")
+            lines.append(f"{v} = {u('2*H+k', 'j')}*{cell.now('p', 'j')}")
             lines.append(f"{g} = tanh({cell.now('a', '2*H+k')} + {v})")
         mixed = f"(1 - {z})*{g} + {z}*{before}"
         lines.append(f"{h} = {cell.mask}({mixed})" if cell.mask else f"{h} = {mixed}")

@@ -6,8 +6,9 @@
     c[t,n,k] = f[t,n,k]*c[t-1,n,k] + i[t,n,k]*g[t,n,k]
     h[t,n,k] = o[t,n,k]*tanh(c[t,n,k])
 
-W is [4H, D], U is [4H, H], the gates in the order of torch's ``state_dict``; one bias (torch's two are added on
-import). ``forget_bias`` starts the forget gate's bias at that value and the other biases at 0 (Jozefowicz et al. 2015).
+W is [4H, D], U is [4H, H], the gates in the order of torch's ``state_dict``; with ``weights: in_out`` W is [D, 4H], U is
+[H, 4H], and the products are W[d,r]*x[t,n,d] + U[j,r]*h[t-1,n,j]. One bias (torch's two are added on import).
+``forget_bias`` starts the forget gate's bias at that value and the other biases at 0 (Jozefowicz et al. 2015).
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ def build(options: Options, inputs: tuple[Tensor, ...], context: Context) -> Blo
     """x [T, ..., D] to h [T, ..., H] (or [..., H] for the last step)."""
 
     def write(cell: Cell) -> str:
-        w = cell.parameter("W", 4 * cell.units, cell.features)
-        u = cell.parameter("U", 4 * cell.units, cell.units)
+        w = cell.weight("W", 4 * cell.units, cell.features)
+        u = cell.weight("U", 4 * cell.units, cell.units)
         bias = ""
         if options.bias:
             b = cell.parameter("b", 4 * cell.units)
@@ -41,7 +42,7 @@ def build(options: Options, inputs: tuple[Tensor, ...], context: Context) -> Blo
         new = cell.mask if cell.reverse else ""
         i, f, g, o, c = (cell.now(gate, "k") for gate in "ifgoc")
         return (
-            f"{cell.now('a', 'r')} = {w}[r,d]*{cell.x('d')} + {u}[r,j]*{cell.before('h', 'j')}{bias}\n"
+            f"{cell.now('a', 'r')} = {w('r', 'd')}*{cell.x('d')} + {u('r', 'j')}*{cell.before('h', 'j')}{bias}\n"
             f"{i} = sigmoid({cell.now('a', 'k+0')})\n"
             f"{f} = sigmoid({cell.now('a', 'H+k')})\n"
             f"{g} = tanh({cell.now('a', '2*H+k')})\n"

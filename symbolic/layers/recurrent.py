@@ -3,7 +3,8 @@
 A cell writes the equations of one level in one direction with the names a :class:`Cell` hands it; the rest is here.
 Time is the first axis (never N, which is the batch), the last one holds the features, any axes between are a batch.
 Names: W, U, b and h; for the reverse direction Wr, Ur, br and h_r; for level 2 W_2 and h_2, Wr_2 and h_r_2. Two
-directions lie side by side on the last axis, forward first.
+directions lie side by side on the last axis, forward first. Matrices are [out, in]; with ``weights: in_out`` they are [in, out],
+so that packed gates lie along the last axis.
 
 With ``lengths: len`` step t of sequence n exists while t < len[n]: what x holds there is not read, h is 0 after the end,
 the last output is that of step len[n]-1, and the reverse direction starts there, as torch's packed sequences have it.
@@ -24,8 +25,10 @@ from symbolic.layers.base import (
     Extent,
     Inits,
     LayerOptions,
+    Matrix,
     Parameter,
     State,
+    Weights,
     at,
     batch,
     final_name,
@@ -48,6 +51,7 @@ class RecurrentOptions(LayerOptions):
         "forward", description="of time; both lays the two states side by side, with parameters of their own")
     output: Literal["all", "last"] = Field("all", description="the state at every step, or after the last one")
     lengths: str | None = Field(None, description="name of an index input: how many steps of each sequence exist")
+    weights: Weights = Field("out_in", description="whether W and U are stored [out, in], as torch does, or [in, out]")
     layers: Annotated[int, Field(ge=1, le=64)] = Field(1, description="how many levels stand on one another")
     init: Inits = Field(default_factory=dict, description="initialiser, or a mapping from parameter to initialiser")
 
@@ -68,6 +72,7 @@ class Cell:
     others: tuple[str, ...]
     mask: str = ""
     through: bool = False
+    weights: Weights = "out_in"
     parameters: dict[str, Parameter] = field(default_factory=dict)
 
     def name(self, stem: str) -> str:
@@ -98,9 +103,18 @@ class Cell:
 
     def parameter(self, stem: str, *shape: Expr) -> str:
         """Declare a parameter, torch's uniform distribution over one over the root of the units, and give its name."""
-        name = f"{stem}{'r' * self.reverse}{self._mark}"
+        name = self._parameter(stem)
         self.parameters[name] = Parameter(shape, f"fan_uniform({self.units})")
         return name
+
+    def weight(self, stem: str, out: Expr, into: Expr) -> Matrix:
+        """Declare a matrix from an axis of extent ``into`` to one of extent ``out``, with the same distribution."""
+        matrix = Matrix(self._parameter(stem), self.weights)
+        self.parameters[matrix.name] = matrix.parameter(out, into, f"fan_uniform({self.units})")
+        return matrix
+
+    def _parameter(self, stem: str) -> str:
+        return f"{stem}{'r' * self.reverse}{self._mark}"
 
 
 @dataclass
@@ -141,7 +155,7 @@ def assemble(options: RecurrentOptions, inputs: tuple[Tensor, ...], context: Con
         cells = []
         for reverse in _REVERSED[options.direction]:
             through = reverse and bool(mask) and options.state != "zero"
-            cell = Cell(level, reverse, source, features, units, batch(x.rank - 2), mask, through)
+            cell = Cell(level, reverse, source, features, units, batch(x.rank - 2), mask, through, options.weights)
             parts.texts.append(write(cell))
             parts.parameters.update(cell.parameters)
             for stem in states:

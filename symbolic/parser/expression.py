@@ -10,7 +10,7 @@ import sympy as sp
 from sympy import Expr, Indexed
 
 from symbolic.errors import EquationError, Location, listed, nearest
-from symbolic.functions import ALIASES, COMPARISONS, FUNCTIONS, lookup, where
+from symbolic.functions import ALIASES, COMPARISONS, FUNCTIONS, lookup, unspecified_row, where
 from symbolic.parser.scope import Line, Scope
 from symbolic.parser.source import Source
 from symbolic.program import IndexName, index, index_symbols, read
@@ -160,21 +160,23 @@ class Expressions:
         if self._reducer(node):
             kind, argument, over = self._reduction(node)
             return self._staged(kind, argument, over, node, line)
-        row = lookup(name)
+        own = name in self.scope.functions
+        row = unspecified_row(name) if own else lookup(name)
         if row is None:
             if name in REDUCERS:
                 raise self.source.error(node, f"expected {name}(expression, over=index); for two arguments use max2(a, b)")
             if name in NOT_DIFFERENTIABLE:
                 raise self.source.error(node, f"'{name}' is not differentiable and has no place in an equation; "
                                               "compute it outside the model and give it as an input")
-            known = [*FUNCTIONS, *ALIASES, *REDUCERS]
-            raise self.source.error(node.func, f"unknown function '{name}'{nearest(name, known)}; known: "
-                                               f"{', '.join(sorted(known))}")
+            known = [*self.scope.functions, *FUNCTIONS, *ALIASES, *REDUCERS]
+            near = nearest(name, known)
+            hint = "" if near or name.startswith("_") else f"; to leave it unspecified, write functions: [{name}] in the spec"
+            raise self.source.error(node.func, f"unknown function '{name}'{near}; known: {', '.join(sorted(known))}{hint}")
         if node.keywords or len(node.args) != row.arity or any(isinstance(a, ast.Starred) for a in node.args):
             raise self.source.error(node, f"expected {name} with {row.arity} argument{'s' * (row.arity > 1)}, "
                                           f"found {len(node.args) + len(node.keywords)}")
         arguments = [self._value(argument, line) for argument in node.args]
-        if all(argument.is_number for argument in arguments):
+        if all(argument.is_number for argument in arguments) and not own:
             return self._constant(node, row.value(*map(float, arguments)))
         if name == "where" and arguments[0].is_number:
             return arguments[1] if arguments[0] != 0 else arguments[2]
@@ -233,6 +235,8 @@ class Expressions:
             return sp.pi
         if "." in name:
             raise self._undefined(node, name)
+        if name in self.scope.functions:
+            raise self.source.error(node, f"expected the function '{name}' with its argument, {name}(...), found its name alone")
         return index(name)
 
     def entry(self, name: str, subscripts: Sequence[Expr]) -> Indexed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ class Scope:
 
     ``prefix`` is put before every name that the text defines; ``tensors`` maps local names to tensors that exist;
     ``sizes`` local names to extents; ``ranges`` an index to its extent or (lower, upper); ``fixed`` sizes to their values (so
-    that V and 65 are the same extent where V = 65).
+    that V and 65 are the same extent where V = 65); ``functions`` names functions that the model leaves unspecified.
     """
 
     prefix: str = ""
@@ -28,6 +28,7 @@ class Scope:
     sizes: Mapping[str, Expr] = field(default_factory=dict)
     ranges: Mapping[str, Any] = field(default_factory=dict)
     fixed: Mapping[Any, int] = field(default_factory=dict)
+    functions: Collection[str] = ()
 
 
 @dataclass(frozen=True)

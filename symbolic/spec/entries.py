@@ -74,7 +74,8 @@ class Rule:
 
 @dataclass(frozen=True)
 class Spec:
-    """A validated spec. ``sizes``: name -> value, ``None`` where free. ``init``: parameter or default -> its text."""
+    """A validated spec. ``sizes``: name -> value, ``None`` where free. ``init``: parameter or default -> its text.
+    ``functions``: the names of those that are left unspecified."""
 
     name: str
     dtype: str
@@ -87,6 +88,7 @@ class Spec:
     init: Mapping[str, str]
     seed: int
     outputs: tuple[str, ...]
+    functions: tuple[str, ...]
     document: Document = field(repr=False, compare=False)
 
     def __post_init__(self) -> None:

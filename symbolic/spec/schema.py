@@ -48,6 +48,12 @@ def schema() -> dict[str, Any]:
             "description": "a number fixes a size, null leaves it free",
             "additionalProperties": {"type": ["integer", "null"], "minimum": 1},
         },
+        "functions": {
+            "type": "array",
+            "items": _NAME,
+            "uniqueItems": True,
+            "description": "names of smooth functions of one argument that stay unspecified: for derivations alone",
+        },
         "inputs": {
             "type": "object",
             "additionalProperties": {

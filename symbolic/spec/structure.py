@@ -7,7 +7,7 @@ Shapes stay texts here (``2*H``); the model turns them into extents.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from symbolic.errors import SpecError, nearest
@@ -26,7 +26,7 @@ MAX_LAYERS = 2000
 _EXTENT = re.compile(r"[A-Za-z0-9_+\-*/(), ]+")
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _OWN = ("parameters", "states", "shapes", "ranges", "equations", "output")
-_TOP = ("name", "dtype", "sizes", "inputs", "layers", "loss", "optimizer", "clip", "init", "seed", "outputs", *_OWN)
+_TOP = ("name", "dtype", "sizes", "functions", "inputs", "layers", "loss", "optimizer", "clip", "init", "seed", "outputs", *_OWN)
 _LOSS = ("type", "name", "prediction", "target", "weight")
 
 
@@ -76,9 +76,10 @@ class _Reader:
             raise self.fail(wrong, ("name",))
         dtype = self.word(("dtype",), ("float32", "float64"), "float32")
         sizes = dict(self.sizes())
+        functions = tuple(self.functions(sizes))
         inputs = tuple(self.inputs())
         layers = tuple(self.layers())
-        self.unique(sizes, inputs, layers)
+        self.unique(sizes, functions, inputs, layers)
         losses = tuple(self.losses())
         optimizer = self.rule("optimizer", tables.optimizers)
         clip = self.rule("clip", tables.clips)
@@ -87,7 +88,8 @@ class _Reader:
             raise self.fail(f"expected an integer from 0 to 2**32 - 1, found {show(seed)}", ("seed",))
         outputs = tuple(self.names_at(("outputs",), "an output")) if data.get("outputs") is not None else ()
         return Spec(
-            data["name"], dtype, sizes, inputs, layers, losses, optimizer, clip, init, seed, outputs, self.document
+            data["name"], dtype, sizes, inputs, layers, losses, optimizer, clip, init, seed, outputs, functions,
+            self.document,
         )
 
     # ---- small readers ---------------------------------------------------------------------------------------------
@@ -142,6 +144,23 @@ class _Reader:
                 wanted = "less than 2**31" if whole and value >= 2**31 else "of at least 1"
                 raise self.fail(f"expected an integer {wanted} (null leaves the size free), found {show(value)}", place)
             yield name, value
+
+    def functions(self, sizes: Mapping[str, Any]) -> Iterator[str]:
+        """Functions of one argument that stay unspecified: they have a name, derivatives, and nothing else."""
+        listed = self.data.get("functions")
+        if listed is None:
+            return
+        if not isinstance(listed, list):
+            raise self.fail(f"expected a list of names of functions ([f, g]), found {show(listed)}", ("functions",))
+        for k, name in enumerate(listed):
+            place = ("functions", k)
+            if wrong := check_name(name, "a function") or tables.is_function(name) or tables.is_activation(name):
+                raise self.fail(wrong, place)
+            if name in sizes:
+                raise self.fail(f"expected the name of a function, found '{name}', which is a size; rename one", place)
+            if name in listed[:k]:
+                raise self.fail(f"expected each function once, found '{name}' again; remove one", place)
+            yield name
 
     def inputs(self) -> Iterator[Input]:
         if self.data.get("inputs") is None:
@@ -366,8 +385,11 @@ class _Reader:
                 raise self.fail(f"expected the name of an initialiser, found {show(text)}", place)
         return dict(value)
 
-    def unique(self, sizes: Mapping[str, Any], inputs: Iterable[Input], layers: Iterable[LayerEntry]) -> None:
-        """Inputs and layers share one namespace (``from:`` names either); an input is no size either."""
+    def unique(
+        self, sizes: Mapping[str, Any], functions: Collection[str], inputs: Iterable[Input], layers: Iterable[LayerEntry]
+    ) -> None:
+        """Inputs and layers share one namespace (``from:`` names either); an input is no size either, and neither is a function
+        of the spec."""
         seen: dict[str, Place] = {}
         named = [(i.name, i.place, "an input") for i in inputs]
         named += [(layer.name, (*layer.place, "name"), "a layer") for layer in layers if layer.name]
@@ -380,6 +402,8 @@ class _Reader:
                     f"expected each input and layer to have a name of its own, found '{name}' again{at}; rename one",
                     place,
                 )
+            if name in functions:  # a layer may have the name of a function of the table: it is mean[n], never mean(...)
+                raise self.fail(tables.is_function(name, functions), place, key=what == "an input")
             if what == "an input" and name in free:
                 raise self.fail(
                     f"expected the name of an input, found '{name}', which is a size; rename one", place, key=True

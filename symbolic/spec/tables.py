@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-__all__ = ["clips", "is_function", "layers", "losses", "optimizers"]
+__all__ = ["clips", "is_activation", "is_function", "layers", "losses", "optimizers"]
 
 
 def layers() -> Mapping[str, Any]:
@@ -36,11 +36,25 @@ def clips() -> Mapping[str, Any]:
     return CLIPS
 
 
-def is_function(name: str) -> str:
-    """Why ``name`` cannot stand by itself in equation text (it is a function or a constant there), or an empty text."""
+def is_function(name: str, functions: Collection[str] = ()) -> str:
+    """Why ``name`` cannot stand by itself in equation text (it is a function or a constant there), or an empty text.
+
+    ``functions``: those of the spec itself.
+    """
     from symbolic.functions import lookup
 
     if lookup(name) or name in ("sum", "mean", "max", "floor", "ceil", "pi"):
         known = "a function or constant of equation text"
         return f"expected a name of your own, found '{name}', which is {known}; choose another"
+    if name in functions:
+        return f"expected a name of its own, found '{name}', which is a function of the spec (key 'functions'); rename one"
+    return ""
+
+
+def is_activation(name: str) -> str:
+    """Why ``name`` cannot be a function of the spec's own (``activation:`` would mean another one), or an empty text."""
+    from symbolic.layers.activation import ACTIVATIONS
+
+    if name in ACTIVATIONS:
+        return f"expected a name of your own, found '{name}', which is an activation of the catalogue; choose another"
     return ""
