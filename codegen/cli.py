@@ -31,6 +31,7 @@ MODULES = ("numpy", "c")
 
 FORMATS = {"text": ".txt", "latex": ".tex", "markdown": ".md", "html": ".html", "pdf": ".pdf", "svg": ".svg"}
 """The formats of a derivation, and the suffix of a file that asks for one."""
+NOTATIONS = ("index", "matrix")
 GRAPHS = ("layers", "equations")
 ADJOINTS = ("frac", "bar", "delta")
 DTYPES = ("float32", "float64")
@@ -132,6 +133,7 @@ def derive(
     spec: Spec,
     wrt: Wrt = "params",
     unroll: Unroll = None,
+    notation: Annotated[str, typer.Option(help="index, entry by entry, or matrix, where there is such a form.")] = "index",
     adjoint: Annotated[str, typer.Option(help="How dL/dX is written: frac, bar (X with a bar) or delta.")] = "frac",
     format: Annotated[str | None, typer.Option(help=(
         "text, latex, markdown, html, pdf, or svg, a drawing of the graph; left out, what the file's name ends in, else text."))] = None,
@@ -144,6 +146,7 @@ def derive(
     if format is None:
         format = next((name for name, suffix in FORMATS.items() if output and output.suffix.lower() == suffix), "text")  # noqa: A001
     _one_of("--format", format, FORMATS)
+    _one_of("--notation", notation, NOTATIONS)
     _one_of("--adjoint", adjoint, ADJOINTS)
     _one_of("--graph", graph, GRAPHS)
     if fragment and format != "latex":
@@ -165,7 +168,7 @@ def derive(
 
             shown = drawing(model, graph, unroll, not forward, wrt)
         else:
-            shown = derivation(model, format, Style(adjoint=adjoint), Options(wrt=wrt, unroll=unroll), fragment=fragment, graph=graph)
+            shown = derivation(model, format, Style(notation, adjoint), Options(wrt=wrt, unroll=unroll), fragment=fragment, graph=graph)
         if format == "pdf":
             from codegen.build import typeset
 

@@ -35,7 +35,9 @@ def closed_forms(derivation: Derivation) -> Mapping[str, tuple[Equation, ...]]:
             made = [_put_in(e, entries, program) for e in equations]
             if any(e is None for e in made):
                 continue
-            equations = found[name] = tuple(e for e in made if e is not None)
+            equations = tuple(e for e in made if e is not None)
+            if name not in derivation.wrt:  # a gradient stays a product of what was named before
+                found[name] = equations
         whole = statements(equations, program)
         if len(whole) == 1 and len(whole[0].terms) == 1 and _is_whole(whole[0], program):
             entries[adjoint.adjoint] = whole[0]

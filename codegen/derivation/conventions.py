@@ -5,8 +5,9 @@ from __future__ import annotations
 from sympy import Function
 
 from codegen.derivation.document import Code, Inline, Math, Words, words
-from codegen.derivation.formula import Fence, Letter, Number, Row, Sign, Word, row
+from codegen.derivation.formula import Fence, Letter, Number, Row, Script, Sign, Word, row
 from codegen.derivation.index_form import IndexForm
+from codegen.derivation.notation import Notation
 from codegen.derivation.provenance import Derivation
 from codegen.derivation.symbols import letter_or_word
 from symbolic.functions import FUNCTIONS, Unspecified
@@ -20,10 +21,12 @@ _ROLES = {
 }
 
 
-def conventions(derivation: Derivation, form: IndexForm) -> tuple[Words, ...]:
+def conventions(derivation: Derivation, notation: Notation) -> tuple[Words, ...]:
     """The conventions that this derivation uses."""
-    program = derivation.derived
+    program, form = derivation.derived, notation.index
     found = [_sizes(program)]
+    if notation.matrix is not None:
+        found += _matrices(form.adjoint == "code")
     found.append(words("Indices count from 0. A sum without a range runs over the whole axis that its index subscripts."))
     loss = form.symbols[program.loss].entry()
     x = Letter("X")
@@ -54,6 +57,21 @@ def conventions(derivation: Derivation, form: IndexForm) -> tuple[Words, ...]:
     if kinks:
         found.append(words("Where a function has a kink, its derivative there is a convention: " + "; ".join(kinks) + "."))
     return tuple(found)
+
+
+def _matrices(plain: bool) -> list[Words]:
+    """How matrices are written."""
+    x, ones, top = Letter("X", bold=True), Letter("one", bold=True), Letter("top")
+    letters = "The last two axes of a tensor make a matrix, a single one a column vector; the axes before them are subscripts."
+    if not plain:
+        letters += " Bold capitals are matrices, bold small letters vectors; what has no matrix form is written entry by entry."
+    return [
+        words(letters),
+        words(Math(Sign("odot")), " multiplies entry by entry; functions, fractions and numbers added to a matrix work on each entry too. ",
+              Math(Script(x, None, top)), " is the transpose, ", Math(ones), " a vector of ones, ", Math(Row((Letter("a"), Sign(":"), Letter(
+                  "b")))), " as a subscript a slice from ", Math(Letter("a")), " to below ", Math(Letter("b")),
+              ". A vector that is added to a matrix, or multiplied by it entry by entry, stands for itself in every row."),
+    ]
 
 
 def described(tensor: Tensor, form: IndexForm) -> Words:

@@ -77,9 +77,9 @@ class Box:
 
 @dataclass(frozen=True)
 class SymbolRow:
-    """One row of the table of symbols: ``about`` says its role, ``shape`` its extents."""
+    """One row of the table of symbols: those of one tensor, ``about`` says its role, ``shape`` its extents."""
 
-    symbol: Formula
+    symbols: tuple[Formula, ...]
     name: str
     shape: tuple[Formula, ...]
     about: Words

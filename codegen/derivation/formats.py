@@ -1,4 +1,4 @@
-"""A derivation in any format, from one document: ``text``, ``markdown``, ``latex``, ``html``; ``pdf`` is LaTeX through a TeX engine."""
+"""A derivation in any format, from one document: text, Markdown, LaTeX, HTML; a PDF is LaTeX through a TeX engine."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from codegen.derivation.formula import Word
 from codegen.derivation.index_form import ADJOINTS, IndexForm
 from codegen.derivation.narrative import narrate
+from codegen.derivation.notation import Notation
 from codegen.derivation.symbols import Symbol, symbols
 from symbolic.errors import SpecError, nearest
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["ADJOINTS", "FORMATS", "NOTATIONS", "Style", "document_of", "show"]
 
 FORMATS = ("text", "latex", "markdown", "html", "pdf")
-NOTATIONS = ("index",)
+NOTATIONS = ("index", "matrix")
 
 
 @dataclass(frozen=True)
@@ -38,17 +39,24 @@ class Style:
 
 def document_of(derivation: Derivation, style: Style, names: bool = False) -> Document:
     """The document of a derivation. ``names``: tensors by their names in the spec, as text has them, not by symbols."""
-    return narrate(derivation, form_of(derivation, style, names))
+    return narrate(derivation, notation_of(derivation, style, names))
 
 
-def form_of(derivation: Derivation, style: Style, names: bool = False) -> IndexForm:
-    """What prints the equations of a derivation."""
+def notation_of(derivation: Derivation, style: Style, names: bool = False) -> Notation:
+    """What writes the equations of a derivation."""
     known: Mapping[str, Symbol] = symbols(derivation.known)
     adjoint = style.adjoint
     if names:
         known = {name: Symbol(Word(name)) for name in known}
         adjoint = "code" if adjoint == "frac" else adjoint
-    return IndexForm(derivation.known, known, adjoint)
+    form = IndexForm(derivation.known, known, adjoint)
+    if style.notation == "index":
+        return Notation(form)
+    from codegen.derivation.layouts import layouts
+    from codegen.derivation.matrix_form import MatrixForm
+
+    programs = derivation.given, derivation.stable, derivation.derived, derivation.computed
+    return Notation(form, MatrixForm(form, layouts(derivation.known, [e for p in programs for e in p.equations])))
 
 
 def show(

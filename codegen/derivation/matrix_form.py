@@ -69,8 +69,10 @@ class MatrixForm:
     def symbol(self, name: str, scripts: Sequence[Formula] = ()) -> Formula:
         """A tensor's matrix symbol with subscripts; of an adjoint dL/dX."""
         primal = self.form.primal.get(name)
-        if primal is None:
-            return self.names[name].entry(scripts)
+        return self.names[name].entry(scripts) if primal is None else self.adjoint_of(primal, scripts)
+
+    def adjoint_of(self, primal: str, scripts: Sequence[Formula] = ()) -> Formula:
+        """dL/dX as a matrix."""
         symbol = self.names[primal]
         if self.form.adjoint == "code":
             return Symbol(Word(f"d_{primal}")).entry(scripts)

@@ -31,7 +31,8 @@ from codegen.derivation.document import (
     words,
 )
 from codegen.derivation.formula import Letter, Line, Number, Sign, Term, row
-from codegen.derivation.index_form import IndexForm, partial_of
+from codegen.derivation.index_form import partial_of
+from codegen.derivation.notation import Notation
 from codegen.derivation.provenance import Adjoint, Change, Derivation, Form, Path
 from codegen.derivation.rules import FORMS, FORWARD, MACHINE, rules_of, shift_of
 from codegen.derivation.statements import Statement, statements
@@ -40,41 +41,41 @@ from symbolic.program import Equation, Program, index, index_symbols, tensor_of
 __all__ = ["Narrator", "narrate"]
 
 
-def narrate(derivation: Derivation, form: IndexForm) -> Document:
-    """The document of a derivation; ``form`` prints its equations."""
-    return Narrator(derivation, form).document()
+def narrate(derivation: Derivation, notation: Notation) -> Document:
+    """The document of a derivation; ``notation`` writes its equations."""
+    return Narrator(derivation, notation).document()
 
 
 class Narrator:
     """Writes the sections of one document."""
 
-    def __init__(self, derivation: Derivation, form: IndexForm) -> None:
-        self.derivation, self.form = derivation, form
+    def __init__(self, derivation: Derivation, notation: Notation) -> None:
+        self.derivation, self.notation, self.form = derivation, notation, notation.index
         self.closed = closed_forms(derivation)
 
     def document(self) -> Document:
         """All of it."""
         name = self.derivation.name
-        sections = [self.notation(), self.forward(), *self.stable(), self.backward(), self.results(), *self.machine()]
+        sections = [self.symbols(), self.forward(), *self.stable(), self.backward(), self.results(), *self.machine()]
         return Document(name, words("The gradient of ", Code(name)), tuple(sections))
 
     # ---- small pieces ----------------------------------------------------------------------------------------------
 
     def symbol(self, name: str) -> Math:
         """A tensor's symbol without subscripts."""
-        return Math(self.form.symbols[name].entry())
+        return Math(self.notation.symbol(name))
 
     def adjoint(self, name: str) -> Math:
         """dL/dX without subscripts."""
-        return Math(self.form.adjoint_of(name))
+        return Math(self.notation.adjoint(name))
 
-    def lines(self, equations: Sequence[Equation], program: Program) -> list[Line]:
-        """The statements that equations of one tensor make, as lines."""
-        return [self.form.line(s) for s in statements(equations, program)]
+    def lines(self, equations: Sequence[Equation], program: Program) -> list[Display]:
+        """The statements that equations of one tensor make, displayed."""
+        return [Display(*self.notation.line(s)) for s in statements(equations, program)]
 
     # ---- symbols and conventions -----------------------------------------------------------------------------------
 
-    def notation(self) -> Section:
+    def symbols(self) -> Section:
         """What the symbols are, and what holds throughout."""
         derivation, form = self.derivation, self.form
         loss = self.symbol(derivation.given.loss)
@@ -84,11 +85,11 @@ class Narrator:
             "rule, applied to one equation after another from the loss back to the start."
         ))
         rows = tuple(
-            SymbolRow(form.symbols[t.name].entry(), t.name, tuple(map(form.show, t.shape)), described(t, form))
+            SymbolRow(self.notation.defined(t.name), t.name, tuple(map(form.show, t.shape)), described(t, form))
             for t in derivation.symbols
         )
         return Section("symbols", words("Symbols and conventions"),
-                       (opening, SymbolTable(rows), Bullets(conventions(derivation, form))))
+                       (opening, SymbolTable(rows), Bullets(conventions(derivation, self.notation))))
 
     # ---- forward ---------------------------------------------------------------------------------------------------
 
@@ -98,7 +99,7 @@ class Narrator:
         parts = []
         for layer, rows in by_layer(program.equations).items():
             blocks: list[Block] = [
-                Display(line) for equations in by_number(rows).values() for line in self.lines(equations, program)
+                shown for equations in by_number(rows).values() for shown in self.lines(equations, program)
             ]
             names = dict.fromkeys(e.name for e in rows)
             again = [name for name in names if self._is_carried(name, names)]
@@ -143,19 +144,21 @@ class Narrator:
     def _changed(self, change: Change, before: Program, after: Program) -> list[Block]:
         """The equations before a change and after it."""
         known = self.derivation.known
-        old = [line for rows in by_target(change.before).values() for line in self.lines(rows, replace(known, equations=before.equations))]
-        new = [line for rows in by_target(change.after).values() for line in self.lines(rows, replace(known, equations=after.equations))]
+        old = [line for rows in by_target(change.before).values()
+               for line in self.lines(rows, replace(known, equations=before.equations))]
+        new = [line for rows in by_target(change.after).values()
+               for line in self.lines(rows, replace(known, equations=after.equations))]
         if not new:
-            return [Display(line, words("not needed")) for line in old]
-        shown: list[Block] = []
-        for line in new:
-            first = next((other for other in old if other.head == line.head), None)
-            if first is not None:
-                shown.append(Display(first, words("as written")))
-                shown.append(Display(replace(line, head=None), words("as computed")))
-            else:
-                shown.append(Display(line))
-        return shown
+            return [because(shown, "not needed") for shown in old]
+        found: list[Block] = []
+        for shown in new:
+            first = next((other for other in old if other.line.head == shown.line.head), None)
+            if first is None:
+                found.append(shown)
+                continue
+            found.append(because(first, "as written"))
+            found.append(because(replace(shown, line=replace(shown.line, head=None)), "as computed"))
+        return found
 
     # ---- backward --------------------------------------------------------------------------------------------------
 
@@ -177,7 +180,7 @@ class Narrator:
         ]
         if self.derivation.arguments:
             blocks.append(Paragraph(words("A maximum passes its adjoint to the entry that attains it first. The places of these entries:")))
-            blocks += [Display(line) for rows in by_target(self.derivation.arguments).values()
+            blocks += [line for rows in by_target(self.derivation.arguments).values()
                        for line in self.lines(rows, self.derivation.known)]
         sections = [self.step(adjoint) for adjoint in self.derivation.adjoints.values()]
         return Section("backward", words("Backward"), tuple(blocks), tuple(sections))
@@ -246,7 +249,9 @@ class Narrator:
                 if now is None or last is not None and _same(now, last):
                     continue
                 reason = () if last is None else self._reason(form.rule, last, now)
-                display = Display(self.form.line(now), reason)
+                line, written = self.notation.line(now)
+                said = reason if shown and written else words(*reason, *(("; ",) if reason and written else ()), *written)
+                display = Display(line, said)
                 shown.append(display if last is None else continued(display))
                 last = now
         return list(shown)
@@ -274,11 +279,11 @@ class Narrator:
             adjoint = self.derivation.adjoints.get(name)
             title = words(Code(name))
             if adjoint is None:
-                zero = Line(self.form.adjoint_of(name), (Term("+", (Number("0"),)),))
+                zero = Line(self.notation.adjoint(name), (Term("+", (Number("0"),)),))
                 boxes.append(Box(title, (Display(zero, words("the loss does not depend on it")),)))
                 continue
             lines = self.lines(adjoint.forms[-1].equations, self.derivation.known)
-            boxes.append(Box(title, tuple(map(Display, lines))))
+            boxes.append(Box(title, tuple(lines)))
         return Section("results", words("The gradient"), tuple(boxes))
 
     def machine(self) -> list[Section]:
@@ -290,9 +295,8 @@ class Narrator:
             for change in rewrite.changes:
                 if rewrite.rule == "dead":
                     continue
-                new = [line for rows in by_target(change.after).values()
-                       for line in self.lines(rows, replace(derivation.known, equations=change.after))]
-                parts += [Display(line) for line in new]
+                parts += [line for rows in by_target(change.after).values()
+                          for line in self.lines(rows, replace(derivation.known, equations=change.after))]
             if parts:
                 title, why = MACHINE[rewrite.rule]
                 blocks.append(Paragraph(words(Strong(title), f" {why}" if why else "")))
@@ -302,6 +306,11 @@ class Narrator:
         opening = Paragraph(words("The generated code computes these equations in another order, and puts some of them together, with the "
                                   "same values. A line of code stands under the numbers of all equations that went into it."))
         return [Section("computed", words("As it is computed"), (opening, *blocks))]
+
+
+def because(display: Display, reason: str) -> Display:
+    """A displayed line with a reason before what is said of it already."""
+    return replace(display, reason=words(reason, *(("; ", *display.reason) if display.reason else ())))
 
 
 # ---- words -------------------------------------------------------------------------------------------------------------

@@ -60,6 +60,8 @@ def _section(section: Section, level: int) -> list[str]:
         title = mathematics
     lines = [title, ("=", "-")[level] * len(title), ""] if level < 2 and not section.step else [title]
     for block in section.blocks:
+        if lines[-1] and not section.step and isinstance(block, Paragraph | Bullets | Box):
+            lines.append("")
         lines += _block(block, "  " if section.step else "")
     lines += [] if lines[-1] == "" else [""]
     for inner in section.sections:
