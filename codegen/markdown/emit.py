@@ -86,7 +86,8 @@ def _block(block: Block) -> Iterator[str]:
             yield "| --- | --- | --- | --- |"
             for row in rows:
                 shape = " \\times ".join(map(latex, row.shape))
-                yield (f"| {", ".join(f"${latex(s)}$" for s in row.symbols)} | `{row.name}` | {f'${shape}$' if shape else 'scalar'} | "
+                symbols = ", ".join(f"${latex(symbol)}$" for symbol in row.symbols)
+                yield (f"| {symbols} | `{row.name}` | {f'${shape}$' if shape else 'scalar'} | "
                        f"{markdown_of(row.about)} |")
 
 
