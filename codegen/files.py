@@ -23,8 +23,8 @@ _CALL = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.EI
 _SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-def write_all(files: Mapping[Path, str], folders: bool = True) -> None:
-    """Write every text (UTF-8, ``\\n``) to its path; ``folders``: those that do not exist are made, not refused.
+def write_all(files: Mapping[Path, str | bytes], folders: bool = True) -> None:
+    """Write every text (UTF-8, ``\\n``) and the bytes of pictures to their paths; ``folders``: those that do not exist are made.
 
     All texts go to temporary files beside their places first and are renamed when the last one is complete, so a full
     disk or a refused folder leaves nothing behind. A reader never sees half a file. Raises MachineError where the
@@ -86,13 +86,13 @@ def _make_folder(folder: Path) -> list[Path]:
     return missing[::-1]
 
 
-def _write_beside(path: Path, text: str) -> Path:
-    """The text in a temporary file of the same folder (a rename across file systems would not be atomic)."""
+def _write_beside(path: Path, text: str | bytes) -> Path:
+    """The text (or bytes) in a temporary file of the same folder (a rename across file systems would not be atomic)."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     temporary = Path(name)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(text.encode() if isinstance(text, str) else text)
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod((path.stat().st_mode & 0o777) if path.exists() else 0o666 & ~mask)
