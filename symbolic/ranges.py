@@ -19,7 +19,7 @@ import numpy as np
 import sympy as sp
 from sympy import Expr, Indexed
 
-from symbolic.analysis import may_meet
+from symbolic.analysis import lies_in, may_meet, subscript_range
 from symbolic.functions import FUNCTIONS, row_of
 from symbolic.program import Equation, Index, IndexName, Program, Reduction, tensor_of
 from symbolic.recurrence import recurrences
@@ -97,7 +97,8 @@ class _Reader:
         """
         name = tensor_of(read)
         if (name, -1) in self.found:
-            return _hull(self.found[name, -1], NOTHING)
+            known = self.found[name, -1]
+            return known if self._is_inside(read) else _hull(known, NOTHING)
         rows = self.program.writers.get(name, ())
         met = [k for k, e in enumerate(rows) if not apart(read, self.here, e.target, ranges_of(e), self.program)]
         key = (name, sum(1 << k for k in met))
@@ -111,6 +112,13 @@ class _Reader:
                 return found  # it may be open only because what it hangs on is being asked for
             self.found[key] = found
         return _hull(self.found[key], NOTHING)
+
+    def _is_inside(self, read: Indexed) -> bool:
+        """Whether a read is proved to meet an entry of the array, its margins left out."""
+        shape = self.program.tensor(tensor_of(read)).shape
+        spans = [subscript_range(part, self.here, self.program) for part in read.indices]
+        return all(span is not None and lies_in(span, (sp.Integer(0), extent), self.program)
+                   for span, extent in zip(spans, shape, strict=True))
 
     def written(self, rows: Sequence[Equation]) -> Interval:
         """The range of the sum of all that these equations write into an entry."""

@@ -164,6 +164,20 @@ def test_bounds_hold(spec: Any) -> None:
             assert each.injected.greatest <= each.bound.factor * (1 + 1e-9)
 
 
+def test_an_error_that_leaps_over_steps_is_not_lost() -> None:
+    """With h[t-1] switched off, every other adjoint is 0; by the two latest together the factor is the root of h[t-2]'s."""
+    layer = {"name": "r", "type": "equations", "parameters": {"v": {"shape": ["H"], "init": "constant(0.25)"}, "u": ["H"]},
+             "states": {"h": ["T", "N", "H"]}, "output": "h",
+             "equations": "h[t,n,i] = u[i]*h[t-1,n,i] + v[i]*h[t-2,n,i] + x[t,n,i]"}
+    spec = {"name": "leap", "sizes": {"H": 3}, "inputs": {"x": ["T", "N", "H"], "y": ["T", "N", "H"]}, "layers": [layer],
+            "loss": {"type": "mse", "target": "y"}}
+    (found,) = analyze(load(spec), {"T": 41, "N": 2}).recurrences
+    assert found.injected is not None
+    assert found.injected.mean == pytest.approx(0.5)
+    assert found.bound is not None
+    assert found.bound.factor == pytest.approx(0.5)
+
+
 def test_an_lstm_has_no_bound_for_its_cell_is_not_bounded() -> None:
     (found,) = analyze(load(recurrent("lstm"))).recurrences
     assert found.bound is not None

@@ -132,6 +132,12 @@ MODELS: dict[str, Any] = {
     "minimal gated unit": ROOT / "specs/minimal_gated_unit.yaml",
     "leaky integrator": ROOT / "specs/leaky_integrator.yaml",
     "second order": ROOT / "specs/second_order.yaml",
+    "convolution": own("a[t,l,c] = W[c,d]*x[t,l,d] + K[c,e,p]*h[t-1,l+p-1,e]\nh[t,l,c] = tanh(a[t,l,c])",
+                       {"W": ["H", "D"], "K": ["H", "H", 3]}, {"h": ["T", "N", "H"]}, ranges={"p": 3}),
+    "a sum over the batch": own(
+        "k[t,l,c] = K[c,e]*h[t-1,l,e]\ns[t,l,m] = k[t,l,c]*k[t,m,c]\ne[t,l,m] = exp(s[t,l,m])\nz[t,l] = sum(e[t,l,m], over=m)\n"
+        "v[t,l,c] = e[t,l,m]/z[t,l]*h[t-1,m,c]\na[t,l,c] = W[c,d]*x[t,l,d] + v[t,l,c]\nh[t,l,c] = tanh(a[t,l,c])",
+        {"W": ["H", "D"], "K": ["H", "H"]}, {"h": ["T", "N", "H"]}, shapes={"k": ["T", "N", "H"], "s": ["T", "N", "N"]}),
     "packed, guarded, with a maximum": own(
         "u[t,n,i] = U[i,j]*h[t-1,n,j]\np[t,n,i+0] += tanh(u[t,n,i])\np[t,n,H+i] += (i > 0)*V[i]*h[t-1,n,i]*x[t,n,0]\n"
         "q[t,n,r] = P[r,s]*p[t,n,s]\nm[t,n] = max(q[t,n,r], over=r)\ne[t,n,i] = q[t,n,i+1] + W[i,k]*x[t,n,k]\n"

@@ -85,6 +85,13 @@ def test_a_given_start_may_lie_beyond() -> None:
     assert Ranges(program, {"rnn.h0": np.full((1, 1), 0.5)}).of(h[t - 1, 0, 0], steps) == (-1, 1)
 
 
+def test_a_known_range_holds_0_only_where_a_read_may_leave_the_array() -> None:
+    found = Ranges(program(), {"a": np.array([2.0, 4.0])})
+    assert found.of(1 / a[n], OVER) == (0.25, 0.5)
+    assert found.of(a[n + 1], OVER) == (0, 4)
+    assert found.of(1 / a[n + 1], OVER) == ANY
+
+
 @pytest.mark.parametrize("name", ["char_rnn", "gru_classifier", "leaky_integrator", "minimal_gated_unit", "second_order"])
 def test_no_value_lies_outside(name: str) -> None:
     """The ranges from parameters and inputs hold every entry that the interpreter computes."""

@@ -7,7 +7,7 @@ from sympy.core.relational import Relational
 from codegen.analyze.values import Formula
 from codegen.text import text, text_in_order
 from symbolic.jacobian import Block, StepJacobian, Term
-from symbolic.program import Program
+from symbolic.program import Program, index_symbols
 
 __all__ = ["formula"]
 
@@ -19,7 +19,9 @@ def formula(jacobian: StepJacobian) -> tuple[Formula, ...]:
 
 def _of_block(block: Block, program: Program) -> Formula:
     """A condition that all terms have (a mask) stands once, before them all."""
-    common = [g for g in block.terms[0].guards if all(g in term.guards for term in block.terms)]
+    inner = {i.symbol for term in block.terms for i in term.sums}
+    common = [g for g in block.terms[0].guards
+              if all(g in term.guards for term in block.terms) and not index_symbols(g) & inner]
     terms = tuple(_term(term, [g for g in term.guards if g not in common], program, len(block.terms) > 1) for term in block.terms)
     return Formula(text(block.of), text(block.by), terms, "".join(f"[{_guard(g)}]" for g in common))
 

@@ -130,7 +130,11 @@ def _recurrent(
 
 
 def _carried(inject: Probe, jacobian: StepJacobian, reverse: bool, at: Point, seed: int) -> Growth:
-    """The norms of an error of norm 1 that is put in at the last step, back to the first."""
+    """The norms of an error of norm 1 that is put in at the last step, back to the first.
+
+    Where a step reads L steps back, the norm at a step is that of the L latest adjoints together: these carry the error on, and
+    any one of them alone may be 0.
+    """
     rng = np.random.default_rng([seed, 2])
     states = jacobian.recurrence.states
     tensors = {s: inject.program.tensor(inject.errors[s]) for s in states if s in inject.errors}
@@ -142,7 +146,9 @@ def _carried(inject: Probe, jacobian: StepJacobian, reverse: bool, at: Point, se
         return overflow(run.adjoints[states[0]].shape[axes[states[0]][0]])
     with np.errstate(all="ignore"):
         norms = np.hypot.reduce([_over_steps(run.adjoints[s], axes[s]) for s in states])  # squares of small norms would underflow
-    return growth([float(n) for n in (norms if reverse else norms[::-1])])
+    back = norms if reverse else norms[::-1]
+    most = max(abs(jacobian.lag(block)) for block in jacobian.blocks)
+    return growth([float(np.hypot.reduce(back[max(0, k - most + 1) : k + 1])) for k in range(len(back))])
 
 
 def _over_steps(adjoint: Any, axes: Sequence[int]) -> tuple[float, ...]:
