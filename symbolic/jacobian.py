@@ -86,25 +86,23 @@ class StepJacobian:
 def step_jacobians(program: Program) -> tuple[StepJacobian, ...]:
     """The Jacobian of each recurrence of a forward program. Raises ProgramError as ``step_jacobian`` does."""
     found = recurrences(program)
-    if not found:
-        return ()
-    edges = factors_of(program, found)
-    return tuple(_step_jacobian(each, edges) for each in found)
+    factors = factors_of(program, found) if found else None
+    return tuple(step_jacobian(program, each, factors) for each in found)
 
 
-def step_jacobian(program: Program, recurrence: Recurrence | None = None) -> StepJacobian:
-    """The Jacobian of one recurrence, by default the only one.
+def step_jacobian(program: Program, recurrence: Recurrence | None = None, factors: Factors | None = None) -> StepJacobian:
+    """The Jacobian of one recurrence, by default the only one. ``factors``: the program's, where the caller has them already.
 
     Cost: the tangent pass and the ways through one step, whatever the sizes. Raises ProgramError where there is no recurrence or
     several to choose from, where a state is read at a distance that is no number, or for a step of more than 500 ways.
     """
-    found = recurrences(program)
+    found = recurrences(program) if recurrence is None or factors is None else ()
     if recurrence is None:
         if len(found) != 1:
             names = ", ".join(", ".join(r.states) for r in found) or "none"
             raise ProgramError(f"{program.name}: expected one recurrence to take the Jacobian of, found {names}")
         (recurrence,) = found
-    return _step_jacobian(recurrence, factors_of(program, found))
+    return _step_jacobian(recurrence, factors or factors_of(program, found))
 
 
 def with_blocks(jacobian: StepJacobian, blocks: Iterable[Block]) -> tuple[Program, dict[Block, str]]:

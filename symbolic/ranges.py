@@ -111,7 +111,7 @@ class _Reader:
             if self.open and math.inf in (-found[0], found[1]):
                 return found  # it may be open only because what it hangs on is being asked for
             self.found[key] = found
-        return _hull(self.found[key], NOTHING)
+        return self.found[key] if self._is_inside(read) else _hull(self.found[key], NOTHING)
 
     def _is_inside(self, read: Indexed) -> bool:
         """Whether a read is proved to meet an entry of the array, its margins left out."""
@@ -138,7 +138,17 @@ class _Reader:
         """The sum of equations of one target: as one expression, for z*h and (1 - z)*g are bounded together, not one by one."""
         if any(e.guards or e.reduced for e in rows):
             return _add(*(_hull(self._sum(e), NOTHING) for e in rows))
-        return _hull(self._body(replace(rows[0], body=sp.Add(*(e.body for e in rows)))), NOTHING)
+        whole = self._body(replace(rows[0], body=sp.Add(*(e.body for e in rows))))
+        return whole if all(map(self._covers, rows)) else _hull(whole, NOTHING)
+
+    def _covers(self, equation: Equation) -> bool:
+        """Whether an equation writes every entry of its target (but for margins): what none writes is 0."""
+        ranges, parts = ranges_of(equation), equation.target.indices
+        shape = self.program.tensor(equation.name).shape
+        return len(set(parts)) == len(parts) and all(
+            part in ranges and ranges[part].lower == 0 and ranges[part].upper == extent
+            for part, extent in zip(parts, shape, strict=True)
+        )
 
     def _body(self, equation: Equation) -> Interval:
         return self.within(ranges_of(equation)).of(equation.body)

@@ -92,6 +92,15 @@ def test_a_known_range_holds_0_only_where_a_read_may_leave_the_array() -> None:
     assert found.of(1 / a[n + 1], OVER) == ANY
 
 
+def test_what_no_equation_writes_is_0() -> None:
+    part = (Index(n, sp.Integer(1), N),)
+    values = {"a": np.array([2.0, 4.0])}
+    assert Ranges(program(Equation(s[n], a[n] + 1, OVER)), values).of(s[n], OVER) == (3, 5)
+    assert Ranges(program(Equation(s[n], a[n] + 1, part)), values).of(s[n], OVER) == (0, 5)
+    assert Ranges(program(Equation(s[n], a[n] + 1, OVER, (sp.Lt(n, 2),))), values).of(s[n], OVER) == (0, 5)
+    assert Ranges(program(Equation(s[n], a[n] + 1, OVER)), values).of(s[n - 1], OVER) == (0, 5)
+
+
 @pytest.mark.parametrize("name", ["char_rnn", "gru_classifier", "leaky_integrator", "minimal_gated_unit", "second_order"])
 def test_no_value_lies_outside(name: str) -> None:
     """The ranges from parameters and inputs hold every entry that the interpreter computes."""

@@ -132,7 +132,8 @@ class _Norms:
         places = _places(block, term)
         rest = term.coefficient.xreplace({e: sp.Integer(1) for e in matrices})
         linked = [{places[s] for part in e.indices for s in index_symbols(part)} for e in matrices]
-        plain = all(term.coefficient.is_polynomial(e) and sp.degree(term.coefficient, e) == 1 for e in matrices)
+        factors = sp.Mul.make_args(term.coefficient)
+        plain = all(e in factors and sum(f.has(e) for f in factors) == 1 for e in matrices)
         size = greatest(self.ranges.of(rest, (*block.indices, *term.sums)))
         if size == 0:
             return 0.0

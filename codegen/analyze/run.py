@@ -23,6 +23,7 @@ from symbolic.jacobian import StepJacobian, step_jacobian
 from symbolic.model import Model
 from symbolic.program import Program, Role, operands, tensor_of
 from symbolic.recurrence import Recurrence, recurrences
+from symbolic.ways import Factors, factors_of
 
 __all__ = ["analyze"]
 
@@ -47,7 +48,9 @@ def analyze(
     """
     program = model.program()
     progress("derive")
-    found = [(each, *_jacobian(program, each)) for each in recurrences(program)]
+    groups = recurrences(program)
+    factors = factors_of(program, groups) if groups else None
+    found = [(each, *_jacobian(program, each, factors)) for each in groups]
     known = [jacobian for _, jacobian, _ in found if jacobian is not None]
     layers = _layers(model)
     progress("generate")
@@ -55,7 +58,8 @@ def analyze(
     watch = watching(model, list(dict.fromkeys((*layers.values(), *states))), _read(known))
     carried = [j for j in known if j.blocks and len(j.recurrence.along) == 1 and _one_way(j)]
     inject = injecting(model, carried) if carried else None
-    at = point_of(program, watch.module, sizes or {}, point or {}, seed)
+    given = {name: np.asarray(array) for name, array in (point or {}).items()}
+    at = point_of(program, watch.module, sizes or {}, given, seed)
     progress("measure")
     run = watch.run(at.values, at.sizes)
     if not math.isfinite(run.loss) and not at.fresh:
@@ -68,10 +72,10 @@ def analyze(
     return Analysis(model.name, at.sizes, seed, at.fresh, run.loss, recurrent, depth, _clipping(model, run))
 
 
-def _jacobian(program: Program, each: Recurrence) -> tuple[StepJacobian | None, str]:
+def _jacobian(program: Program, each: Recurrence, factors: Factors | None) -> tuple[StepJacobian | None, str]:
     """The Jacobian, or why there is none."""
     try:
-        return step_jacobian(program, each), ""
+        return step_jacobian(program, each, factors), ""
     except ProgramError as error:
         return None, str(error)
 
@@ -111,7 +115,7 @@ def _recurrent(
     steps = extent(program.tensor(each.states[0]).shape[axis[0]], at.sizes)
     reverse = jacobian is not None and bool(jacobian.blocks) and jacobian.lag(jacobian.blocks[0]) < 0
     own = {s: _over_steps(run.adjoints[s], each.axes(program.tensor(s))) for s in each.states}
-    named = ", ".join(str(mark) for mark in each.along)
+    named = ", ".join(f"an axis of {mark}" if mark.is_Integer else str(mark) for mark in each.along)
     if jacobian is None:
         return Recurrent(each.states, named, steps, reverse, (), None, None, own, notes=(note,))
     notes = []
