@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 __all__ = [
     "Bar", "Big", "Call", "Cases", "Fence", "Formula", "Fraction", "Letter", "Line", "List", "Matrices", "Number", "Product", "Root", "Row",
-    "Script", "Sign", "Term", "Terms", "Word", "brackets", "child_formulas", "groups", "row", "width",
+    "Script", "Sign", "Term", "Terms", "Word", "brackets", "child_formulas", "groups", "row", "size", "width",
 ]
 
 
@@ -190,6 +190,12 @@ def width(formula: Formula) -> float:
         case Fence(inner):
             return 1.5 + width(inner)
     return sum(map(width, child_formulas(formula))) + (1.5 if isinstance(formula, Call) else 0.0)
+
+
+def size(formula: Formula) -> int:
+    """How many letters, words and numbers a formula has."""
+    inner = sum(map(size, child_formulas(formula)))
+    return inner or 1
 
 
 LONG = 20.0

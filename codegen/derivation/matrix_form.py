@@ -46,13 +46,13 @@ from codegen.text import unusual
 from symbolic.analysis import index_reads, is_equal
 from symbolic.program import Equation, Index, IndexName, Program, Reduction, index_symbols, operands, tensor_of
 
-__all__ = ["MatrixForm"]
+__all__ = ["Axes", "MatrixForm", "NoMatrixForm", "bare", "operand", "summed_up"]
 
 Axes = tuple[IndexName, ...]
 ONES = Letter("one", bold=True)
 
 
-class _None(Exception):  # noqa: N818 - no error: there is no matrix form
+class NoMatrixForm(Exception):  # noqa: N818 - nothing is wrong
     """A term has no matrix form."""
 
 
@@ -88,27 +88,28 @@ class MatrixForm:
         """The statement with matrices, or ``None``."""
         try:
             return self._line(statement)
-        except _None:
+        except NoMatrixForm:
             return None
 
     def _line(self, statement: Statement) -> Line:
         domain = {i.symbol: i for i in statement.terms[0].indices}
-        shown, frame = self._read(statement.target, domain)
+        shown, frame = self.read(statement.target, domain)
         scripts = frozenset().union(*(index_symbols(p) for p in self._scripts_of(statement.target)))
         odd = [i for i in statement.free if i.symbol in scripts and i in unusual(statement.terms[0], self.program)]
         where = List(tuple(self.form.range_of(i) for i in odd)) if odd else None
-        terms = tuple(t for e in statement.terms for t in self._terms(e, frame))
+        terms = tuple(t for e in statement.terms for t in self.terms(e, frame))
         return Line(shown, terms, statement.numbers, where)
 
     def _scripts_of(self, entry: Indexed) -> tuple[Any, ...]:
         return tuple(entry.indices[: self.layouts[tensor_of(entry)].scripts])
 
-    def _terms(self, equation: Equation, frame: Axes) -> list[Term]:
+    def terms(self, equation: Equation, frame: Axes) -> list[Term]:
+        """An equation's body over the axes of a frame. Raises NoMatrixForm where there is no such form."""
         if equation.reduction is not Reduction.SUM:
-            raise _None
+            raise NoMatrixForm
         matrix = self._matrix_indices(equation)
         if any(index_symbols(g) & matrix or index_reads((g,)) or operands(g) for g in equation.guards):
-            raise _None
+            raise NoMatrixForm
         front: list[Formula] = []
         over = [i for i in equation.reduced if i.symbol not in matrix]
         if over:
@@ -126,13 +127,31 @@ class MatrixForm:
             found.append(Term(sign, (*front, *(shown.factors if type(shown) is Product else (shown,)))))
         return found
 
+    def jacobian_terms(self, expr: Expr, rows: Axes, columns: Axes, domain: Mapping[IndexName, Index]) -> list[Term]:
+        """A sum of products as the terms of a matrix of derivatives: values at one index are diagonal matrices."""
+        entries = _Entrywise(self, domain)
+        if len(rows) != 1 or len(columns) != 1:
+            raise NoMatrixForm
+        if rows == columns:
+            return [Term("+", (diagonal(entries.show(expr, rows)),))]
+        found = []
+        for sign, part in signed_terms(expr):
+            groups: dict[frozenset[IndexName], list[Expr]] = {}
+            for factor in Mul.make_args(part):
+                groups.setdefault(entries.indices(factor), []).append(factor)
+            scalar = groups.pop(frozenset(), [])
+            whole = {key: Mul(*factors) for key, factors in groups.items()}
+            shown = _Path(whole, frozenset().union(*whole) - {*rows, *columns}, entries).product((*rows, *columns))
+            found.append(Term(sign, (*(self.form.factors(Mul(*scalar)) if scalar else ()), shown)))
+        return found
+
     def _matrix_indices(self, equation: Equation) -> frozenset[IndexName]:
         """The indices that stand on an axis of a matrix."""
         found: set[IndexName] = set()
         for entry in (equation.target, *operands(equation.body)):
             layout = self.layouts.get(tensor_of(entry))
             if layout is None:
-                raise _None
+                raise NoMatrixForm
             for part in entry.indices[layout.scripts:]:
                 found |= index_symbols(part)
         return frozenset(found)
@@ -157,16 +176,16 @@ class MatrixForm:
             groups.setdefault(expand.indices(factor), []).append(factor)
         found = {key: Mul(*factors) for key, factors in groups.items()}
         if not summed <= frozenset().union(*found):
-            raise _None  # a sum of what does not depend on its index
+            raise NoMatrixForm  # a sum of what does not depend on its index
         scalar = found.pop(frozenset(), None)
         same = found.pop(frozenset(frame), None) if len(found) > 1 and frame else None
         shown = _Path(found, summed, expand).product(frame)
         if same is not None:
-            shown = Row((_operand(expand.show(same, frame)), Sign("odot"), brackets(shown)))
+            shown = Row((operand(expand.show(same, frame)), Sign("odot"), brackets(shown)))
         if scalar is not None:
             front = expand.show(scalar, ())
             shown = Product((brackets(front) if isinstance(front, Terms) else front,
-                             shown if isinstance(shown, Matrices) else _operand(shown)))
+                             shown if isinstance(shown, Matrices) else operand(shown)))
         return shown
 
     def _beside(self, shown: Formula) -> Formula:
@@ -174,12 +193,12 @@ class MatrixForm:
 
     # ---- reads -----------------------------------------------------------------------------------------------------
 
-    def _read(self, entry: Indexed, domain: Mapping[IndexName, Index]) -> tuple[Formula, Axes]:
+    def read(self, entry: Indexed, domain: Mapping[IndexName, Index]) -> tuple[Formula, Axes]:
         """An entry as a matrix symbol with subscripts and slices, and the index of each of its axes."""
         name = tensor_of(entry)
         layout = self.layouts.get(name)
         if layout is None or self.program.tensor(name).is_index or index_reads(entry.indices):
-            raise _None
+            raise NoMatrixForm
         scripts = [self.form.show(part) for part in entry.indices[: layout.scripts]]
         axes: list[IndexName] = []
         slices: list[Formula | None] = []
@@ -187,10 +206,10 @@ class MatrixForm:
             part = entry.indices[axis]
             symbols = index_symbols(part)
             if len(symbols) != 1:
-                raise _None
+                raise NoMatrixForm
             (symbol,) = symbols
             if symbol in axes or part.coeff(symbol) != 1 or symbol not in domain:
-                raise _None
+                raise NoMatrixForm
             axes.append(symbol)
             slices.append(self._slice(part - symbol, domain[symbol], self.program.tensor(name).bounds(axis)))
         if any(slices):
@@ -214,8 +233,8 @@ class _Entrywise:
     def indices(self, expr: Expr) -> frozenset[IndexName]:
         """The matrix indices of all that an expression reads."""
         if index_symbols(expr) - frozenset().union(*(index_symbols(e) for e in operands(expr))):
-            raise _None  # an index as a number
-        return frozenset().union(*(self.form._read(e, self.domain)[1] for e in operands(expr)))
+            raise NoMatrixForm  # an index as a number
+        return frozenset().union(*(self.form.read(e, self.domain)[1] for e in operands(expr)))
 
     def show(self, expr: Any, frame: Axes) -> Formula:
         """The matrix of the expression's values over ``frame``."""
@@ -230,11 +249,11 @@ class _Entrywise:
                 return self._power(expr, frame)
         if not expr.args or not operands(expr):
             if index_symbols(expr):
-                raise _None
+                raise NoMatrixForm
             return self.form.form.show(expr)
         name = type(expr).__name__
         if name in ("where",):
-            raise _None
+            raise NoMatrixForm
         if name in RELATIONS_OF:
             left, right = (self.show(part, frame) for part in expr.args)
             return Fence(Row((left, Sign(RELATIONS_OF[name]), right)), "[]")
@@ -243,14 +262,14 @@ class _Entrywise:
         if name == "absolute":
             return Fence(self.show(expr.args[0], frame), "||")
         head = self.form.form.head(expr, HEADS)
-        return Call(head, tuple(self.show(part, frame) for part in expr.args))
+        return Call(head, tuple(bare(self.show(part, frame)) for part in expr.args))
 
     def _side(self, expr: Any, frame: Axes) -> Formula:
         shown = self.show(expr, frame)
         return brackets(shown) if isinstance(shown, Terms) else shown
 
     def _entry(self, entry: Indexed, frame: Axes) -> Formula:
-        shown, axes = self.form._read(entry, self.domain)
+        shown, axes = self.form.read(entry, self.domain)
         if axes == frame or not axes:
             return shown
         if len(frame) == 2 and axes == frame[::-1]:
@@ -259,7 +278,7 @@ class _Entrywise:
             return shown  # the same in each row
         if len(frame) == 2 and axes == frame[:1]:
             return Matrices((shown, transposed(ONES)))  # the same in each column
-        raise _None
+        raise NoMatrixForm
 
     def _product(self, expr: Expr, frame: Axes) -> Formula:
         if expr.could_extract_minus_sign():
@@ -273,7 +292,7 @@ class _Entrywise:
             elif not operands(factor):
                 numbers.append(factor)
             else:
-                above.append(_operand(self.show(factor, frame), self._is_scalar(factor)))
+                above.append(operand(self.show(factor, frame), self._is_scalar(factor)))
         ordered = sorted(
             zip(above, [f for f in Mul.make_args(expr) if operands(f) and not self._is_divisor(f)], strict=True),
             key=lambda pair: self.form.form._rank(pair[1]))
@@ -308,7 +327,7 @@ class _Entrywise:
         if exponent == 2 and self.indices(base):
             if isinstance(shown, Call) and isinstance(shown.head, Word | Letter):
                 return Call(Script(shown.head, None, Number("2")), shown.arguments)
-            one = _operand(shown)
+            one = operand(shown)
             return Row((one, Sign("odot"), one))
         above = self.form.form.show(exponent)
         return Script(brackets(shown), None, Row((Sign("odot"), above)) if self.indices(base) else above)
@@ -320,7 +339,7 @@ class _Path:
     def __init__(self, groups: Mapping[frozenset[IndexName], Expr], summed: frozenset[IndexName], entries: _Entrywise) -> None:
         self.groups, self.summed, self.entries = dict(groups), summed, entries
         if any(len(key) > 2 for key in groups):
-            raise _None
+            raise NoMatrixForm
 
     def product(self, frame: Axes) -> Formula:
         """The product over the frame, all factors used."""
@@ -331,7 +350,7 @@ class _Path:
         else:
             found = self._scalar()
         if self.groups:
-            raise _None
+            raise NoMatrixForm
         return found
 
     def _take(self, *key: IndexName) -> Formula | None:
@@ -341,18 +360,18 @@ class _Path:
             return None
         own = self._axes(expr)
         if len(key) == 2 and own == key[::-1]:
-            return transposed(_operand(self.entries.show(expr, own)))
-        return _operand(self.entries.show(expr, key))
+            return transposed(operand(self.entries.show(expr, own)))
+        return operand(self.entries.show(expr, key))
 
     def _axes(self, expr: Expr) -> Axes:
         """The axes of an expression as its first matrix has them."""
-        return max((self.entries.form._read(e, self.entries.domain)[1] for e in operands(expr)), key=len)
+        return max((self.entries.form.read(e, self.entries.domain)[1] for e in operands(expr)), key=len)
 
     def _next(self, here: IndexName, end: IndexName | None) -> IndexName | None:
         """The index at the other end of the one unused edge at ``here``."""
         ends = [other for key in self.groups if len(key) == 2 and here in key for other in key - {here}]
         if len(ends) > 1:
-            raise _None
+            raise NoMatrixForm
         if ends and ends[0] != end and ends[0] not in self.summed:
             return None
         return ends[0] if ends else None
@@ -367,7 +386,7 @@ class _Path:
             factors.append(edge)
             here = other
             if here in self.summed and self._next(here, end) is not None and (scale := self._take(here)) is not None:
-                factors.append(Call(Word("diag"), (scale,)))
+                factors.append(diagonal(scale))
         return factors, here
 
     def _matrix(self, rows: IndexName, columns: IndexName) -> Formula:
@@ -375,9 +394,9 @@ class _Path:
         if last == columns:
             shown = _line_up(factors)
             if (below := self._take(columns)) is not None:
-                shown = Row((brackets(shown), Sign("odot"), below))
+                shown = _line_up([shown if isinstance(shown, Product) else operand(shown), diagonal(below)])
             if (beside := self._take(rows)) is not None:
-                shown = _line_up([Call(Word("diag"), (beside,)), shown if isinstance(shown, Product) else _operand(shown)])
+                shown = _line_up([diagonal(beside), shown if isinstance(shown, Product) else operand(shown)])
             return shown
         left = self._ended(factors, last)
         right = self._vector(columns)
@@ -389,7 +408,7 @@ class _Path:
         if vector is not None:
             return [*factors, vector]
         if last not in self.summed:
-            raise _None
+            raise NoMatrixForm
         return [*factors, ONES]
 
     def _vector(self, start: IndexName) -> Formula:
@@ -420,10 +439,28 @@ def transposed(shown: Formula) -> Formula:
     return Script(shown if isinstance(shown, Fence) else brackets(shown), None, top)
 
 
-def _operand(shown: Formula, scalar: bool = False) -> Formula:
+def operand(shown: Formula, scalar: bool = False) -> Formula:
     """A factor: brackets round sums and entrywise products."""
     loose = isinstance(shown, Terms) or isinstance(shown, Row) and any(isinstance(p, Sign) and p.name == "odot" for p in shown.parts)
     return brackets(shown) if loose or isinstance(shown, Product) and not scalar else shown
+
+
+def bare(shown: Formula) -> Formula:
+    """An argument of a function needs no brackets of its own."""
+    return shown.inner if isinstance(shown, Fence) and shown.kind == "()" else shown
+
+
+def diagonal(shown: Formula) -> Formula:
+    """The diagonal matrix of a vector."""
+    return Call(Word("diag"), (bare(shown),))
+
+
+def summed_up(terms: Sequence[Term]) -> Formula:
+    """Terms as one formula."""
+    if len(terms) == 1 and terms[0].sign == "+":
+        (term,) = terms
+        return term.factors[0] if len(term.factors) == 1 else Product(term.factors)
+    return Terms(tuple((t.sign, t.factors[0] if len(t.factors) == 1 else Product(t.factors)) for t in terms))
 
 
 def _hadamard(parts: Sequence[Formula]) -> Formula:

@@ -28,6 +28,7 @@ from codegen.derivation.document import (
     SymbolTable,
     Words,
     continued,
+    listed,
     words,
 )
 from codegen.derivation.formula import Letter, Line, Number, Sign, Term, row
@@ -36,6 +37,7 @@ from codegen.derivation.notation import Notation
 from codegen.derivation.provenance import Adjoint, Change, Derivation, Form, Path
 from codegen.derivation.rules import FORMS, FORWARD, MACHINE, rules_of, shift_of
 from codegen.derivation.statements import Statement, statements
+from codegen.derivation.unrolled import rolled_out
 from symbolic.program import Equation, Program, index, index_symbols, tensor_of
 
 __all__ = ["Narrator", "narrate"]
@@ -56,7 +58,8 @@ class Narrator:
     def document(self) -> Document:
         """All of it."""
         name = self.derivation.name
-        sections = [self.symbols(), self.forward(), *self.stable(), self.backward(), self.results(), *self.machine()]
+        sections = [self.symbols(), *rolled_out(self.derivation, self.notation), self.forward(), *self.stable(), self.backward(),
+                    self.results(), *self.machine()]
         return Document(name, words("The gradient of ", Code(name)), tuple(sections))
 
     # ---- small pieces ----------------------------------------------------------------------------------------------
@@ -258,13 +261,14 @@ class Narrator:
 
     def _reason(self, rule: str, last: Statement, now: Statement) -> Words:
         """Why a statement may be written in another form."""
-        before, after = ({tensor_of(r): None for e in s.terms for r in e.reads} for s in (last, now))
+        before, after = ({tensor_of(r) for e in s.terms for r in e.reads} for s in (last, now))
         primal = {name: tensor for tensor, name in self.derivation.derived.gradients.items()}
         if rule == "constants":
-            gone = [self.adjoint(primal[n]) for n in before if n not in after and n in primal]
+            gone = [self.adjoint(primal[n]) for n in primal if n in before - after]
             return words(*listed(gone), " ", FORMS[rule]) if gone else words("a number put in")
         if rule == "reuse":
-            stored = [(n, [e.number for e in self.derivation.stable.writers.get(n, ())]) for n in after if n not in primal]
+            new = {tensor_of(r): r for e in now.terms for r in e.reads if tensor_of(r) not in primal}
+            stored = [(n, [e.number for e in self.derivation.stable.writers_near(r)]) for n, r in new.items()]
             said = listed([*(words(self.symbol(n), " is ", Ref(numbers[-1])) for n, numbers in stored
                              if numbers and (n not in before or len(stored) == 1))])
             return words(Strong(FORMS[rule]), *((": ", *said) if said else ()))
@@ -314,15 +318,6 @@ def because(display: Display, reason: str) -> Display:
 
 
 # ---- words -------------------------------------------------------------------------------------------------------------
-
-
-def listed(items: Sequence[Inline | Words]) -> Words:
-    """``a, b and c``."""
-    found: list[Inline | Words] = []
-    for k, item in enumerate(items):
-        found += ([" and "] if k == len(items) - 1 else [", "]) if k else []
-        found.append(item)
-    return words(*found)
 
 
 def by_layer(equations: Iterable[Equation]) -> dict[str, list[Equation]]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from codegen.pipeline import Stages
     from symbolic.model import Model
 
-__all__ = ["Adjoint", "Change", "Derivation", "Form", "Path", "Rewrite", "derivation_of", "derive"]
+__all__ = ["Adjoint", "Change", "Derivation", "Form", "Path", "Rewrite", "Rolled", "derivation_of", "derive"]
 
 READ_AS_MATHEMATICS = ("constants", "zeros", "reuse", "cancel")
 """The rewrites that a reader follows line by line in the adjoint of one tensor; the others put equations together for the
@@ -80,6 +80,15 @@ class Rewrite:
 
 
 @dataclass(frozen=True)
+class Rolled:
+    """What an unrolled model was before: its forward program with the loop, the tensor it predicts, and the steps written out."""
+
+    program: Program
+    prediction: str
+    steps: int
+
+
+@dataclass(frozen=True)
 class Derivation:
     """The forward equations, how they were made stable, the adjoint of each tensor in the order of the backward pass, and what
     was put together for the machine.
@@ -100,6 +109,7 @@ class Derivation:
     arguments: tuple[Equation, ...]
     rewrites: tuple[Rewrite, ...]
     """Those that put equations together for the machine."""
+    rolled: Rolled | None = None
 
     @property
     def symbols(self) -> tuple[Tensor, ...]:
@@ -137,6 +147,7 @@ def derivation_of(stages: Stages) -> Derivation:
         _adjoints(stages, made),
         tuple(e for e in made if e.name not in set(derived.gradients.values())),
         _rewrites(kinds["backward"], laws),
+        None if stages.options.unroll is None else Rolled(stages.model.program(), stages.model.prediction, stages.options.unroll),
     )
 
 

@@ -85,14 +85,18 @@ def _is_statement(equation: Equation) -> bool:
     return all(frozenset({i.symbol}) in alone for i in equation.free)
 
 
-def _axis_names(group: Sequence[Equation], program: Program) -> tuple[IndexName, ...]:
-    """A distinct index for each axis of the target: the bare one of a writer, else one that the tensor itself has, else the next free letter."""
+def _axis_names(group: Sequence[Equation], program: Program) -> tuple[Expr, ...]:
+    """A distinct index for each axis of the target: the bare one of a writer, else one that the tensor itself has, else the next
+    free letter; a number that all of them have stays."""
     name = group[0].name
     primal = {adjoint: tensor for tensor, adjoint in program.gradients.items()}.get(name, name)
     known = [e.target for e in program.writers.get(primal, ())]
     known += [entry for e in program.readers.get(primal, ()) for entry in e.reads if tensor_of(entry) == primal]
-    found: list[IndexName] = []
-    for axis in range(len(group[0].target.indices)):
+    found: list[Expr] = []
+    for axis, first in enumerate(group[0].target.indices):
+        if first.is_Integer and all(e.target.indices[axis] == first for e in group):
+            found.append(first)
+            continue
         parts = [e.target.indices[axis] for e in group] + [entry.indices[axis] for entry in known]
         bare = [p for p in parts if isinstance(p, IndexName) and p not in found]
         letters = (index(letter) for letter in "vwuqzrs" if index(letter) not in found)
@@ -100,7 +104,7 @@ def _axis_names(group: Sequence[Equation], program: Program) -> tuple[IndexName,
     return tuple(found)
 
 
-def _of_entry(equation: Equation, names: Sequence[IndexName], program: Program) -> Equation:
+def _of_entry(equation: Equation, names: Sequence[Expr], program: Program) -> Equation:
     """The equation as a term of the entry at the bare subscripts ``names``."""
     own = {i.symbol: index(f"_{k}") for k, i in enumerate(equation.indices)}  # out of the way of the new names
     wanted = {new: old for old, new in own.items()}
@@ -111,6 +115,8 @@ def _of_entry(equation: Equation, names: Sequence[IndexName], program: Program) 
     # Bare subscripts first: their index may stand in others, which follow it.
     for axis, name in sorted(enumerate(names), key=lambda pair: not isinstance(target[pair[0]], IndexName)):
         part, bounds = target[axis], tensor.bounds(axis)
+        if not isinstance(name, IndexName):
+            continue
         target[axis] = name
         if isinstance(part, IndexName) and part in domain:
             choices = [(part, 1)]
@@ -127,7 +133,7 @@ def _of_entry(equation: Equation, names: Sequence[IndexName], program: Program) 
             guards, target = rest[: len(guards)], rest[len(guards) :]
             del domain[symbol]
         domain[name] = Index(name, *bounds)
-    carried = [Index(name, *tensor.bounds(axis)) for axis, name in enumerate(names)]
+    carried = [Index(name, *tensor.bounds(axis)) for axis, name in enumerate(names) if isinstance(name, IndexName)]
     summed = [i for s, i in domain.items() if s not in names]
     made = replace(equation, target=tensor.at(target), body=body, guards=tuple(g for g in guards if g is not sp.true),
                    indices=(*carried, *summed))
@@ -135,7 +141,7 @@ def _of_entry(equation: Equation, names: Sequence[IndexName], program: Program) 
 
 
 def _names_of_summed(
-    symbols: Sequence[IndexName], wanted: Mapping[IndexName, IndexName], names: Sequence[IndexName]
+    symbols: Sequence[IndexName], wanted: Mapping[IndexName, IndexName], names: Sequence[Expr]
 ) -> dict[IndexName, IndexName]:
     """Names for the summed indices: their own, or where a subscript has taken that, one that became free."""
     left = [old for old in wanted.values() if old not in names and old not in {wanted[s] for s in symbols}]
