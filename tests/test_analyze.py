@@ -379,6 +379,16 @@ def test_bad_calls(call: Any, tmp_path: Path, arguments: list[str], status: int,
     assert list(tmp_path.iterdir()) == []
 
 
+def test_sizes_beyond_the_memory(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("codegen.analyze.point.draw", full)
+    status, out, err = call("analyze", SPEC)
+    assert (status, out) == (3, "")
+    assert err.startswith("chainrule: rnn_gain: expected arrays that fit into memory")
+
+
 @pytest.mark.parametrize(("suffix", "head"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
 def test_pictures(call: Any, tmp_path: Path, suffix: str, head: bytes) -> None:
     pytest.importorskip("matplotlib")
