@@ -100,6 +100,12 @@ def test_an_open_forget_gate_keeps_the_error() -> None:
     assert rows["r.b[16..31] = 0"].factor < rows["r.b[16..31] = 1"].factor < rows["r.b[16..31] = 4"].factor
 
 
+def test_a_linear_recurrence_has_the_factor_of_its_gain() -> None:
+    (found,) = analyze(load(recurrent("rnn", activation="identity")), {"T": 9}).recurrences
+    rows = [(row.what, row.factor) for row in found.tried if row.what.startswith("orthogonal")]
+    assert rows == [("orthogonal(1)", pytest.approx(1))]
+
+
 def test_a_loss_at_every_step_hides_the_decay() -> None:
     (found,) = analyze(load(recurrent("rnn"))).recurrences
     assert found.injected is not None
