@@ -110,10 +110,10 @@ def with_blocks(jacobian: StepJacobian, blocks: Iterable[Block]) -> tuple[Progra
     names, tensors, equations = Names.of(jacobian.program), list(jacobian.program.tensors), list(jacobian.program.equations)
     found: dict[Block, str] = {}
     for block in blocks:
-        tensor = Tensor(names.fresh("J"), tuple(i.upper for i in block.indices))
+        tensor = Tensor(names.fresh("J"), tuple(i.extent for i in block.indices))
         found[block] = tensor.name
         tensors.append(tensor)
-        target = tensor.at([i.symbol for i in block.indices])
+        target = tensor.at([i.symbol - i.lower for i in block.indices])
         equations += [Equation(target, term.coefficient, (*block.indices, *term.sums), term.guards, origin=Origin("Jacobian"))
                       for term in block.terms]
     return jacobian.program.with_equations(equations, tensors), found
@@ -134,6 +134,8 @@ def _step_jacobian(recurrence: Recurrence, edges: Factors) -> StepJacobian:
             groups.setdefault((tensor.name, steps), []).append(way)
         for source, rows in sorted(groups.items(), key=lambda row: [t.name for t in program.tensors].index(str(row[0][0]))):
             block = _block(of, indices, rows, program)
+            if not block.terms:
+                continue
             role = program.tensor(str(source[0])).role
             (blocks if source[0] in recurrence.tensors else direct if role is Role.PARAMETER else inputs).append(block)
     return StepJacobian(recurrence, program, tuple(blocks), tuple(inputs), tuple(direct))
@@ -166,7 +168,7 @@ def _block(of: Indexed, indices: tuple[Index, ...], ways: list[Way], program: Pr
     names = Names({i.name for i in indices})
     subscripts: list[Expr] = []
     further: list[Index] = []
-    for axis, extent in enumerate(tensor.shape):
+    for axis in range(tensor.rank):
         parts = {way.read.indices[axis] for way in ways}
         (first, *others) = parts
         if not others and index_symbols(first) <= own:
@@ -174,7 +176,7 @@ def _block(of: Indexed, indices: tuple[Index, ...], ways: list[Way], program: Pr
             continue
         bare = [part for way in ways if isinstance(part := way.read.indices[axis], IndexName) and part not in own]
         wanted = stem(str(bare[0])) if bare else "j"
-        further.append(Index.over(index(f"_{names.fresh(wanted)}"), extent))
+        further.append(Index(index(f"_{names.fresh(wanted)}"), *tensor.bounds(axis)))
         subscripts.append(further[-1].symbol)
     by = tensor.at(subscripts)
     block = Block(of, by, (*indices, *further), _together(_term(way, by, tuple(further)) for way in ways))
@@ -195,14 +197,14 @@ def _term(way: Way, by: Indexed, further: tuple[Index, ...]) -> Term:
             del sums[part]
         else:
             guards.append(sp.Eq(part, wanted, evaluate=False))
-    every = (*way.guards, *guards)
-    return Term(substitute(way.coefficient, handed), tuple(sums.values()), tuple(substitute(g, handed) for g in every))
+    every = (substitute(g, handed) for g in (*way.guards, *guards))
+    return Term(substitute(way.coefficient, handed), tuple(sums.values()), tuple(g for g in every if g is not sp.true))
 
 
 def _together(terms: Iterable[Term]) -> tuple[Term, ...]:
     """Terms over the same sums that differ in one factor as one: ``z*h - z*g`` is ``z*(h - g)``."""
     found: list[Term] = []
-    for term in terms:
+    for term in (t for t in terms if sp.false not in t.guards):
         for k, other in enumerate(found):
             if (term.sums, term.guards) == (other.sums, other.guards):
                 ours, theirs = (list(sp.Mul.make_args(t.coefficient)) for t in (term, other))

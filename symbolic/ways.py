@@ -9,7 +9,7 @@ import sympy as sp
 from sympy import Expr, Indexed
 from sympy.core.relational import Relational
 
-from symbolic.analysis import at_most, subscript_range
+from symbolic.analysis import are_apart, at_most, index_reads, lies_in, subscript_range
 from symbolic.errors import ProgramError
 from symbolic.program import Equation, Index, IndexName, Names, Program, Role, index_symbols, operands, tensor_of
 from symbolic.recurrence import Recurrence, step_axes
@@ -116,7 +116,8 @@ class Walk:
             if self.found > MOST_TERMS:
                 raise ProgramError(f"{self.program.name}: the Jacobian of one step of {tensor_of(self.of)} has more than "
                                    f"{MOST_TERMS} terms; nobody reads such a formula")
-            yield further
+            known = {i.symbol: i for i in (*self.indices, *further.sums)}
+            yield replace(further, guards=further.guards + _somewhere(further.read, known, self.program))
 
     def _goes_on(self, read: Indexed) -> bool:
         """Whether a read is of this same step, or of a value without steps that is computed; raises where no step can be told."""
@@ -142,13 +143,17 @@ class Walk:
         met = _met(equation, way.read, steps)
         if met is None:
             return None
-        values, guards = met
         known = {i.symbol: i for i in (*self.indices, *way.sums)}
+        values, conditions = met
+        guards = _somewhere(way.read, known, self.program) + conditions  # in this order: nothing is asked of a place that is none
         sums = tuple(i for i in equation.indices if i.symbol not in values)
         for i in equation.indices:
             if i.symbol in values:
                 guards += _within(values[i.symbol], i, known, self.program)
         guards += tuple(substitute(guard, values) for guard in equation.guards)
+        guards = tuple(guard for guard in guards if guard is not sp.true)
+        if sp.false in guards:
+            return None
         read, slope = (substitute(substitute(part, fresh), values) for part in (edge.read, edge.slope))
         return Way(read, way.coefficient * slope, (*way.sums, *sums), tuple(dict.fromkeys((*way.guards, *guards))))
 
@@ -184,12 +189,26 @@ def _met(
 
 
 def _within(value: Expr, own: Index, known: Mapping[IndexName, Index], program: Program) -> tuple[Relational, ...]:
-    """The bounds of an index that its value is not proved to keep."""
+    """The bounds of an index that its value is not proved to keep; falsity where it is proved to keep none."""
     span = subscript_range(value, known, program)
+    if span is not None and are_apart(span, (own.lower, own.last), program):
+        return (sp.false,)
     lower = span is not None and at_most(own.lower, span[0], program)
     upper = span is not None and at_most(span[1], own.last, program)
     bounds = (() if lower else (sp.Ge(value, own.lower),)) + (() if upper else (sp.Lt(value, own.upper),))
     return tuple(b for b in bounds if b is not sp.true)
+
+
+def _somewhere(entry: Indexed, known: Mapping[IndexName, Index], program: Program) -> tuple[Relational, ...]:
+    """That each index read in the subscripts of an entry gives a place, where that is not proved: a read through nowhere is 0."""
+    found = []
+    for read in index_reads(entry.indices):
+        tensor = program.tensor(tensor_of(read))
+        spans = [subscript_range(part, known, program) for part in read.indices]
+        inside = all(span is not None and lies_in(span, tensor.bounds(axis), program) for axis, span in enumerate(spans))
+        if not inside or tensor.ignore is not None or tensor.name in program.writers:
+            found.append(sp.Ge(read, tensor.low))
+    return tuple(found)
 
 
 def stem(name: str) -> str:

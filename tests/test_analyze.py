@@ -100,6 +100,12 @@ def test_an_open_forget_gate_keeps_the_error() -> None:
     assert rows["r.b[16..31] = 0"].factor < rows["r.b[16..31] = 1"].factor < rows["r.b[16..31] = 4"].factor
 
 
+def test_a_linear_recurrence_has_the_factor_of_its_gain() -> None:
+    (found,) = analyze(load(recurrent("rnn", activation="identity")), {"T": 9}).recurrences
+    rows = [(row.what, row.factor) for row in found.tried if row.what.startswith("orthogonal")]
+    assert rows == [("orthogonal(1)", pytest.approx(1))]
+
+
 def test_a_loss_at_every_step_hides_the_decay() -> None:
     (found,) = analyze(load(recurrent("rnn"))).recurrences
     assert found.injected is not None
@@ -377,6 +383,16 @@ def test_bad_calls(call: Any, tmp_path: Path, arguments: list[str], status: int,
     assert err.startswith(f"chainrule: {message}")
     assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_sizes_beyond_the_memory(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("codegen.analyze.point.draw", full)
+    status, out, err = call("analyze", SPEC)
+    assert (status, out) == (3, "")
+    assert err.startswith("chainrule: rnn_gain: expected arrays that fit into memory")
 
 
 @pytest.mark.parametrize(("suffix", "head"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])

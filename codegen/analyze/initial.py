@@ -64,7 +64,7 @@ def tried_weights(shapes: Mapping[str, Sequence[int]], own: str, now: Growth, me
         gain = min(max(gain / found.mean, GAINS[0]), GAINS[1])
         found = orthogonal(gain)
         refined.append(_tried(f"orthogonal({gain:.3g}{words})", found))
-    rows += [row for row in marked(refined) if row.nearest]
+    rows += [row for row in marked(refined) if row.nearest and row.what not in (known.what for known in rows)]
     return tuple(rows)
 
 

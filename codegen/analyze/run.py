@@ -18,7 +18,7 @@ from codegen.analyze.values import Analysis, Clipping, Depth, Growth, Recurrent,
 from codegen.text import text
 from codegen.trial import extent, shape_of
 from symbolic.adjoint import active, reaching
-from symbolic.errors import ChainruleError, ProgramError
+from symbolic.errors import ChainruleError, MachineError, ProgramError
 from symbolic.jacobian import StepJacobian, step_jacobian
 from symbolic.model import Model
 from symbolic.program import Program, Role, operands, tensor_of
@@ -44,8 +44,19 @@ def analyze(
     """Vanishing and exploding gradients of a model, in time and in depth.
 
     ``sizes`` gives values to free sizes (steps: 100, samples: 8, where left out). ``point``: arrays of parameters and inputs by
-    name; without parameters they are fresh, and initialisers are tried. Raises ChainruleError for what does not fit.
+    name; without parameters they are fresh, and initialisers are tried. Raises ChainruleError for what does not fit,
+    MachineError where the arrays do not fit into memory.
     """
+    try:
+        return _analysis(model, sizes or {}, seed, point or {}, progress)
+    except MemoryError:
+        raise MachineError(f"{model.name}: expected arrays that fit into memory, found none at these sizes; give smaller ones "
+                           "with --size") from None
+
+
+def _analysis(
+    model: Model, sizes: Mapping[str, int], seed: int, point: Mapping[str, Any], progress: Callable[[str], None]
+) -> Analysis:
     program = model.program()
     progress("derive")
     groups = recurrences(program)
@@ -58,8 +69,8 @@ def analyze(
     watch = watching(model, list(dict.fromkeys((*layers.values(), *states))), _read(known))
     carried = [j for j in known if j.blocks and len(j.recurrence.along) == 1 and _one_way(j)]
     inject = injecting(model, carried) if carried else None
-    given = {name: np.asarray(array) for name, array in (point or {}).items()}
-    at = point_of(program, watch.module, sizes or {}, given, seed)
+    given = {name: np.asarray(array) for name, array in point.items()}
+    at = point_of(program, watch.module, sizes, given, seed)
     progress("measure")
     run = watch.run(at.values, at.sizes)
     if not math.isfinite(run.loss) and not at.fresh:
