@@ -136,7 +136,7 @@ def derive(
     notation: Annotated[str, typer.Option(help="index, entry by entry, or matrix, where there is such a form.")] = "index",
     adjoint: Annotated[str, typer.Option(help="How dL/dX is written: frac, bar (X with a bar) or delta.")] = "frac",
     format: Annotated[str | None, typer.Option(help=(
-        "text, latex, markdown, html, pdf, or svg, a drawing of the graph; left out, what the file's name ends in, else text."))] = None,
+        "text, latex, markdown, html, pdf, or svg, a drawing of the graph; left out, by the file's name, else text."))] = None,
     fragment: Annotated[bool, _flag("--fragment", "LaTeX without a preamble, to \\\\input.")] = False,
     graph: Annotated[str, typer.Option(help="What the drawing has as nodes: layers or equations.")] = "layers",
     forward: Annotated[bool, _flag("--forward", "Leave the gradients out of the drawing.")] = False,
@@ -168,7 +168,8 @@ def derive(
 
             shown = drawing(model, graph, unroll, not forward, wrt)
         else:
-            shown = derivation(model, format, Style(notation, adjoint), Options(wrt=wrt, unroll=unroll), fragment=fragment, graph=graph)
+            shown = derivation(model, format, Style(notation, adjoint), Options(wrt=wrt, unroll=unroll), fragment=fragment,
+                               graph=graph)
         if format == "pdf":
             from codegen.build import typeset
 

@@ -73,7 +73,8 @@ def test_each_path_is_its_adjoint_times_its_partial(specs: Path, name: str) -> N
 def test_an_adjoint_comes_after_those_that_it_reads(specs: Path) -> None:
     """Within one step; what comes from another step is the recurrence."""
     order = list(derive(load(specs / "lstm_lm.yaml")).adjoints)
-    for later, earlier in (("out.y", "loss.e"), ("lstm.h", "out.y"), ("lstm.c", "lstm.h"), ("lstm.a", "lstm.o"), ("lstm.U", "lstm.a")):
+    pairs = (("out.y", "loss.e"), ("lstm.h", "out.y"), ("lstm.c", "lstm.h"), ("lstm.a", "lstm.o"), ("lstm.U", "lstm.a"))
+    for later, earlier in pairs:
         assert order.index(later) > order.index(earlier)
 
 
@@ -250,7 +251,7 @@ def test_every_parameter_has_its_box(specs: Path) -> None:
 def test_unrolled_derivation(specs: Path) -> None:
     shown = show(derive(load(specs / "second_order.yaml"), unroll=3))
     assert "cell.h[2,n,i] = tanh(cell.a[2,n,i])" in shown
-    assert not re.findall(r"\[t\b", shown)
+    assert not re.findall(r"\[t\b", shown.partition("\nForward\n")[2])
 
 
 def test_a_sum_inside_a_function_has_partials_of_its_own() -> None:
@@ -298,13 +299,14 @@ def test_names_with_an_underscore_and_names_that_clash() -> None:
     [("frac", r"\frac{\partial L}{\partial h_{t,n,i}}"), ("bar", r"\bar{h}_{t,n,i}"), ("delta", r"\delta_{t,n,i}^{(h)}")],
 )
 def test_notations_of_adjoints(char_rnn: Derivation, adjoint: str, shown: str) -> None:
-    assert rf"{shown}\,\left(1 - \tanh^{{2}}" in show(char_rnn, "markdown", Style(adjoint=adjoint)).replace(r"\, \left(", r"\,\left(")
+    text = show(char_rnn, "markdown", Style(adjoint=adjoint)).replace(r"\,", "").replace(" ", "")
+    assert rf"{shown}\left(1-\tanh^{{2}}".replace(" ", "") in text
 
 
 def test_unknown_styles_are_refused() -> None:
     with pytest.raises(ChainruleError, match="adjoint: expected frac or bar or delta, found 'bars'; did you mean 'bar'"):
         Style(adjoint="bars")
-    with pytest.raises(ChainruleError, match="format: expected .*, found 'htm'; did you mean 'html'"):
+    with pytest.raises(ChainruleError, match=r"format: expected .*, found 'htm'; did you mean 'html'"):
         show(derive(load("L = w*w", parameters={"w": []}, loss="L")), "htm")
 
 

@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 __all__ = [
-    "Bar", "Big", "Call", "Cases", "Fence", "Formula", "Fraction", "Letter", "Line", "List", "Matrices", "Number", "Product", "Root", "Row",
-    "Script", "Sign", "Term", "Terms", "Word", "brackets", "child_formulas", "groups", "row", "size", "width",
+    "Bar", "Big", "Call", "Cases", "Fence", "Formula", "Fraction", "Letter", "Line", "List", "Matrices", "Number",
+    "Product", "Root", "Row", "Script", "Sign", "Term", "Terms", "Word", "brackets", "child_formulas", "groups", "row",
+    "size", "width",
 ]
 
 

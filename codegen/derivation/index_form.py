@@ -80,7 +80,7 @@ class IndexForm(Printer):  # type: ignore[misc]
         return self._known[expr]
 
     def _print(self, expr: Any, **settings: Any) -> Formula:
-        """A function that a spec leaves unspecified may be called like one of SymPy's classes, by whose name methods are found."""
+        """A function that a spec leaves unspecified may be called like one of SymPy's classes; methods are found by name."""
         found: Formula = self._print_Function(expr) if isinstance(expr, Unspecified) else super()._print(expr, **settings)
         return found
 
@@ -261,8 +261,8 @@ class IndexForm(Printer):  # type: ignore[misc]
         terms = statement.terms
         odd = [i for i in statement.free if i in unusual(terms[0], self.program)]
         where = List(tuple(map(self.range_of, odd))) if odd else None
-        return Line(
-            self.show(statement.target), tuple(t for e in terms for t in self.terms(e, len(terms) == 1)), statement.numbers, where)
+        shown = tuple(t for e in terms for t in self.terms(e, len(terms) == 1))
+        return Line(self.show(statement.target), shown, statement.numbers, where)
 
     def terms(self, equation: Equation, alone: bool = True) -> list[Term]:
         """An equation's body as terms, under its sum and its guards."""

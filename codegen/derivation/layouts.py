@@ -27,8 +27,11 @@ class Layout:
 
 
 def layouts(program: Program, equations: Iterable[Equation], vectors: bool = False) -> Mapping[str, Layout]:
-    """The layout of each tensor that has one: its stepped axes must come first, and at most two be left; an adjoint is laid out as
-    its tensor. ``vectors``: of what is stepped along only the last axis is left, so that a step is one of vectors."""
+    """The layout of each tensor: its stepped axes, and what stands before them, are subscripts, and at most two axes are left.
+
+    An adjoint is laid out as its tensor. ``vectors``: of what is stepped along only the last axis is left, so that a step is one
+    of vectors.
+    """
     primal = {adjoint: tensor for tensor, adjoint in program.gradients.items()}
     classes = _Classes()
     for equation in equations:

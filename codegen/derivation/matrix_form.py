@@ -118,7 +118,7 @@ class MatrixForm:
         domain = {i.symbol: i for i in equation.indices}
         summed = frozenset(i.symbol for i in equation.reduced) & matrix
         found = []
-        pairs = signed_terms(equation.body)
+        pairs = list(signed_terms(equation.body))
         if front and len(pairs) > 1:
             inner = Terms(tuple((sign, self._beside(self._product(part, frame, summed, domain))) for sign, part in pairs))
             return [Term("+", (*front, brackets(inner)))]
@@ -160,7 +160,8 @@ class MatrixForm:
         odd = set(unusual(equation, self.program))
         if len(over) == 1 and over[0] in odd:
             (one,) = over
-            return Big("sum", Row((self.form.show(one.symbol), Sign("="), self.form.show(one.lower))), self.form.show(one.upper - 1))
+            start = Row((self.form.show(one.symbol), Sign("="), self.form.show(one.lower)))
+            return Big("sum", start, self.form.show(one.upper - 1))
         parts = [self.form.range_of(i) if i in odd else self.form.show(i.symbol) for i in over]
         return Big("sum", List(tuple(parts)) if len(parts) > 1 else parts[0])
 
@@ -216,6 +217,10 @@ class MatrixForm:
             scripts += [part or Sign(":") for part in slices]
         return self.symbol(name, scripts), tuple(axes)
 
+    def axes(self, entry: Indexed, domain: Mapping[IndexName, Index]) -> Axes:
+        """The index of each axis of the matrix that an entry belongs to."""
+        return MatrixForm.read(self, entry, domain)[1]
+
     def _slice(self, start: Any, over: Index, bounds: tuple[Any, Any]) -> Formula | None:
         """``H:2H``, or ``None`` for the whole axis."""
         lower, upper = sp.expand(over.lower + start), sp.expand(over.upper + start)
@@ -234,7 +239,7 @@ class _Entrywise:
         """The matrix indices of all that an expression reads."""
         if index_symbols(expr) - frozenset().union(*(index_symbols(e) for e in operands(expr))):
             raise NoMatrixForm  # an index as a number
-        return frozenset().union(*(self.form.read(e, self.domain)[1] for e in operands(expr)))
+        return frozenset().union(*(self.form.axes(e, self.domain) for e in operands(expr)))
 
     def show(self, expr: Any, frame: Axes) -> Formula:
         """The matrix of the expression's values over ``frame``."""
@@ -252,7 +257,7 @@ class _Entrywise:
                 raise NoMatrixForm
             return self.form.form.show(expr)
         name = type(expr).__name__
-        if name in ("where",):
+        if name == "where":
             raise NoMatrixForm
         if name in RELATIONS_OF:
             left, right = (self.show(part, frame) for part in expr.args)
@@ -365,7 +370,7 @@ class _Path:
 
     def _axes(self, expr: Expr) -> Axes:
         """The axes of an expression as its first matrix has them."""
-        return max((self.entries.form.read(e, self.entries.domain)[1] for e in operands(expr)), key=len)
+        return max((self.entries.form.axes(e, self.entries.domain) for e in operands(expr)), key=len)
 
     def _next(self, here: IndexName, end: IndexName | None) -> IndexName | None:
         """The index at the other end of the one unused edge at ``here``."""
@@ -441,7 +446,8 @@ def transposed(shown: Formula) -> Formula:
 
 def operand(shown: Formula, scalar: bool = False) -> Formula:
     """A factor: brackets round sums and entrywise products."""
-    loose = isinstance(shown, Terms) or isinstance(shown, Row) and any(isinstance(p, Sign) and p.name == "odot" for p in shown.parts)
+    entrywise = isinstance(shown, Row) and any(isinstance(p, Sign) and p.name == "odot" for p in shown.parts)
+    loose = isinstance(shown, Terms) or entrywise
     return brackets(shown) if loose or isinstance(shown, Product) and not scalar else shown
 
 
@@ -478,7 +484,7 @@ def _line_up(factors: Sequence[Formula]) -> Formula:
 
 
 def _bold_names(form: IndexForm, layouts: Mapping[str, Layout]) -> dict[str, Symbol]:
-    """Bold symbols: capitals for matrices, small letters for vectors, as far as that keeps them apart; a scalar stays as it is."""
+    """Bold symbols: capitals for matrices, small letters for vectors, as far as that keeps them apart; scalars stay."""
     found: dict[str, Symbol] = {}
     taken: dict[Any, str] = {}
     for name, symbol in form.symbols.items():

@@ -84,7 +84,8 @@ class Narrator:
         loss = self.symbol(derivation.given.loss)
         by = listed([self.symbol(name) for name in derivation.wrt])
         opening = Paragraph(words(
-            "The loss ", loss, " is a function of ", by, ", and its derivatives by them are wanted. One rule gives them all, the chain "
+            "The loss ", loss, " is a function of ", by, ", and its derivatives by them are wanted. One rule gives them all, "
+                                                         "the chain "
             "rule, applied to one equation after another from the loss back to the start."
         ))
         rows = tuple(
@@ -140,7 +141,8 @@ class Narrator:
                 blocks += self._changed(change, derivation.given, derivation.stable)
         if not blocks:
             return []
-        opening = Paragraph(words("Some equations are not computed as they were written, but in a form with the same values that is safe "
+        opening = Paragraph(words("Some equations are not computed as they were written, but in a form with the same values "
+                                  "that is safe "
                                   "in floating point, or shorter. All that follows differentiates these forms."))
         return [Section("stable", words("Stable forms"), (opening, *blocks))]
 
@@ -173,16 +175,19 @@ class Narrator:
             Term("+", (partial_of(loss, y), partial_of(f, x))), Term("+", (Sign("dots"),)))))
         blocks: list[Block] = [
             Paragraph(words(
-                "If ", Math(row(y, Sign("="), f)), " reads ", Math(x), ", a change of ", Math(x), " changes ", Math(loss), " through ",
-                Math(y), ". This is the ", Strong("chain rule"), ": each equation that reads ", Math(x), " adds one term, a path from ",
-                Math(x), " to the loss, and the adjoint of ", Math(x), " is the ", Strong("sum over the paths"), ",",
+                "If ", Math(row(y, Sign("="), f)), " reads ", Math(x), ", a change of ", Math(x), " changes ", Math(loss),
+                " through ", Math(y), ". This is the ", Strong("chain rule"), ": each equation that reads ", Math(x),
+                " adds one term, a path from ", Math(x), " to the loss, and the adjoint of ", Math(x), " is the ",
+                Strong("sum over the paths"), ",",
             )),
             rule,
-            Paragraph(words("An adjoint is complete when all equations that read its tensor have been differentiated, so the work goes "
+            Paragraph(words("An adjoint is complete when all equations that read its tensor have been differentiated, so the "
+                            "work goes "
                             "from the loss backwards.")),
         ]
         if self.derivation.arguments:
-            blocks.append(Paragraph(words("A maximum passes its adjoint to the entry that attains it first. The places of these entries:")))
+            blocks.append(Paragraph(words("A maximum passes its adjoint to the entry that attains it first. The places of "
+                                          "these entries:")))
             blocks += [line for rows in by_target(self.derivation.arguments).values()
                        for line in self.lines(rows, self.derivation.known)]
         sections = [self.step(adjoint) for adjoint in self.derivation.adjoints.values()]
@@ -307,7 +312,8 @@ class Narrator:
                 blocks += parts
         if not blocks:
             return []
-        opening = Paragraph(words("The generated code computes these equations in another order, and puts some of them together, with the "
+        opening = Paragraph(words("The generated code computes these equations in another order, and puts some of them "
+                                  "together, with the "
                                   "same values. A line of code stands under the numbers of all equations that went into it."))
         return [Section("computed", words("As it is computed"), (opening, *blocks))]
 

@@ -16,10 +16,14 @@ from codegen.derivation.index_form import IndexForm
 from codegen.derivation.layouts import Layout
 from codegen.derivation.matrix_form import Axes, MatrixForm, NoMatrixForm, bare, operand, summed_up
 from codegen.derivation.softmax import softmaxes
-from symbolic.program import Equation, Index, IndexName, Program, Reduction, index, index_symbols, tensor_of
+from symbolic.program import Equation, Index, IndexName, Reduction, index, index_symbols, tensor_of
 from symbolic.rewrite.terms import substitute
 
 __all__ = ["Nested"]
+
+
+LARGEST = 60
+"""Definitions that are put in at most: a cell that reads its state in several places grows with the power of the steps."""
 
 
 class Nested(MatrixForm):
@@ -36,7 +40,7 @@ class Nested(MatrixForm):
         super().__init__(form, layouts)
         self.inside, self.states, self.time, self.depth = inside, states, time, depth
         self.softmax = softmaxes(form.program)
-        self.fresh = 0
+        self.fresh = self.count = 0
 
     def terms_of(self, entry: Indexed, indices: tuple[Index, ...]) -> tuple[Term, ...]:
         """The definition of an entry, everything inside put in. Raises NoMatrixForm where there is none."""
@@ -65,6 +69,9 @@ class Nested(MatrixForm):
 
     def _definition(self, entry: Indexed, domain: Mapping[IndexName, Index]) -> tuple[Term, ...]:
         name = tensor_of(entry)
+        self.count += 1
+        if self.count > LARGEST:
+            raise NoMatrixForm
         for target, argument in self.softmax.get(name, ()):
             if (rule := _match(target, entry)) is not None:
                 inner, _ = self.read(substitute(argument, rule), domain)
@@ -76,7 +83,7 @@ class Nested(MatrixForm):
                 found.append(self._at(equation, rule, domain))
         if not found or any(e.reduction is not Reduction.SUM for e in found):
             raise NoMatrixForm
-        frame = super().read(entry, domain)[1]
+        frame = self.axes(entry, domain)
         return tuple(t for e in found for t in self.terms(e, frame))
 
     def _at(self, equation: Equation, rule: Mapping[IndexName, Any], domain: Mapping[IndexName, Index]) -> Equation:

@@ -25,9 +25,9 @@ FORMS = {
 FORWARD = {
     "logistic": ("A logistic function.", "As written, the exponential overflows where the function itself is finite."),
     "logarithm": ("The logarithm of a product.", "As written, the product underflows where its logarithm is finite."),
-    "log_sum_exp": (
-        "Exponentials under a sum.", "As written, the exponential overflows for large arguments. A common factor of all terms changes "
-        "nothing, and with the greatest term made 1 nothing overflows. That shift counts as constant: the value does not depend on it."),
+    "log_sum_exp": ("Exponentials under a sum.", (
+        "As written, the exponential overflows for large arguments. A common factor of all terms changes nothing, and with the "
+        "greatest term made 1 nothing overflows. That shift counts as constant: the value does not depend on it.")),
     "monotone": ("A maximum of what never falls.", "The function may be applied after the maximum, to fewer entries."),
     "specialise": ("A sum of one term.", "An equality fixes the index of the sum, so nothing is left to add up."),
     "blend": ("A weighted mean.", "One product does instead of two."),

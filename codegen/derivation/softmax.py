@@ -1,4 +1,4 @@
-"""Where a program normalises exponentials: y = e/s with s the sum of e = exp(z) along an axis. Found by structure, for any layer."""
+"""Where a program normalises exponentials: y = e/s with s the sum of e = exp(z) along an axis; found by structure alone."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ class _Recurrence:
         time = Math(self.form.show(self.time))
         names = listed([Math(self._state(name)) for name in self.states])
         blocks: list[Block] = [
-            Paragraph(words("The recurrence of ", names, " along ", time, ", rolled out over ", str(self.rolled.steps), " steps.")),
+            Paragraph(words("The recurrence of ", names, " along ", time, f", rolled out over {self.rolled.steps} steps.")),
             *self._composition(), *self._gradient(), *self._cell(), *self._one_pass(),
         ]
         return Section(f"rolled-{self.states[0]}", words("Rolled out: ", *names), tuple(blocks))
@@ -162,7 +162,7 @@ class _Recurrence:
         return self._composed()
 
     def _tops(self) -> list[str]:
-        """What a composition may be shown of: the prediction, else the last value of a step that reads the state, else the state."""
+        """What a composition may be shown of: the prediction, the last values of a step that read the state, the state."""
         stepped = [t.name for t in self.program.tensors
                    if self.jacobian.recurrence.axes(t) and t.name not in self.jacobian.recurrence.tensors]
         after = [n for n in reversed(stepped) if n in self._reading()]
@@ -264,16 +264,19 @@ class _Recurrence:
         path = brackets(Product((chain, step)))
         read: list[Block] = [
             Paragraph(words(
-                *opening, "The weights ", Math(theta), " are read at every step, so a change of them reaches ", Math(now), " at once, with "
-                "the state before it held fixed, and through that state. This is the ", Strong("product rule"), ": the immediate part, "
-                "marked with a plus, and the Jacobian of the step times the derivative of the state before,")),
+                *opening, "The weights ", Math(theta), " are read at every step, so a change of them reaches ",
+                Math(now), " at once, with the state before it held fixed, and through that state. This is the ",
+                Strong("product rule"), ": the immediate part, marked with a plus, and the Jacobian of the step times the "
+                "derivative of the state before,")),
             Display(Line(_total(now, theta), (
                 Term("+", (_immediate(now, theta),)), Term("+", (_partial(now, before), _total(before, theta)))))),
-            Paragraph(words("Put into itself down to the first step, it becomes a sum over the steps ", Math(k), " at which the weights "
-                            "were read, each with the product of the Jacobians from there on:")),
+            Paragraph(words(
+                "Put into itself down to the first step, it becomes a sum over the steps ", Math(k), " at which the weights were "
+                "read, each with the product of the Jacobians from there on:")),
             Display(Line(_total(now, theta), (Term("+", (
                 Big("sum", Row((k, Sign("<="), time))), path, _immediate(self._all(k), theta))),))),
-            Paragraph(words(Math(l_t), " is the part of the loss that reads the state of step ", Math(time), " directly. Over all steps,")),
+            Paragraph(words(Math(l_t), " is the part of the loss that reads the state of step ", Math(time),
+                            " directly. Over all steps,")),
             Display(Line(_total(self.loss, theta), (Term("+", (
                 Big("sum", time), Big("sum", Row((k, Sign("<="), time))), _partial(l_t, now), path,
                 _immediate(self._all(k), theta))),))),
@@ -375,7 +378,8 @@ class _Recurrence:
         theta, l_t = self._parameter(), Script(self.loss, List((time,)))
         steps = self.program.tensor(self.states[0]).shape[self.axis]
         return [
-            Paragraph(words("The double sum is never formed. Taken together from the last step backwards, everything that arrives at a "
+            Paragraph(words("The double sum is never formed. Taken together from the last step backwards, everything that "
+                            "arrives at a "
                             "state is one row,")),
             Display(Line(_total(self.loss, now), (
                 Term("+", (_partial(l_t, now),)), Term("+", (_total(self.loss, after), _partial(after, now)))))),
@@ -383,10 +387,10 @@ class _Recurrence:
             Display(Line(_total(self.loss, theta), (Term("+", (
                 Big("sum", k), _total(self.loss, self._all(k)), _immediate(self._all(k), theta))),))),
             Paragraph(words(
-                "This is one loop from the last step to the first: the rolled derivation and its code (without ", Strong("unrolling"),
-                ") do just this, a row times a Jacobian at each of the ", Math(self.form.show(steps)), " steps, and the sum over the steps "
-                "in one product of matrices after the loop. The same values come out. (Derivatives by a vector are rows here, so that "
-                "Jacobians stand in the order in which they are applied.)")),
+                "This is one loop from the last step to the first: the rolled derivation and its code (without ",
+                Strong("unrolling"), ") do just this, a row times a Jacobian at each of the ", Math(self.form.show(steps)),
+                " steps, and the sum over the steps in one product of matrices after the loop. The same values come out. "
+                "(Derivatives by a vector are rows here, so that Jacobians stand in the order in which they are applied.)")),
         ]
 
 

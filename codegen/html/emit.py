@@ -62,8 +62,9 @@ def html_of(words: Words) -> str:
 def _template(name: str) -> Any:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(loader=PackageLoader("codegen.html"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-                              keep_trailing_newline=True, autoescape=False)  # noqa: S701 - every text is escaped where it is made
+    environment = Environment(
+        loader=PackageLoader("codegen.html"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        keep_trailing_newline=True, autoescape=False)  # noqa: S701 - every text is escaped where it is made
     return environment.get_template(name)
 
 

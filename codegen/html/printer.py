@@ -30,7 +30,8 @@ from codegen.derivation.formula import (
 __all__ = ["line_pieces", "math", "mathml"]
 
 _GREEK = {name: chr(0x3B1 + k) for k, name in enumerate(
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho finalsigma sigma tau upsilon phi chi psi "
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho finalsigma sigma tau upsilon "
+    "phi chi psi "
     "omega".split())}
 _LETTERS = {**_GREEK, "partial": "∂", "infinity": "∞", "ell": "ℓ", "calL": "ℒ", "top": "⊤", "one": "1"}
 _SIGNS = {"<=": "≤", ">=": "≥", "!=": "≠", "-": "−", "odot": "⊙", "cdot": "·", "times": "×", "dots": "⋯", "in": "∈", "to": "→"}
@@ -52,7 +53,7 @@ def line_pieces(line: Line) -> list[list[str]]:
         sign = "" if k == 0 and term.sign == "+" else _operator(term.sign, "prefix" if k == 0 else "infix")
         head = ""
         if k == 0:
-            head = (mathml(line.head) if line.head is not None else "") + _operator(_SIGNS.get(line.relation, line.relation), "infix")
+            head = (mathml(line.head) if line.head is not None else "") + _operator(line.relation, "infix")
         found.append([_display(f"{head}{sign}{_beside(first)}"), *(_display(_beside(g)) for g in rest)])
     if line.where is not None:
         found.append([_display(f'<mspace width="1.5em"/>{mathml(Fence(line.where))}')])

@@ -1,4 +1,4 @@
-"""A document as LaTeX: a whole one that compiles with pdflatex and the packages of every distribution, or a fragment to \\input."""
+"""A document as LaTeX: a whole one, for pdflatex and the packages of every distribution, or a fragment to \\input."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ __all__ = ["emit"]
 
 
 def emit(document: Document, fragment: bool = False, header: str = "") -> str:
-    """The text of the document. ``fragment``: without a preamble, to be read into another document, which needs amsmath; ``header``:
-    what it was generated from, as a comment."""
+    """The text of the document. ``fragment``: without a preamble, to be read into another document, which needs amsmath;
+    ``header``: what it was generated from, as a comment."""
     writer = _Writer(document)
     return str(_template().render(
         document=document, fragment=fragment, header=header, tex=writer.tex, plain=_plain, kind=_kind, label=writer.label,

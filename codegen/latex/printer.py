@@ -66,7 +66,8 @@ def latex(formula: Formula) -> str:
         case Row(parts):
             return _beside(parts)
         case List(parts):
-            return ",".join(map(latex, parts)) if all(isinstance(p, Letter | Number) for p in parts) else ", ".join(map(latex, parts))
+            plain = all(isinstance(p, Letter | Number) for p in parts)
+            return ("," if plain else ", ").join(map(latex, parts))
         case Product(factors):
             return _beside(factors)
         case Terms(terms):
