@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from codegen.derivation.formula import Formula, Line
 
 __all__ = [
-    "Block", "Box", "Bullets", "Code", "Display", "Document", "Inline", "Math", "Paragraph", "Ref", "Section", "Strong",
-    "SymbolRow", "SymbolTable", "Words", "continued", "displays", "listed", "words",
+    "Block", "Box", "Bullets", "Code", "Display", "Document", "Inline", "LikeRow", "LikeTable", "Math", "Paragraph",
+    "Ref", "Section", "Strong", "SymbolRow", "SymbolTable", "Words", "continued", "displays", "listed", "words",
 ]
 
 
@@ -92,7 +92,23 @@ class SymbolTable:
     rows: tuple[SymbolRow, ...]
 
 
-Block = Paragraph | Bullets | Display | Box | SymbolTable
+@dataclass(frozen=True)
+class LikeRow:
+    """A layer that is like another: what it reads in place of that one's, and the numbers of its equations."""
+
+    layer: str
+    reads: Words
+    numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class LikeTable:
+    """Layers that are told by another one."""
+
+    rows: tuple[LikeRow, ...]
+
+
+Block = Paragraph | Bullets | Display | Box | SymbolTable | LikeTable
 
 
 @dataclass(frozen=True)

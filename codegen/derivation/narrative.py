@@ -19,6 +19,8 @@ from codegen.derivation.document import (
     Display,
     Document,
     Inline,
+    LikeRow,
+    LikeTable,
     Math,
     Paragraph,
     Ref,
@@ -35,6 +37,7 @@ from codegen.derivation.formula import Letter, Line, Number, Sign, Term, row
 from codegen.derivation.index_form import partial_of
 from codegen.derivation.notation import Notation
 from codegen.derivation.provenance import Adjoint, Change, Derivation, Form, Path
+from codegen.derivation.repeats import layer_of, repeats
 from codegen.derivation.rules import FORMS, FORWARD, MACHINE, rules_of, shift_of
 from codegen.derivation.statements import Statement, statements
 from codegen.derivation.unrolled import rolled_out
@@ -54,6 +57,7 @@ class Narrator:
     def __init__(self, derivation: Derivation, notation: Notation) -> None:
         self.derivation, self.notation, self.form = derivation, notation, notation.index
         self.closed = closed_forms(derivation)
+        self.repeats = repeats(derivation)
 
     def document(self) -> Document:
         """All of it."""
@@ -82,7 +86,9 @@ class Narrator:
         """What the symbols are, and what holds throughout."""
         derivation, form = self.derivation, self.form
         loss = self.symbol(derivation.given.loss)
-        by = listed([self.symbol(name) for name in derivation.wrt])
+        names = derivation.wrt
+        by = listed([self.symbol(n) for n in names]) if len(names) <= 9 else words(
+            f"{len(names)} tensors, ", self.symbol(names[0]), ", ", self.symbol(names[1]), ", ..., ", self.symbol(names[-1]))
         opening = Paragraph(words(
             "The loss ", loss, " is a function of ", by, ", and its derivatives by them are wanted. One rule gives them all, "
                                                          "the chain "
@@ -90,10 +96,12 @@ class Narrator:
         ))
         rows = tuple(
             SymbolRow(self.notation.defined(t.name), t.name, tuple(map(form.show, t.shape)), described(t, form))
-            for t in derivation.symbols
+            for t in derivation.symbols if self.repeats.told(t.name)
         )
+        others = [words("The tensors of ", _layers(self.repeats.of(first)), " are called like those of ", Code(first), ".")
+                  for first in dict.fromkeys(self.repeats.like.values())]
         return Section("symbols", words("Symbols and conventions"),
-                       (opening, SymbolTable(rows), Bullets(conventions(derivation, self.notation))))
+                       (opening, SymbolTable(rows), Bullets((*conventions(derivation, self.notation), *others))))
 
     # ---- forward ---------------------------------------------------------------------------------------------------
 
@@ -102,6 +110,8 @@ class Narrator:
         program = self.derivation.given
         parts = []
         for layer, rows in by_layer(program.equations).items():
+            if layer in self.repeats.like:
+                continue
             blocks: list[Block] = [
                 shown for equations in by_number(rows).values() for shown in self.lines(equations, program)
             ]
@@ -112,6 +122,8 @@ class Narrator:
                     listed([self.symbol(n) for n in again]), " at one step ", "are" if len(again) > 1 else "is",
                     " read again at another: this is the recurrence."
                 )))
+            if self.repeats.of(layer):
+                blocks += self._alike(layer, program.equations)
             parts.append(Section(f"forward-{layer or 'model'}", self._layer_title(layer), tuple(blocks)))
         opening = Paragraph(words("The model, as its spec has it. Each equation holds for every value of its free indices."))
         if len(parts) == 1:
@@ -145,6 +157,9 @@ class Narrator:
                                   "that is safe "
                                   "in floating point, or shorter. All that follows differentiates these forms."))
         return [Section("stable", words("Stable forms"), (opening, *blocks))]
+
+    def _is_told(self, name: str) -> bool:
+        return self.repeats.told(name.removeprefix("d_") if name in self.derivation.known.gradients.values() else name)
 
     def _changed(self, change: Change, before: Program, after: Program) -> list[Block]:
         """The equations before a change and after it."""
@@ -190,7 +205,19 @@ class Narrator:
                                           "these entries:")))
             blocks += [line for rows in by_target(self.derivation.arguments).values()
                        for line in self.lines(rows, self.derivation.known)]
-        sections = [self.step(adjoint) for adjoint in self.derivation.adjoints.values()]
+        sections: list[Section] = []
+        told: set[str] = set()
+        for name, adjoint in self.derivation.adjoints.items():
+            layer = layer_of(name)
+            first = self.repeats.like.get(layer, layer)
+            if first == layer and not self.repeats.of(layer):
+                sections.append(self.step(adjoint))
+            elif first not in told:  # the steps of the one that is told, where the first that is like it is due
+                told.add(first)
+                sections += [self.step(a) for n, a in self.derivation.adjoints.items() if layer_of(n) == first]
+                made = [e for a in self.derivation.adjoints.values() for e in (p.adjoint for p in a.paths)]
+                sections.append(Section(f"d-like-{first}", words("Likewise ", _layers(self.repeats.of(first))),
+                                        tuple(self._alike(first, made)), step=True))
         return Section("backward", words("Backward"), tuple(blocks), tuple(sections))
 
     def step(self, adjoint: Adjoint) -> Section:
@@ -279,12 +306,34 @@ class Narrator:
             return words(Strong(FORMS[rule]), *((": ", *said) if said else ()))
         return words(FORMS[rule])
 
+    def _alike(self, first: str, equations: Iterable[Equation]) -> list[Block]:
+        """The layers that are like ``first``, with the numbers of their own among these equations."""
+        numbers: dict[str, dict[int, None]] = {}
+        read: set[str] = set()
+        primal = {name: tensor for tensor, name in self.derivation.derived.gradients.items()}
+        for equation in equations:
+            layer = layer_of(primal.get(equation.name, equation.name))
+            numbers.setdefault(layer, {})[equation.number] = None
+            if layer == first:
+                read |= {primal.get(tensor_of(r), tensor_of(r)) for r in equation.reads}
+        rows = []
+        for layer in self.repeats.of(first):
+            pairs = [words(Code(here), " for ", Code(there)) for there, here in self.repeats.reads[layer] if there in read]
+            rows.append(LikeRow(layer, listed(pairs), tuple(numbers.get(layer, ()))))
+        return [
+            Paragraph(words(_layers(self.repeats.of(first)), " have the same equations, under numbers of their own, with these "
+                            "tensors in place of those that ", Code(first), " reads:")),
+            LikeTable(tuple(rows)),
+        ]
+
     # ---- results ---------------------------------------------------------------------------------------------------
 
     def results(self) -> Section:
         """The gradient of each tensor asked for, in a box."""
         boxes: list[Block] = []
         for name in self.derivation.wrt:
+            if not self.repeats.told(name):
+                continue
             adjoint = self.derivation.adjoints.get(name)
             title = words(Code(name))
             if adjoint is None:
@@ -293,6 +342,8 @@ class Narrator:
                 continue
             lines = self.lines(adjoint.forms[-1].equations, self.derivation.known)
             boxes.append(Box(title, tuple(lines)))
+            if alike := self.repeats.of(layer_of(name)):
+                boxes.append(Paragraph(words("and likewise for ", _layers(alike), ".")))
         return Section("results", words("The gradient"), tuple(boxes))
 
     def machine(self) -> list[Section]:
@@ -304,7 +355,7 @@ class Narrator:
             for change in rewrite.changes:
                 if rewrite.rule == "dead":
                     continue
-                parts += [line for rows in by_target(change.after).values()
+                parts += [line for name, rows in by_target(change.after).items() if self._is_told(name)
                           for line in self.lines(rows, replace(derivation.known, equations=change.after))]
             if parts:
                 title, why = MACHINE[rewrite.rule]
@@ -324,6 +375,12 @@ def because(display: Display, reason: str) -> Display:
 
 
 # ---- words -------------------------------------------------------------------------------------------------------------
+
+
+def _layers(names: Sequence[str]) -> Words:
+    """``fc2, fc3, ..., fc63``."""
+    shown: list[Inline] = [Code(n) for n in (names if len(names) <= 4 else (*names[:2], names[-1]))]
+    return listed(shown) if len(names) <= 4 else words(shown[0], ", ", shown[1], ", ..., ", shown[2])
 
 
 def by_layer(equations: Iterable[Equation]) -> dict[str, list[Equation]]:

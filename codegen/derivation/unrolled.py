@@ -341,12 +341,10 @@ class _Recurrence:
 
     def _product(self, block: JacobianBlock) -> Line | None:
         k, j, time = Letter("k"), index("j"), self.form.show(self.time)
-        rule = {self.time: j}
+        rule = {j: index("_j"), self.time: j}  # an index of the block that is called j too does not show in matrices
         moved = replace(block, of=block.of.xreplace(rule), by=block.by.xreplace(rule),
-                        indices=tuple(replace(i, symbol=j) if i.symbol == self.time else i for i in block.indices),
+                        indices=tuple(replace(i, symbol=rule.get(i.symbol, i.symbol)) for i in block.indices),
                         terms=tuple(replace(t, coefficient=t.coefficient.xreplace(rule)) for t in block.terms))
-        if any(i.symbol == j for i in block.indices):
-            return None
         try:
             terms = self._terms(moved)
             head = self._head(moved)
@@ -390,7 +388,9 @@ class _Recurrence:
                 "This is one loop from the last step to the first: the rolled derivation and its code (without ",
                 Strong("unrolling"), ") do just this, a row times a Jacobian at each of the ", Math(self.form.show(steps)),
                 " steps, and the sum over the steps in one product of matrices after the loop. The same values come out. "
-                "(Derivatives by a vector are rows here, so that Jacobians stand in the order in which they are applied.)")),
+                "(Derivatives by a vector are rows here, so that Jacobians stand in the order in which they are applied.)",
+                *((" Where a state is made from another one of the same step, the code passes its part on within the step too.",)
+                  if len(self.states) > 1 else ()))),
         ]
 
 

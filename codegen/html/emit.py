@@ -15,6 +15,7 @@ from codegen.derivation.document import (
     Display,
     Document,
     Inline,
+    LikeTable,
     Math,
     Paragraph,
     Ref,
@@ -49,6 +50,7 @@ def emit(document: Document, sources: Sequence[Source] = (), drawing: str = "", 
     writer.anchored = anchored
     return str(_template("page.html.jinja").render(
         document=document, title=_plain(document.title), html=writer.html, kind=_kind, formula=writer.formula, math=math,
+        anchors=writer.anchors,
         sources=sources, drawing=drawing, header=header, escape=escape,
     ))
 
@@ -93,17 +95,21 @@ class _Writer:
             case Strong(text):
                 return f"<em>{escape(text)}</em>"
 
+    def anchors(self, numbers: Sequence[int]) -> tuple[int, ...]:
+        """Those of the numbers that have no anchor yet."""
+        new = tuple(n for n in numbers if n not in self.placed)
+        self.placed.update(new)
+        return new
+
     def formula(self, display: Display) -> Formula:
         """A displayed line."""
         line = display.line
         numbers = tuple(n for n in line.numbers if n) if line.head is not None else ()
-        anchors = tuple(n for n in numbers if n not in self.placed)
-        self.placed.update(anchors)
-        return Formula(numbers, anchors, line_pieces(line), self.html(display.reason), line.head is None)
+        return Formula(numbers, self.anchors(numbers), line_pieces(line), self.html(display.reason), line.head is None)
 
 
 def _kind(block: object) -> str:
-    return {Paragraph: "paragraph", Bullets: "bullets", Display: "display", Box: "box", SymbolTable: "symbols",
+    return {Paragraph: "paragraph", Bullets: "bullets", Display: "display", Box: "box", SymbolTable: "symbols", LikeTable: "like",
             Section: "section"}[type(block)]
 
 

@@ -12,6 +12,7 @@ from codegen.derivation.document import (
     Display,
     Document,
     Inline,
+    LikeTable,
     Math,
     Paragraph,
     Ref,
@@ -88,7 +89,7 @@ def _formula(line: Line) -> str:
 
 
 def _kind(block: object) -> str:
-    return {Paragraph: "paragraph", Bullets: "bullets", Display: "display", Box: "box", SymbolTable: "symbols",
+    return {Paragraph: "paragraph", Bullets: "bullets", Display: "display", Box: "box", SymbolTable: "symbols", LikeTable: "like",
             Section: "section"}[type(block)]
 
 

@@ -13,6 +13,7 @@ from codegen.derivation.document import (
     Display,
     Document,
     Inline,
+    LikeTable,
     Math,
     Paragraph,
     Ref,
@@ -81,6 +82,11 @@ def _block(block: Block) -> Iterator[str]:
             for display in displays:
                 yield ""
                 yield from _display(display, boxed=True)
+        case LikeTable(rows):
+            yield "| layer | reads | equations |"
+            yield "| --- | --- | --- |"
+            for like in rows:
+                yield f"| `{like.layer}` | {markdown_of(like.reads)} | {', '.join(map(str, like.numbers))} |"
         case SymbolTable(rows):
             yield "| symbol | name | shape | what it is |"
             yield "| --- | --- | --- | --- |"

@@ -3,7 +3,7 @@
   const all = [...document.querySelectorAll("[data-equations]")];
   const numbers = (node) => node.dataset.equations.split(" ");
   const code = new Set(all.filter((n) => n.matches(".line")).flatMap(numbers));
-  const said = new Set(all.filter((n) => n.matches(".equation")).flatMap(numbers));
+  const said = new Set(all.filter((n) => !n.matches(".line")).flatMap(numbers));
   const choose = (chosen, from) => {
     const wanted = new Set(chosen);
     const marked = all.filter((n) => {
