@@ -213,6 +213,40 @@ def check(
     raise typer.Exit(report.exit_status)
 
 
+@app.command(epilog="Example: chainrule analyze specs/lstm_lm.yaml --size T=100 --plot norms.png")
+def analyze(
+    spec: Spec,
+    params: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Analyze at these parameters and inputs.")] = None,
+    size: Sizes = [],  # noqa: B006
+    seed: Annotated[int, typer.Option(help="Seed of fresh parameters and inputs.", min=0)] = 0,
+    json: Annotated[bool, _flag("--json", "Print the analysis as JSON.")] = False,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", parser=_path, help="Draw the norms: .png, .svg or .pdf.")] = None,
+) -> None:
+    """Vanishing and exploding gradients: the Jacobian of a step, its bounds, and the norms that the generated code measures."""
+    import symbolic
+    from codegen.analyze.run import analyze as run
+
+    model = symbolic.load(Path(spec))
+    if plot is not None:
+        from codegen.analyze.plot import picture, ready_to_plot
+
+        ready_to_plot(plot)
+    with _working(model.name) as say:
+        found = run(model, _sizes(size), seed, _arrays(params) if params is not None else None, progress=say)
+    if plot is not None:
+        from codegen.files import write_all
+
+        write_all({plot: picture(found, plot.suffix[1:].lower())}, folders=False)
+    if json:
+        import json as notation
+
+        print(notation.dumps(found.as_data(), indent=2, allow_nan=False))
+    else:
+        from codegen.analyze.report import print_analysis
+
+        print_analysis(found)
+
+
 @app.command(epilog="Example: chainrule show specs/lenet.yaml --size N=64")
 def show(spec: Spec, size: Sizes = [], block: Steps = None) -> None:  # noqa: B006
     """Tensors, shapes, number of parameters, FLOPs and memory, forward and backward; the workspace of the C function."""
