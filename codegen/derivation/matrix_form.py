@@ -125,7 +125,7 @@ class MatrixForm:
         domain = {i.symbol: i for i in equation.indices}
         summed = frozenset(i.symbol for i in equation.reduced) & matrix
         found = []
-        pairs = signed_terms(equation.body)
+        pairs = list(signed_terms(equation.body))
         if front and len(pairs) > 1:
             inner = Terms(tuple((sign, self._beside(self._product(part, frame, summed, domain))) for sign, part in pairs))
             return [Term("+", (*front, brackets(inner)))]
