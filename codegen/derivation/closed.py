@@ -150,7 +150,8 @@ class _Closed:
         tensor = self.program.tensor(tensor_of(read))
         for axis, part in enumerate(read.indices):
             lower, upper = tensor.bounds(axis)
-            if part not in own or not (is_equal(own[part].lower, lower, self.program) and is_equal(own[part].upper, upper, self.program)):
+            over = own.get(part)
+            if over is None or not (is_equal(over.lower, lower, self.program) and is_equal(over.upper, upper, self.program)):
                 return False
         return True
 
@@ -182,8 +183,8 @@ class _Closed:
 
 
 def reflected(equations: Equations) -> Equations | None:
-    """The equations with ``1 - sigmoid(x)`` for ``sigmoid(-x)``, multiplied out, if terms cancel then: the form that is computed keeps
-    the digits of what is nearly 0, this one is shorter."""
+    """The equations with ``1 - sigmoid(x)`` for ``sigmoid(-x)``, multiplied out, if terms cancel then: the form that is computed
+    keeps the digits of what is nearly 0, this one is shorter."""
     (first, *others) = equations
     if first.reduced or any((e.target, e.indices, e.guards) != (first.target, first.indices, first.guards) for e in others):
         return None

@@ -32,7 +32,7 @@ from codegen.derivation.document import (
 from codegen.derivation.formula import Letter, Line, Number, Sign, Term, row
 from codegen.derivation.index_form import partial_of
 from codegen.derivation.notation import Notation
-from codegen.derivation.provenance import Adjoint, Change, Derivation, Form, Path
+from codegen.derivation.provenance import Adjoint, Change, Derivation, Path
 from codegen.derivation.rules import FORMS, FORWARD, MACHINE, rules_of, shift_of
 from codegen.derivation.statements import Statement, statements
 from symbolic.program import Equation, Program, index, index_symbols, tensor_of
@@ -277,8 +277,8 @@ class Narrator:
         for softmax in self.derivation.softmaxes:
             if softmax.name in names:
                 e, s = (self.symbol(tensor_of(entry)) for entry in (softmax.exponential, softmax.total))
-                p, over = self.symbol(softmax.name), words(e, " over its sum ", s)
-                said.append(words(p, " is ", Ref(softmax.equation.number), ", ", *over) if softmax.given else words(p, " is ", *over))
+                number = (Ref(softmax.equation.number), ", ") if softmax.given else ()
+                said.append(words(self.symbol(softmax.name), " is ", *number, e, " over its sum ", s))
         return words(FORMS["softmax"], " ", *listed(said))
 
     # ---- results ---------------------------------------------------------------------------------------------------

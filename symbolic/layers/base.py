@@ -284,8 +284,8 @@ def scalar(value: float) -> str:
 
 
 def leading(shape: Sequence[Expr]) -> tuple[str, ...]:
-    """Index names of leading axes with these extents: ``()``, ``(n,)``, ``(t, n)``, ``(t, n, m)``, ...; a single axis of extent T is
-    that of time, ``(t,)``."""
+    """Index names of leading axes with these extents: ``()``, ``(n,)``, ``(t, n)``, ``(t, n, m)``, ...; a single axis of extent T
+    is that of time, ``(t,)``."""
     if len(shape) == 1:
         return ("t",) if shape[0] == size("T") else ("n",)
     return ("t", *batch(len(shape) - 1)) if shape else ()
