@@ -159,7 +159,7 @@ def test_backpropagation_through_time_is_an_index_shift(char_rnn: Derivation) ->
 
 
 def test_softmax_minus_one_hot_falls_out(char_rnn: Derivation) -> None:
-    assert _lines(char_rnn, "out.y")[-1] == "= -[k = y[t,n]] + loss.e[t,n,k]/loss.s[t,n]"
+    assert _lines(char_rnn, "out.y")[-1] == "= loss.p[t,n,k] - [k = y[t,n]]"
 
 
 def test_the_adjoint_of_a_convolution_is_a_convolution(specs: Path) -> None:

@@ -261,8 +261,8 @@ class IndexForm(Printer):  # type: ignore[misc]
         terms = statement.terms
         odd = [i for i in statement.free if i in unusual(terms[0], self.program)]
         where = List(tuple(map(self.range_of, odd))) if odd else None
-        shown = tuple(t for e in terms for t in self.terms(e, len(terms) == 1))
-        return Line(self.show(statement.target), shown, statement.numbers, where)
+        shown = sorted((t for e in terms for t in self.terms(e, len(terms) == 1)), key=lambda term: term.sign == "-")
+        return Line(self.show(statement.target), tuple(shown), statement.numbers, where)
 
     def terms(self, equation: Equation, alone: bool = True) -> list[Term]:
         """An equation's body as terms, under its sum and its guards."""

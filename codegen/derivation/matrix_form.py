@@ -79,7 +79,8 @@ class MatrixForm:
         if self.form.adjoint == "bar":
             return symbol.entry(scripts, Bar(symbol.base))
         if self.form.adjoint == "delta":
-            return Script(Letter("delta", bold=True), List(tuple(scripts)) if scripts else None, Fence(symbol.entry()))
+            bold = primal in self.layouts and self.layouts[primal].rank > 0
+            return Script(Letter("delta", bold), List(tuple(scripts)) if scripts else None, Fence(symbol.entry()))
         return partial_of(self.form.symbols[self.program.loss].entry(), symbol.entry(scripts))
 
     # ---- statements ------------------------------------------------------------------------------------------------
@@ -97,8 +98,15 @@ class MatrixForm:
         scripts = frozenset().union(*(index_symbols(p) for p in self._scripts_of(statement.target)))
         odd = [i for i in statement.free if i.symbol in scripts and i in unusual(statement.terms[0], self.program)]
         where = List(tuple(self.form.range_of(i) for i in odd)) if odd else None
-        terms = tuple(t for e in statement.terms for t in self.terms(e, frame))
-        return Line(shown, terms, statement.numbers, where)
+        terms = [t for e in statement.terms for t in self.terms(e, frame)]
+        if frame and len(terms) == 1 and not self._has_matrix(statement.terms[0]):
+            terms = [_on_ones(terms[0], len(frame))]
+        terms.sort(key=lambda term: term.sign == "-")
+        return Line(shown, tuple(terms), statement.numbers, where)
+
+    def _has_matrix(self, equation: Equation) -> bool:
+        """Whether a body reads more than scalars: what does not is one number for all entries."""
+        return any(self.layouts[tensor_of(entry)].rank for entry in operands(equation.body))
 
     def _scripts_of(self, entry: Indexed) -> tuple[Any, ...]:
         return tuple(entry.indices[: self.layouts[tensor_of(entry)].scripts])
@@ -180,13 +188,18 @@ class MatrixForm:
             raise NoMatrixForm  # a sum of what does not depend on its index
         scalar = found.pop(frozenset(), None)
         same = found.pop(frozenset(frame), None) if len(found) > 1 and frame else None
-        shown = _Path(found, summed, expand).product(frame)
-        if same is not None:
-            shown = Row((operand(expand.show(same, frame)), Sign("odot"), brackets(shown)))
+        met = frozenset().union(*found)
+        ends = frame if same is None else tuple(s for s in frame if s in met)
+        shown = _Path(found, summed, expand).product(ends)
+        if same is not None and not ends:
+            shown = Product((brackets(shown), operand(expand.show(same, frame))))
+        elif same is not None:
+            pair = [operand(expand.show(same, frame)), brackets(_spread(shown, ends, frame))]
+            shown = _hadamard(pair if all(isinstance(f, Indexed) for f in Mul.make_args(same)) else pair[::-1])
         if scalar is not None:
             front = expand.show(scalar, ())
-            shown = Product((brackets(front) if isinstance(front, Terms) else front,
-                             shown if isinstance(shown, Matrices) else operand(shown)))
+            rest = (shown,) if isinstance(shown, Matrices) else shown.factors if isinstance(shown, Product) else (operand(shown),)
+            shown = Product((brackets(front) if isinstance(front, Terms) else front, *rest))
         return shown
 
     def _beside(self, shown: Formula) -> Formula:
@@ -298,6 +311,8 @@ class _Entrywise:
                 numbers.append(factor)
             else:
                 above.append(operand(self.show(factor, frame), self._is_scalar(factor)))
+        if (outer := self._outer(expr, frame)) is not None:
+            return outer
         ordered = sorted(
             zip(above, [f for f in Mul.make_args(expr) if operands(f) and not self._is_divisor(f)], strict=True),
             key=lambda pair: self.form.form._rank(pair[1]))
@@ -315,6 +330,21 @@ class _Entrywise:
         if top is not None:
             front.append(brackets(top) if isinstance(top, Row) else top)
         return front[0] if len(front) == 1 else Product(tuple(front))
+
+    def _outer(self, expr: Expr, frame: Axes) -> Formula | None:
+        """The product of a column and a row, ``u v^T``, where no factor has both indices of the frame."""
+        if len(frame) != 2:
+            return None
+        parts: dict[frozenset[IndexName], list[Expr]] = {}
+        for factor in Mul.make_args(expr):
+            parts.setdefault(self.indices(factor), []).append(factor)
+        rows, columns = (parts.pop(frozenset({symbol}), None) for symbol in frame)
+        scalars = parts.pop(frozenset(), [])
+        if rows is None or columns is None or parts:
+            return None
+        left, right = (operand(self.show(Mul(*part), (symbol,))) for part, symbol in zip((rows, columns), frame, strict=True))
+        shown = Matrices((left, transposed(right)))
+        return shown if not scalars else Product((operand(self.show(Mul(*scalars), ())), shown))
 
     def _is_divisor(self, factor: Expr) -> bool:
         return bool(factor.is_Pow and factor.exp.is_number and factor.exp.is_negative)
@@ -467,6 +497,19 @@ def summed_up(terms: Sequence[Term]) -> Formula:
         (term,) = terms
         return term.factors[0] if len(term.factors) == 1 else Product(term.factors)
     return Terms(tuple((t.sign, t.factors[0] if len(t.factors) == 1 else Product(t.factors)) for t in terms))
+
+
+def _on_ones(term: Term, rank: int) -> Term:
+    """A number that all entries of a vector or a matrix are."""
+    ones = ONES if rank == 1 else Matrices((ONES, transposed(ONES)))
+    return Term(term.sign, (ones,) if term.factors == (Number("1"),) else (*term.factors, ones))
+
+
+def _spread(shown: Formula, ends: Axes, frame: Axes) -> Formula:
+    """A vector over the rows or the columns of the frame as a matrix."""
+    if ends == frame:
+        return shown
+    return Matrices((shown, transposed(ONES)) if ends == frame[:1] else (ONES, transposed(shown)))
 
 
 def _hadamard(parts: Sequence[Formula]) -> Formula:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from codegen.derivation.closed import closed_forms
 from codegen.derivation.conventions import conventions, described
 from codegen.derivation.document import (
     Block,
@@ -36,7 +35,7 @@ from codegen.derivation.document import (
 from codegen.derivation.formula import Letter, Line, Number, Sign, Term, row
 from codegen.derivation.index_form import partial_of
 from codegen.derivation.notation import Notation
-from codegen.derivation.provenance import Adjoint, Change, Derivation, Form, Path
+from codegen.derivation.provenance import Adjoint, Change, Derivation, Path
 from codegen.derivation.repeats import layer_of, repeats
 from codegen.derivation.rules import FORMS, FORWARD, MACHINE, rules_of, shift_of
 from codegen.derivation.statements import Statement, statements
@@ -56,7 +55,6 @@ class Narrator:
 
     def __init__(self, derivation: Derivation, notation: Notation) -> None:
         self.derivation, self.notation, self.form = derivation, notation, notation.index
-        self.closed = closed_forms(derivation)
         self.repeats = repeats(derivation)
 
     def document(self) -> Document:
@@ -271,9 +269,7 @@ class Narrator:
 
     def _chain(self, adjoint: Adjoint) -> list[Block]:
         """The adjoint in its forms, one after another, with the reason for each; slices that are written apart one by one."""
-        forms = [*adjoint.forms]
-        if (closed := self.closed.get(adjoint.name)) is not None:
-            forms.append(Form("closed", closed))
+        forms = [*adjoint.forms, *self.derivation.closed.get(adjoint.name, ())]
         known = self.derivation.known
         stages = [(form, {s.target: s for s in statements(form.equations, known)}) for form in forms]
         shown: list[Display] = []
@@ -304,6 +300,11 @@ class Narrator:
             said = listed([*(words(self.symbol(n), " is ", Ref(numbers[-1])) for n, numbers in stored
                              if numbers and (n not in before or len(stored) == 1))])
             return words(Strong(FORMS[rule]), *((": ", *said) if said else ()))
+        if rule == "softmax":
+            return self._softmax(after)
+        if rule == "composed":
+            gone = [self.adjoint(primal[n]) for n in before if n not in after and n in primal]
+            return words(*listed(gone), " put in")
         return words(FORMS[rule])
 
     def _alike(self, first: str, equations: Iterable[Equation]) -> list[Block]:
@@ -325,6 +326,16 @@ class Narrator:
                             "tensors in place of those that ", Code(first), " reads:")),
             LikeTable(tuple(rows)),
         ]
+
+    def _softmax(self, names: Iterable[str]) -> Words:
+        """What the softmaxes with these names are."""
+        said: list[Words] = []
+        for softmax in self.derivation.softmaxes:
+            if softmax.name in names:
+                e, s = (self.symbol(tensor_of(entry)) for entry in (softmax.exponential, softmax.total))
+                number = (Ref(softmax.equation.number), ", ") if softmax.given else ()
+                said.append(words(self.symbol(softmax.name), " is ", *number, e, " over its sum ", s))
+        return words(FORMS["softmax"], " ", *listed(said))
 
     # ---- results ---------------------------------------------------------------------------------------------------
 

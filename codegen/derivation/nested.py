@@ -15,7 +15,7 @@ from codegen.derivation.formula import Call, Formula, Sign, Term, Word
 from codegen.derivation.index_form import IndexForm
 from codegen.derivation.layouts import Layout
 from codegen.derivation.matrix_form import Axes, MatrixForm, NoMatrixForm, bare, operand, summed_up
-from codegen.derivation.softmax import softmaxes
+from codegen.derivation.softmax import normalised
 from symbolic.program import Equation, Index, IndexName, Reduction, index, index_symbols, tensor_of
 from symbolic.rewrite.terms import substitute
 
@@ -39,7 +39,7 @@ class Nested(MatrixForm):
     ) -> None:
         super().__init__(form, layouts)
         self.inside, self.states, self.time, self.depth = inside, states, time, depth
-        self.softmax = softmaxes(form.program)
+        self.softmax = normalised(form.program)
         self.fresh = self.count = 0
 
     def terms_of(self, entry: Indexed, indices: tuple[Index, ...]) -> tuple[Term, ...]:

@@ -6,7 +6,7 @@ Nothing is derived here: each line is an equation of a program, with the rule th
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from sympy import Indexed
@@ -15,6 +15,7 @@ from symbolic.analysis import index_reads
 from symbolic.program import Equation, IndexName, Origin, Program, Role, Tensor, index_symbols, tensor_of
 
 if TYPE_CHECKING:
+    from codegen.derivation.softmax import Softmax
     from codegen.pipeline import Stages
     from symbolic.model import Model
 
@@ -109,6 +110,10 @@ class Derivation:
     arguments: tuple[Equation, ...]
     rewrites: tuple[Rewrite, ...]
     """Those that put equations together for the machine."""
+    closed: Mapping[str, tuple[Form, ...]] = field(default_factory=dict)
+    """Further forms of an adjoint, with others put in, for the reader alone."""
+    softmaxes: tuple[Softmax, ...] = ()
+    """Those that these forms name."""
     rolled: Rolled | None = None
 
     @property
@@ -130,6 +135,7 @@ def derive(model: Model, wrt: str | tuple[str, ...] = "params", unroll: int | No
 
 def derivation_of(stages: Stages) -> Derivation:
     """The derivation that the stages of the pipeline hold."""
+    from codegen.derivation.closed import with_closed_forms
     from symbolic.rewrite import RULES
 
     given, stable, derived, computed = stages.program, stages.stabilised, stages.adjoint, stages.optimised
@@ -141,14 +147,15 @@ def derivation_of(stages: Stages) -> Derivation:
             kinds[laws[rule][0]].setdefault(rule, []).append(Change(step.before, step.after))
     forward = frozenset(stable.equations)
     made = [e for e in derived.equations if e not in forward]
-    return Derivation(
+    steps = stages.options.unroll
+    return with_closed_forms(Derivation(
         given.name, given, stable, derived, computed, _together(given, stable, derived, computed), stages.wrt,
         _rewrites(kinds["forward"], laws),
         _adjoints(stages, made),
         tuple(e for e in made if e.name not in set(derived.gradients.values())),
         _rewrites(kinds["backward"], laws),
-        None if stages.options.unroll is None else Rolled(stages.model.program(), stages.model.prediction, stages.options.unroll),
-    )
+        rolled=None if steps is None else Rolled(stages.model.program(), stages.model.prediction, steps),
+    ))
 
 
 def _rewrites(changes: Mapping[str, list[Change]], laws: Mapping[str, tuple[str, str]]) -> tuple[Rewrite, ...]:

@@ -19,6 +19,8 @@ FORMS = {
     "reuse": "reuse of a forward value",
     "cancel": "multiplied out, because terms cancel",
     "closed": "with the adjoints put in that are known in full",
+    "softmax": "softmax:",
+    "sigmoid": "1 minus the sigmoid of x is that of -x",
 }
 """Why an adjoint takes its next form."""
 

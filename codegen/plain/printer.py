@@ -109,7 +109,8 @@ def _product(factors: Sequence[Formula]) -> str:
 
 
 def _operand(part: Formula, loose: type | object) -> str:
-    return f"({plain(part)})" if isinstance(part, loose) else plain(part)  # type: ignore[arg-type]
+    spaced = isinstance(part, Row) and any(isinstance(p, Sign) and p.name == "odot" for p in part.parts)
+    return f"({plain(part)})" if spaced or isinstance(part, loose) else plain(part)  # type: ignore[arg-type]
 
 
 def _below(below: Formula | None) -> str:
