@@ -72,14 +72,14 @@ class _Closed:
         elif read & set(self.inner) and adjoint.adjoint not in self.staged:
             made = self._all_put_in(equations, self.inner)
             short = None if made is None else self._named(made)
-            self._take(forms, "softmax", None if short is None or self._reads_staged(short) else short)
+            self._take(forms, "normalised", None if short is None or self._reads_staged(short) else short)
             if forms and self._read(forms[-1].equations) and self._read(forms[-1].equations) <= set(self.values):
                 self._take(forms, "closed", self._all_put_in(forms[-1].equations, self.values))
         elif (made := self._composed(equations)) is not None:
             self._take(forms, "composed", made)
         self._take(forms, "sigmoid", reflected(forms[-1].equations if forms else equations))
         if forms and forms[-1].rule == "closed" and (short := self._named(forms[-1].equations)) is not None:
-            self._take(forms, "softmax", short)
+            self._take(forms, "normalised", short)
         if adjoint.name not in self.derivation.wrt:  # a gradient stays a product of what was named before
             self.forms[adjoint.name] = tuple(forms)
             self.used.update((s, None) for form in forms for s in self.softmaxes if s.name in {

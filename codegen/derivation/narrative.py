@@ -300,7 +300,7 @@ class Narrator:
             said = listed([*(words(self.symbol(n), " is ", Ref(numbers[-1])) for n, numbers in stored
                              if numbers and (n not in before or len(stored) == 1))])
             return words(Strong(FORMS[rule]), *((": ", *said) if said else ()))
-        if rule == "softmax":
+        if rule == "normalised":
             return self._softmax(after)
         if rule == "composed":
             gone = [self.adjoint(primal[n]) for n in before if n not in after and n in primal]
@@ -335,7 +335,7 @@ class Narrator:
                 e, s = (self.symbol(tensor_of(entry)) for entry in (softmax.exponential, softmax.total))
                 number = (Ref(softmax.equation.number), ", ") if softmax.given else ()
                 said.append(words(self.symbol(softmax.name), " is ", *number, e, " over its sum ", s))
-        return words(FORMS["softmax"], " ", *listed(said))
+        return words(FORMS["normalised"], " ", *listed(said))
 
     # ---- results ---------------------------------------------------------------------------------------------------
 

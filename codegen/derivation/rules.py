@@ -19,7 +19,7 @@ FORMS = {
     "reuse": "reuse of a forward value",
     "cancel": "multiplied out, because terms cancel",
     "closed": "with the adjoints put in that are known in full",
-    "softmax": "softmax:",
+    "normalised": "softmax:",
     "sigmoid": "1 minus the sigmoid of x is that of -x",
 }
 """Why an adjoint takes its next form."""
