@@ -211,7 +211,7 @@ def test_the_rules_are_named(char_rnn: Derivation, specs: Path) -> None:
 def test_a_stable_form_stands_beside_the_unstable_one(char_rnn: Derivation) -> None:
     shown = show(char_rnn)
     assert ("(7) loss.e[t,n,k] = exp(out.y[t,n,k])    [as written]\n"
-            "  = exp(out.y[t,n,k] - loss.s_max[t,n])    [as computed]") in shown
+            "  (7) loss.e[t,n,k] = exp(out.y[t,n,k] - loss.s_max[t,n])    [as computed]") in shown
     assert "As written, the exponential overflows" in shown
 
 
@@ -229,7 +229,7 @@ def test_wrt_restricts_the_derivation(specs: Path) -> None:
     whole, part = derive(model), derive(model, wrt="out.b")
     assert part.wrt == ("out.b",)
     assert "lstm.h" not in part.adjoints
-    assert len(show(part)) < len(show(whole)) / 2
+    assert len(show(part)) < 0.6 * len(show(whole))
     assert derive(model, wrt="out.b, lstm.U").wrt == ("out.b", "lstm.U")
     with pytest.raises(ChainruleError, match=r"found 'lstm\.Q'; did you mean 'lstm\.\w'"):
         derive(model, wrt="lstm.Q")

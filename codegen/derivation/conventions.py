@@ -43,7 +43,9 @@ def conventions(derivation: Derivation, notation: Notation) -> tuple[Words, ...]
                            " is ", Math(Row((Letter("partial"), loss, Sign("/"), Letter("partial"), loss))), "; ", Code("d_X"),
                            " in code."))
     if _reads_outside(program):
-        found.append(words("An entry outside its tensor's bounds is 0. So are all boundary terms: values before the first step, "
+        given = any(part.is_Integer and part.is_negative for e in program.equations for part in e.target.indices)
+        found.append(words("An entry outside its tensor's bounds is 0", ", unless an equation gives it a value" if given else "",
+                           ". So are all boundary terms: values before the first step, "
                            "adjoints after the last one, and what a window reads beyond the edge."))
     if any(e.guards for e in program.equations) or _gathers(program):
         found.append(words(Math(Fence(Word("condition"), "[]")),

@@ -35,11 +35,12 @@ from codegen.derivation.document import (
 from codegen.derivation.formula import Letter, Line, Number, Sign, Term, row
 from codegen.derivation.index_form import partial_of
 from codegen.derivation.notation import Notation
-from codegen.derivation.provenance import Adjoint, Change, Derivation, Path
+from codegen.derivation.provenance import Adjoint, Change, Derivation, Path, is_part, replaced, whole, with_the_rest
 from codegen.derivation.repeats import layer_of, repeats
-from codegen.derivation.rules import FORMS, FORWARD, MACHINE, rules_of, shift_of
+from codegen.derivation.rules import FORMS, FORWARD, MACHINE, RESCALES, rules_of, shift_of
 from codegen.derivation.statements import Statement, statements
 from codegen.derivation.unrolled import rolled_out
+from symbolic.analysis import may_meet
 from symbolic.program import Equation, Program, index, index_symbols, tensor_of
 
 __all__ = ["Narrator", "narrate"]
@@ -111,7 +112,7 @@ class Narrator:
             if layer in self.repeats.like:
                 continue
             blocks: list[Block] = [
-                shown for equations in by_number(rows).values() for shown in self.lines(equations, program)
+                shown for equations in by_entry(rows, program) for shown in self.lines(equations, program)
             ]
             names = dict.fromkeys(e.name for e in rows)
             again = [name for name in names if self._is_carried(name, names)]
@@ -144,28 +145,30 @@ class Narrator:
         """What is not computed as it was written, with the reason, the old form and the new one."""
         derivation = self.derivation
         blocks: list[Block] = []
+        current = derivation.given.equations
         for rewrite in derivation.prepared:
             title, why = FORWARD[rewrite.rule]
             blocks.append(Paragraph(words(Strong(title), f" {why}")))
+            later = current
             for change in rewrite.changes:
-                blocks += self._changed(change, derivation.given, derivation.stable)
+                later = replaced(later, change.before, change.after)
+            for change in rewrite.changes:
+                blocks += self._changed(whole(change, current, later), rewrite.rule not in RESCALES)
+            current = later
         if not blocks:
             return []
-        opening = Paragraph(words("Some equations are not computed as they were written, but in a form with the same values "
-                                  "that is safe "
-                                  "in floating point, or shorter. All that follows differentiates these forms."))
+        opening = Paragraph(words("Some equations are not computed as they were written, but in a form with the same loss that "
+                                  "is safe in floating point, or shorter. All that follows differentiates these forms."))
         return [Section("stable", words("Stable forms"), (opening, *blocks))]
 
     def _is_told(self, name: str) -> bool:
         return self.repeats.told(name.removeprefix("d_") if name in self.derivation.known.gradients.values() else name)
 
-    def _changed(self, change: Change, before: Program, after: Program) -> list[Block]:
-        """The equations before a change and after it."""
+    def _changed(self, change: Change, chained: bool) -> list[Block]:
+        """The equations before a change and after it; ``chained``: every tensor has the value that it had."""
         known = self.derivation.known
-        old = [line for rows in by_target(change.before).values()
-               for line in self.lines(rows, replace(known, equations=before.equations))]
-        new = [line for rows in by_target(change.after).values()
-               for line in self.lines(rows, replace(known, equations=after.equations))]
+        old, new = ([line for rows in by_target(part).values() for line in self.lines(rows, replace(known, equations=part))]
+                    for part in (change.before, change.after))
         if not new:
             return [because(shown, "not needed") for shown in old]
         found: list[Block] = []
@@ -175,7 +178,9 @@ class Narrator:
                 found.append(shown)
                 continue
             found.append(because(first, "as written"))
-            found.append(because(replace(shown, line=replace(shown.line, head=None)), "as computed"))
+            same = chained and first.line.numbers == shown.line.numbers
+            now = replace(shown, line=replace(shown.line, head=None)) if same else shown
+            found.append(because(now, "as computed"))
         return found
 
     # ---- backward --------------------------------------------------------------------------------------------------
@@ -252,7 +257,7 @@ class Narrator:
         if source is None or origin.read is None:
             return words(origin.rule)
         over = partial_of(self.form.show(source.target), self.form.show(origin.read))
-        said: list[Inline] = [Math(row(over, Sign("="), self.form.show(origin.partial))), ", by the "]
+        said: list[Inline] = [Math(row(over, Sign("="), self.form.slope(source, origin.read, origin.partial))), ", by the "]
         said += listed([Strong(rule) for rule in rules_of(path)])
         for symbol, distance in shift_of(source, origin.read):
             here = index(symbol)
@@ -366,17 +371,26 @@ class Narrator:
             for change in rewrite.changes:
                 if rewrite.rule == "dead":
                     continue
-                parts += [line for name, rows in by_target(change.after).items() if self._is_told(name)
-                          for line in self.lines(rows, replace(derivation.known, equations=change.after))]
+                for name, rows in by_target(change.after).items():
+                    if not self._is_told(name):
+                        continue
+                    computed = with_the_rest(rows, derivation)
+                    shown = self.lines(computed, replace(derivation.known, equations=computed))
+                    if is_part(computed, derivation):
+                        shown = [replace(d, line=replace(d.line, relation="+=")) for d in shown]
+                    parts += shown
             if parts:
                 title, why = MACHINE[rewrite.rule]
                 blocks.append(Paragraph(words(Strong(title), f" {why}" if why else "")))
                 blocks += parts
         if not blocks:
             return []
-        opening = Paragraph(words("The generated code computes these equations in another order, and puts some of them "
-                                  "together, with the "
-                                  "same values. A line of code stands under the numbers of all equations that went into it."))
+        partly = any(isinstance(block, Display) and block.line.relation == "+=" for block in blocks)
+        opening = Paragraph(words(
+            "The generated code computes these equations in another order, and puts some of them together, with the same values. "
+            "A line of code stands under the numbers of all equations that went into it.",
+            *((" ", Math(Sign("+=")), " stands where an equation is one of several that add into its left side.")
+              if partly else ())))
         return [Section("computed", words("As it is computed"), (opening, *blocks))]
 
 
@@ -402,11 +416,14 @@ def by_layer(equations: Iterable[Equation]) -> dict[str, list[Equation]]:
     return found
 
 
-def by_number(equations: Iterable[Equation]) -> dict[tuple[int, str], list[Equation]]:
-    """Equations by number and target, in order: the lines of the spec."""
-    found: dict[tuple[int, str], list[Equation]] = {}
+def by_entry(equations: Iterable[Equation], program: Program) -> list[list[Equation]]:
+    """Equations by number and target, the lines of the spec, in order; those that add into common entries are one line."""
+    found: list[list[Equation]] = []
     for equation in equations:
-        found.setdefault((equation.number, equation.name), []).append(equation)
+        same = next((rows for rows in found if rows[0].name == equation.name and any(
+            row.number == equation.number or may_meet(row, equation, program) for row in rows)), [])
+        found = [rows for rows in found if rows is not same]
+        found.append([*same, equation])
     return found
 
 

@@ -5,13 +5,13 @@ Nothing is derived here: each line is an equation of a program, with the rule th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from sympy import Indexed
 
-from symbolic.analysis import index_reads
+from symbolic.analysis import index_reads, may_meet
 from symbolic.program import Equation, IndexName, Origin, Program, Role, Tensor, index_symbols, tensor_of
 
 if TYPE_CHECKING:
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from codegen.pipeline import Stages
     from symbolic.model import Model
 
-__all__ = ["Adjoint", "Change", "Derivation", "Form", "Path", "Rewrite", "Rolled", "derivation_of", "derive"]
+__all__ = [
+    "Adjoint", "Change", "Derivation", "Form", "Path", "Rewrite", "Rolled", "derivation_of", "derive", "is_part", "replaced",
+    "whole", "with_the_rest",
+]
 
 READ_AS_MATHEMATICS = ("constants", "zeros", "reuse", "cancel")
 """The rewrites that a reader follows line by line in the adjoint of one tensor; the others put equations together for the
@@ -178,7 +181,7 @@ def _adjoints(stages: Stages, made: Iterable[Equation]) -> dict[str, Adjoint]:
             now = forms[adjoint][-1].equations
             # What an earlier rule put together for the machine (``inline``, then ``reuse`` again) is no form of its own.
             if all(e in now for e in step.before if e.name == adjoint):
-                kept = _replaced(now, [e for e in step.before if e.name == adjoint], [e for e in step.after if e.name == adjoint])
+                kept = replaced(now, [e for e in step.before if e.name == adjoint], [e for e in step.after if e.name == adjoint])
                 if forms[adjoint][-1].rule == step.rule:
                     forms[adjoint].pop()
                 forms[adjoint].append(Form(step.rule, kept))
@@ -218,7 +221,7 @@ def _is_shifted(adjoint: Equation, read: Indexed) -> bool:
     )
 
 
-def _replaced(rows: Iterable[Equation], before: list[Equation], after: list[Equation]) -> tuple[Equation, ...]:
+def replaced(rows: Iterable[Equation], before: Sequence[Equation], after: Sequence[Equation]) -> tuple[Equation, ...]:
     """The rows with those of ``before`` replaced by those of ``after``, in the place of the first."""
     found: list[Equation] = []
     waiting = list(after)
@@ -229,6 +232,29 @@ def _replaced(rows: Iterable[Equation], before: list[Equation], after: list[Equa
         found += [e for e in waiting if e.number == row.number]
         waiting = [e for e in waiting if e.number != row.number]
     return (*found, *waiting)
+
+
+def whole(change: Change, before: Sequence[Equation], after: Sequence[Equation]) -> Change:
+    """A change with the other equations of the tensors that it writes, so that a line says all of what a tensor is."""
+    if not all(e in before for e in change.before):
+        return change  # rewrites are told by their names, not in the order in which they came
+    names = {e.name for e in change.after}
+    return Change(tuple(e for e in before if e in change.before or e.name in names), tuple(e for e in after if e.name in names))
+
+
+def with_the_rest(rows: Sequence[Equation], derivation: Derivation) -> tuple[Equation, ...]:
+    """Equations of a forward tensor together with the others that make it, as they are computed; those of an adjoint alone."""
+    writers = derivation.computed.writers.get(rows[0].name, ())
+    adjoint = rows[0].name in derivation.derived.gradients.values()
+    return tuple(rows) if adjoint or not all(row in writers for row in rows) else writers
+
+
+def is_part(rows: Sequence[Equation], derivation: Derivation) -> bool:
+    """Whether these equations of one tensor are some of several that add into its entries."""
+    writers = derivation.derived.writers.get(rows[0].name, ())
+    numbers = {number for row in rows for number in row.numbers}
+    others = [e for e in writers if e.number not in numbers]
+    return len(writers) - len(others) > len(rows) or any(may_meet(e, row, derivation.known) for e in others for row in rows)
 
 
 def _together(*programs: Program) -> Program:

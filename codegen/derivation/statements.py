@@ -93,15 +93,21 @@ def _axis_names(group: Sequence[Equation], program: Program) -> tuple[Expr, ...]
     known = [e.target for e in program.writers.get(primal, ())]
     known += [entry for e in program.readers.get(primal, ()) for entry in e.reads if tensor_of(entry) == primal]
     found: list[Expr] = []
-    for axis, first in enumerate(group[0].target.indices):
-        if first.is_Integer and all(e.target.indices[axis] == first for e in group):
+    for axis in range(len(group[0].target.indices)):
+        parts = [e.target.indices[axis] for e in group] + [entry.indices[axis] for entry in known]
+        first, *others = parts[: len(group)]
+        if first.is_Integer and all(other == first for other in others):
             found.append(first)
             continue
-        parts = [e.target.indices[axis] for e in group] + [entry.indices[axis] for entry in known]
         bare = [p for p in parts if isinstance(p, IndexName) and p not in found]
-        letters = (index(letter) for letter in "vwuqzrs" if index(letter) not in found)
+        letters = (index(letter) for letter in "vwuqzrsk" if index(letter) not in found and letter not in _spoken_for(program))
         found.append(bare[0] if bare else next(letters))
     return tuple(found)
+
+
+def _spoken_for(program: Program) -> frozenset[str]:
+    """Letters that stand alone for something else: sizes, and tensors without axes."""
+    return frozenset((*program.sizes, *(t.name.rpartition(".")[2] for t in program.tensors if not t.rank)))
 
 
 def _of_entry(equation: Equation, names: Sequence[Expr], program: Program) -> Equation:
@@ -137,15 +143,17 @@ def _of_entry(equation: Equation, names: Sequence[Expr], program: Program) -> Eq
     summed = [i for s, i in domain.items() if s not in names]
     made = replace(equation, target=tensor.at(target), body=body, guards=tuple(g for g in guards if g is not sp.true),
                    indices=(*carried, *summed))
-    return made.renamed(_names_of_summed([i.symbol for i in summed], wanted, names))
+    return made.renamed(_names_of_summed([i.symbol for i in summed], wanted, names, _spoken_for(program)))
 
 
 def _names_of_summed(
-    symbols: Sequence[IndexName], wanted: Mapping[IndexName, IndexName], names: Sequence[Expr]
+    symbols: Sequence[IndexName], wanted: Mapping[IndexName, IndexName], names: Sequence[Expr],
+    spoken_for: frozenset[str],
 ) -> dict[IndexName, IndexName]:
     """Names for the summed indices: their own, or where a subscript has taken that, one that became free."""
     left = [old for old in wanted.values() if old not in names and old not in {wanted[s] for s in symbols}]
-    left += [index(letter) for letter in "jklmpqruvwz" if index(letter) not in {*names, *wanted.values()}]
+    taken = {*names, *wanted.values()}
+    left += [index(letter) for letter in "jklmpqruvwz" if index(letter) not in taken and letter not in spoken_for]
     return {s: wanted[s] if wanted[s] not in names else left.pop(0) for s in symbols}
 
 

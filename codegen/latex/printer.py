@@ -33,8 +33,8 @@ BREAK, BREAK_IN_PRODUCT = r"\brk", r"\brkp"
 
 _SPECIAL = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
             "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "<": r"\textless{}", ">": r"\textgreater{}"}
-_SIGNS = {"<=": r"\le", ">=": r"\ge", "!=": r"\ne", "odot": r"\odot", "cdot": r"\cdot", "times": r"\times", "dots": r"\cdots",
-          "in": r"\in", "to": r"\to", ":": "{:}"}
+_SIGNS = {"+=": r"\mathrel{+}=", "<=": r"\le", ">=": r"\ge", "!=": r"\ne", "odot": r"\odot", "cdot": r"\cdot", "times": r"\times",
+          "dots": r"\cdots", "in": r"\in", "to": r"\to", ":": "{:}"}
 _NAMED = frozenset("max min exp log tanh sinh cosh sin cos tan arctan".split())
 _LETTERS = {"partial": r"\partial", "infinity": r"\infty", "ell": r"\ell", "calL": r"\mathcal{L}", "top": r"\top", "one": "1"}
 _FENCES = {"()": (r"\left(", r"\right)"), "[]": (r"\left[", r"\right]"), "||": (r"\left|", r"\right|"),
