@@ -24,11 +24,14 @@ from codegen.derivation.formula import (
     Terms,
     Word,
     groups,
+    groups_of,
+    is_tall,
+    stands_apart,
 )
 
-__all__ = ["BREAK", "BREAK_IN_PRODUCT", "escape", "latex", "line_pieces"]
+__all__ = ["BREAK", "BREAK_AFTER_HEAD", "BREAK_AT_SIGN", "BREAK_IN_PRODUCT", "broken", "escape", "joined", "latex", "line_pieces"]
 
-BREAK, BREAK_IN_PRODUCT = r"\brk", r"\brkp"
+BREAK, BREAK_IN_PRODUCT, BREAK_AT_SIGN, BREAK_AFTER_HEAD = r"\brk", r"\brkp", r"\brks", r"\brkh"
 """Where a displayed formula may go on in the next row: macros of the document, and of the fragment."""
 
 _SPECIAL = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
@@ -39,6 +42,8 @@ _NAMED = frozenset("max min exp log tanh sinh cosh sin cos tan arctan".split())
 _LETTERS = {"partial": r"\partial", "infinity": r"\infty", "ell": r"\ell", "calL": r"\mathcal{L}", "top": r"\top", "one": "1"}
 _FENCES = {"()": (r"\left(", r"\right)"), "[]": (r"\left[", r"\right]"), "||": (r"\left|", r"\right|"),
            "floor": (r"\left\lfloor", r"\right\rfloor"), "norm": (r"\left\|", r"\right\|")}
+_NEAR = r"\!"
+"""Before a bracket that grows, for TeX sets it apart from the name of a function."""
 _BIG = {"sum": r"\sum", "prod": r"\prod", "max": r"\max", "argmax": r"\operatorname*{arg\,max}"}
 
 
@@ -66,7 +71,7 @@ def latex(formula: Formula) -> str:
         case Row(parts):
             return _beside(parts)
         case List(parts):
-            return ",".join(map(latex, parts)) if all(isinstance(p, Letter | Number) for p in parts) else ", ".join(map(latex, parts))
+            return ("," if all(isinstance(p, Letter | Number) for p in parts) else ", ").join(map(latex, parts))
         case Product(factors):
             return _beside(factors)
         case Terms(terms):
@@ -82,17 +87,25 @@ def latex(formula: Formula) -> str:
         case Root(inner):
             return rf"\sqrt{{{latex(inner)}}}"
         case Fence(inner, kind):
-            left, right = _FENCES[kind]
+            left, right = _fences(kind, is_tall(inner))
             return f"{left}{_apart(left, latex(inner))}{right}"
         case Call(head, arguments):
             inside = ", ".join(map(latex, arguments))
-            return rf"{latex(head)}\left({inside}\right)"
+            tall = any(map(is_tall, arguments))
+            left, right = _fences("()", tall)
+            return f"{latex(head)}{_NEAR if tall else ''}{left}{inside}{right}"
         case Big(kind, below, above):
             return _BIG[kind] + _under(below) + (rf"^{{{latex(above)}}}" if above is not None else "")
         case Cases(rows):
             inside = r" \\ ".join(f"{latex(value)} & {_condition(condition)}" for value, condition in rows)
             return rf"\begin{{cases}} {inside} \end{{cases}}"
     raise TypeError(f"no LaTeX for {type(formula).__name__}")
+
+
+def broken(formula: Formula) -> str:
+    """A formula of running text, between dollars; where it is long, the text may go on in the next row inside it."""
+    pieces = map(_beside, groups_of(formula)) if isinstance(formula, Row) else [latex(formula)]
+    return "$" + r" \allowbreak ".join(pieces) + "$"
 
 
 def line_pieces(line: Line) -> list[list[str]]:
@@ -109,6 +122,17 @@ def line_pieces(line: Line) -> list[list[str]]:
     return terms
 
 
+def joined(pieces: Sequence[str]) -> str:
+    """The pieces of a term with the places between them where it may break; a break between factors is marked by a dot."""
+    return pieces[0] + "".join(f" {BREAK_AT_SIGN if p.startswith(_SIGNS['odot']) else BREAK_IN_PRODUCT} {p}" for p in pieces[1:])
+
+
+def _fences(kind: str, tall: bool) -> tuple[str, str]:
+    """Brackets, which grow where they must: TeX sets those that grow apart from their neighbours, and breaks no line in them."""
+    left, right = _FENCES[kind]
+    return (left, right) if tall else (left.removeprefix(r"\left"), right.removeprefix(r"\right"))
+
+
 def _signed(k: int, sign: str, shown: str) -> str:
     if k == 0:
         return shown if sign == "+" else f"-{shown}"
@@ -122,7 +146,7 @@ def _beside(parts: Sequence[Formula]) -> str:
         piece = latex(part)
         if k and shown:
             before = parts[k - 1]
-            wide = isinstance(before, Fraction | Call | Fence | Cases) or isinstance(part, Fraction | Call | Cases)
+            wide = stands_apart(before) or stands_apart(part)
             calculus = isinstance(before, Letter) and before.name == "partial"
             shown += " " if isinstance(before, Big | Sign) or isinstance(part, Sign) or calculus or not wide else r"\,"
             if isinstance(before, Number) and isinstance(part, Number):
