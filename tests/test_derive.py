@@ -199,8 +199,8 @@ def test_the_scalar_example_in_full(specs: Path) -> None:
 
 def test_the_rules_are_named(char_rnn: Derivation, specs: Path) -> None:
     shown = show(char_rnn)
-    assert "drnn.h[t,n,i]/drnn.a[t,n,i] = 1 - tanh(rnn.a[t,n,i])**2, by the\n  derivative of tanh" in shown
-    assert "= d_rnn.h[t,n,i]*(1 - rnn.h[t,n,i]**2)    [reuse of a forward value: rnn.h is (4)]" in shown
+    assert "drnn.h[t,n,i]/drnn.a[t,n,i] = 1 - tanh(rnn.a[t,n,i])**2, by the derivative of tanh" in " ".join(shown.split())
+    assert "= d_rnn.h[t,n,i]*(1 - rnn.h[t,n,i]**2)\n        [reuse of a forward value: rnn.h is (4)]\n" in shown
     state = " ".join(step(shown, "rnn.h").split())
     assert "is read in two places, in (6) and (3). Its adjoint is the sum over these paths:" in state
     assert "by the product rule; shift of the index t: what is read at t - 1 gets its part from t + 1" in state
@@ -216,11 +216,12 @@ def test_a_stable_form_stands_beside_the_unstable_one(char_rnn: Derivation) -> N
 
 
 def test_conventions_are_said_once_and_only_where_they_matter(specs: Path, char_rnn: Derivation) -> None:
-    recurrent, plain = show(char_rnn), show(derive(load(specs / "scalar.yaml")))
+    recurrent, plain, kinked = (" ".join(show(made).split()) for made in (
+        char_rnn, derive(load(specs / "scalar.yaml")), derive(load(specs / "mlp.yaml"))))
     assert recurrent.count("An entry outside its tensor's bounds is 0") == 1
     assert "outside" not in plain
     assert "Of several greatest" not in plain
-    assert "relu'(0) = 0" in show(derive(load(specs / "mlp.yaml")))
+    assert "relu'(0) = 0" in kinked
     assert "relu'(0)" not in recurrent
 
 
@@ -288,7 +289,7 @@ def test_names_with_an_underscore_and_names_that_clash() -> None:
     assert found["Wh"] == r"\mathrm{Wh}"
     assert found["alpha"] == r"\alpha"
     assert (found["L"], found["loss"]) == ("L", r"\mathcal{L}")
-    assert r"\left(W_{h}\right)_{i,j} x_{j}" in show(derive(model), "latex")
+    assert r"(W_{h})_{i,j}\,x_{j}" in show(derive(model), "latex")
 
 
 # ---- formats -----------------------------------------------------------------------------------------------------------
@@ -299,8 +300,8 @@ def test_names_with_an_underscore_and_names_that_clash() -> None:
     [("frac", r"\frac{\partial L}{\partial h_{t,n,i}}"), ("bar", r"\bar{h}_{t,n,i}"), ("delta", r"\delta_{t,n,i}^{(h)}")],
 )
 def test_notations_of_adjoints(char_rnn: Derivation, adjoint: str, shown: str) -> None:
-    text = show(char_rnn, "markdown", Style(adjoint=adjoint)).replace(r"\,", "").replace(" ", "")
-    assert rf"{shown}\left(1-\tanh^{{2}}".replace(" ", "") in text
+    text = show(char_rnn, "markdown", Style(adjoint=adjoint)).replace(r"\,", "").replace(r"\left(", "(").replace(" ", "")
+    assert rf"{shown}(1-\tanh^{{2}}".replace(" ", "") in text
 
 
 def test_unknown_styles_are_refused() -> None:

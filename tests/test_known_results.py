@@ -227,7 +227,7 @@ def test_the_transposed_convention_as_expressions() -> None:
     model = models.model(models.TRANSPOSED)
     assert forward(model)[:3] == [
         r"\mathbf{a}_{t} = \mathbf{W}_{x}^{\top} \mathbf{x}_{t} + \mathbf{W}_{h}^{\top} \mathbf{h}_{t-1}",
-        r"\mathbf{h}_{t} = f\left(\mathbf{a}_{t}\right)",
+        r"\mathbf{h}_{t} = f(\mathbf{a}_{t})",
         r"\mathbf{o}_{t} = \mathbf{W}_{o}^{\top} \mathbf{h}_{t}",
     ]
     assert forms(model, "a") == ["d_h[t] o f'(a[t])"]
@@ -244,7 +244,7 @@ def test_the_transposed_convention_of_layers_as_expressions() -> None:
     model = models.model(models.TRANSPOSED_LAYERS)
     assert forward(model)[:3] == [
         r"\mathbf{a}_{t} = \mathbf{W}^{(\mathrm{rnn})\,\top} \mathbf{x}_{t} + \mathbf{U}^{\top} \mathbf{h}_{t-1}",
-        r"\mathbf{h}_{t} = f\left(\mathbf{a}_{t}\right)",
+        r"\mathbf{h}_{t} = f(\mathbf{a}_{t})",
         r"\mathbf{y}_{t}^{(\mathrm{out})} = \mathbf{W}^{(\mathrm{out})\,\top} \mathbf{h}_{t}",
     ]
     assert forms(model, "rnn.h") == ["out.W d_out.y[t] + rnn.U d_rnn.a[t+1]"]

@@ -63,7 +63,8 @@ def test_the_adjoint_of_a_layer() -> None:
     assert "  (2) rnn.h[t,n,i] = f(rnn.a[t,n,i])\n" in shown
     assert re.search(r"^    \(\d+\) d_rnn.a\[t,n,i\] = d_rnn.h\[t,n,i\]\*f'\(rnn.a\[t,n,i\]\)$", shown, re.MULTILINE)
     assert "drnn.h[t,n,i]/drnn.a[t,n,i] = f'(rnn.a[t,n,i]), by the derivative of f." in " ".join(shown.split())
-    assert "- Left unspecified: f, phi, differentiable functions of one argument; a prime marks a derivative.\n" in shown
+    said = "- Left unspecified: f, phi, differentiable functions of one argument; a prime marks a derivative."
+    assert said in " ".join(shown.split())
 
 
 def test_the_adjoint_of_equation_text() -> None:
@@ -78,16 +79,16 @@ def test_no_word_of_it_where_every_function_is_known() -> None:
 
 
 @pytest.mark.parametrize(("adjoint", "line"), [
-    ("frac", r"\frac{\partial L}{\partial a_{t,n,i}} = \frac{\partial L}{\partial h_{t,n,i}}\,f'\left(a_{t,n,i}\right)"),
-    ("bar", r"\bar{a}_{t,n,i} = \bar{h}_{t,n,i}\,f'\left(a_{t,n,i}\right)"),
-    ("delta", r"\delta_{t,n,i}^{(a)} = \delta_{t,n,i}^{(h)}\,f'\left(a_{t,n,i}\right)"),
+    ("frac", r"\frac{\partial L}{\partial a_{t,n,i}} = \frac{\partial L}{\partial h_{t,n,i}}\,f'(a_{t,n,i})"),
+    ("bar", r"\bar{a}_{t,n,i} = \bar{h}_{t,n,i}\,f'(a_{t,n,i})"),
+    ("delta", r"\delta_{t,n,i}^{(a)} = \delta_{t,n,i}^{(h)}\,f'(a_{t,n,i})"),
 ])
 def test_the_adjoint_in_latex(adjoint: str, line: str) -> None:
     layer = rnn(layers=[{"name": "rnn", "type": "rnn", "units": "C", "activation": "f"}])
     for model in (layer, own()):
         shown = show(derive(model), "latex", Style(adjoint=adjoint))
         assert line in shown
-        assert r"h_{t,n,i} = f\left(a_{t,n,i}\right)" in shown
+        assert r"h_{t,n,i} = f(a_{t,n,i})" in shown
         assert "Left unspecified: $f$, differentiable functions of one argument; a prime marks a derivative." in shown
 
 
@@ -107,7 +108,7 @@ def test_printers_know_no_function_of_that_name(name: str) -> None:
     model = load(f"y[n] = {name}(w*x[n])", functions=[name], parameters={"w": []}, inputs={"x": ["N"], "z": ["N"]},
                  loss={"type": "mse", "target": "z"})
     assert f"{name}'(w*x[n])" in show(derive(model))
-    assert r"'\left(w x_{n}\right)" in show(derive(model), "latex")
+    assert r"'(w x_{n})" in show(derive(model), "latex")
 
 
 def test_words_in_latex() -> None:
@@ -369,7 +370,7 @@ def test_a_document_is_written(tmp_path: Path) -> None:
     for command in (["derive", str(path)], ["derive", str(path), "--format", "latex"], ["derive", str(path), "--unroll", "3"],
                     ["generate", str(path), "--target", "latex", "--out", str(tmp_path)]):
         assert _run(command) == 0
-    assert r"f'\left(a_{t,n,i}\right)" in (tmp_path / "teach.tex").read_text(encoding="utf-8")
+    assert r"f'(a_{t,n,i})" in (tmp_path / "teach.tex").read_text(encoding="utf-8")
 
 
 def test_one_that_nothing_applies_is_no_matter() -> None:

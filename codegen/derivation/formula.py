@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 __all__ = [
-    "Bar", "Big", "Call", "Cases", "Fence", "Formula", "Fraction", "Letter", "Line", "List", "Matrices", "Number",
-    "Product", "Root", "Row", "Script", "Sign", "Term", "Terms", "Word", "brackets", "child_formulas", "groups", "row",
-    "size", "width",
+    "CLOSE", "LONG", "OPEN", "Bar", "Big", "Call", "Cases", "Fence", "Formula", "Fraction", "Letter", "Line", "List",
+    "Matrices", "Number", "Product", "Root", "Row", "Script", "Sign", "Term", "Terms", "Word", "brackets",
+    "child_formulas", "groups", "groups_of", "is_tall", "row", "size", "stands_apart", "width",
 ]
 
 
@@ -204,18 +204,86 @@ LONG = 20.0
 
 
 def groups(term: Term) -> tuple[tuple[Formula, ...], ...]:
-    """The factors of a term in groups between which it may break: one group where it is short. A sum and a condition stay with
-    what follows them."""
+    """The factors of a term in groups between which it may break: one group where it is short. A sum stays with what follows it,
+    a condition too where both are short; a sign begins a group."""
     if sum(map(width, term.factors)) <= LONG:
         return (term.factors,)
+    factors = tuple(_opened(_flat(term.factors)))
     found: list[tuple[Formula, ...]] = []
     current: tuple[Formula, ...] = ()
-    for factor in term.factors:
+    for k, factor in enumerate(factors):
         current = (*current, factor)
-        if not (isinstance(factor, Big) or isinstance(factor, Fence) and factor.kind == "[]"):
-            found.append(current)
-            current = ()
+        following = factors[k + 1 : k + 2]
+        condition = isinstance(factor, Fence) and factor.kind == "[]"
+        if isinstance(factor, Big) or isinstance(factor, Sign) and factor != CLOSE or following == (CLOSE,):
+            continue
+        if following == (OPEN,) or condition and sum(map(width, (*current, *following))) <= LONG:
+            continue
+        found.append(current)
+        current = ()
     return (*found, current) if current else tuple(found)
+
+
+OPEN, CLOSE = Sign("("), Sign(")")
+"""Brackets by themselves, round what is broken inside them."""
+
+
+def _opened(factors: Iterable[Formula]) -> Iterable[Formula]:
+    """The factors; of what stands between brackets and is very long, the terms and their factors one by one, for it has to break
+    inside."""
+    for factor in factors:
+        inner = factor.inner if isinstance(factor, Fence) and factor.kind == "()" else None
+        if isinstance(factor, Call) and len(factor.arguments) == 1:
+            (inner,) = factor.arguments
+        if inner is None or width(factor) <= 1.2 * LONG or _is_high(inner):
+            yield factor
+            continue
+        if isinstance(factor, Call):
+            yield factor.head
+        yield OPEN
+        for k, (sign, part) in enumerate(inner.terms if isinstance(inner, Terms) else (("+", inner),)):
+            if k or sign == "-":
+                yield Sign(sign)
+            yield from _opened(_flat((part,)))
+        yield CLOSE
+
+
+def groups_of(formula: Formula) -> tuple[tuple[Formula, ...], ...]:
+    """The pieces of a formula in running text between which it may break: after its first relation, then as the factors of a
+    term."""
+    parts = formula.parts if isinstance(formula, Row) else (formula,)
+    if width(formula) <= LONG or Sign("=") not in parts:
+        return (parts,)
+    at = parts.index(Sign("=")) + 1
+    return (parts[:at], *groups(Term("+", parts[at:])))
+
+
+def _flat(factors: Iterable[Formula]) -> Iterable[Formula]:
+    """The factors of products among the factors in their places, entry by entry (``odot``) too."""
+    for factor in factors:
+        if isinstance(factor, Product) or isinstance(factor, Row) and Sign("odot") in factor.parts:
+            yield from _flat(child_formulas(factor))
+        else:
+            yield factor
+
+
+def is_tall(formula: Formula) -> bool:
+    """Whether brackets round it must grow; those that may grow stand a little off what is in them."""
+    if isinstance(formula, Fraction | Root | Big | Cases):
+        return True
+    if isinstance(formula, Script) and formula.below is not None and formula.above is not None:
+        return True
+    return any(map(is_tall, child_formulas(formula)))
+
+
+def _is_high(formula: Formula) -> bool:
+    """Whether a bracket of the size of a letter would be too small for it."""
+    return isinstance(formula, Fraction | Root | Big | Cases) or any(map(_is_high, child_formulas(formula)))
+
+
+def stands_apart(formula: Formula) -> bool:
+    """Whether a factor wants a little space round it: a fraction, a call, what is in brackets."""
+    return isinstance(formula, Fraction | Call | Fence | Cases) or isinstance(formula, Script) and isinstance(formula.base, Fence)
 
 
 def row(*parts: Formula) -> Formula:

@@ -9,6 +9,7 @@ from html import escape
 from typing import Any
 
 from codegen.derivation.document import (
+    Block,
     Box,
     Bullets,
     Code,
@@ -19,16 +20,15 @@ from codegen.derivation.document import (
     Math,
     Paragraph,
     Ref,
-    Section,
     Strong,
     SymbolTable,
     Words,
     displays,
 )
-from codegen.html.printer import line_pieces, math
+from codegen.html.printer import broken, line_head, line_pieces, math
 from codegen.html.source import Source
 
-__all__ = ["emit", "html_of"]
+__all__ = ["emit", "fragment", "html_of"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Formula:
 
     numbers: tuple[int, ...]
     anchors: tuple[int, ...]
+    head: str
     terms: list[list[str]]
     reason: str
     more: bool
@@ -45,19 +46,28 @@ class Formula:
 def emit(document: Document, sources: Sequence[Source] = (), drawing: str = "", header: str = "") -> str:
     """The page. ``sources``: code to stand beside the derivation; ``drawing``: an SVG of the graph; ``header``: what the page was
     generated from, as a comment."""
-    writer = _Writer({n for source in sources for line in source.lines for n in line.numbers})
-    anchored = {n for d in displays(document) if d.line.head is not None for n in d.line.numbers}
-    writer.anchored = anchored
-    return str(_template("page.html.jinja").render(
-        document=document, title=_plain(document.title), html=writer.html, kind=_kind, formula=writer.formula, math=math,
+    return _rendered("page.html.jinja", document, "", sources=sources, drawing=drawing, header=header,
+                     title=_plain(document.title))
+
+
+def fragment(document: Document) -> str:
+    """The derivation alone, to stand in another page such as a notebook: its styles reach nothing else, its ids begin with the
+    name of the model."""
+    return _rendered("fragment.html.jinja", document, f"{document.name}-")
+
+
+def _rendered(template: str, document: Document, prefix: str, **context: Any) -> str:
+    writer = _Writer(prefix, {n for d in displays(document) if d.line.head is not None for n in d.line.numbers})
+    return str(_template(template).render(
+        document=document, prefix=prefix, html=writer.html, kind=_kind, formula=writer.formula, math=math, chained=_chained,
         anchors=writer.anchors,
-        sources=sources, drawing=drawing, header=header, escape=escape,
+        escape=escape, **context,
     ))
 
 
 def html_of(words: Words) -> str:
     """Running text as HTML, without links."""
-    return _Writer(set()).html(words)
+    return _Writer("", set()).html(words)
 
 
 @lru_cache(maxsize=4)
@@ -66,16 +76,16 @@ def _template(name: str) -> Any:
 
     environment = Environment(
         loader=PackageLoader("codegen.html"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        keep_trailing_newline=True, autoescape=False)  # noqa: S701 - every text is escaped where it is made
+        keep_trailing_newline=True, autoescape=False,  # noqa: S701 - every text is escaped where it is made
+    )
     return environment.get_template(name)
 
 
 class _Writer:
     """Pieces of a page; each equation gets its anchor where it is first displayed."""
 
-    def __init__(self, traced: set[int]) -> None:
-        self.traced = traced
-        self.anchored: set[int] = set()
+    def __init__(self, prefix: str, anchored: set[int]) -> None:
+        self.prefix, self.anchored = prefix, anchored
         self.placed: set[int] = set()
 
     def html(self, words: Words) -> str:
@@ -87,9 +97,9 @@ class _Writer:
             case str():
                 return escape(piece, quote=False)
             case Math(formula):
-                return math(formula)
+                return broken(formula)
             case Ref(number):
-                return f'<a href="#eq-{number}">({number})</a>' if number in self.anchored else f"({number})"
+                return f'<a href="#{self.prefix}eq-{number}">({number})</a>' if number in self.anchored else f"({number})"
             case Code(text):
                 return f"<code>{escape(text)}</code>"
             case Strong(text):
@@ -105,12 +115,26 @@ class _Writer:
         """A displayed line."""
         line = display.line
         numbers = tuple(n for n in line.numbers if n) if line.head is not None else ()
-        return Formula(numbers, self.anchors(numbers), line_pieces(line), self.html(display.reason), line.head is None)
+        head, reason = line_head(line), self.html(display.reason)
+        return Formula(numbers, self.anchors(numbers), head, line_pieces(line), reason, line.head is None)
+
+
+def _chained(blocks: Sequence[Block]) -> list[Block | tuple[Display, ...]]:
+    """The blocks with displayed lines that follow one another together: their relations are to stand under one another."""
+    found: list[Block | tuple[Display, ...]] = []
+    for block in blocks:
+        if not isinstance(block, Display):
+            found.append(block)
+        elif found and isinstance(found[-1], tuple):
+            found[-1] = (*found[-1], block)
+        else:
+            found.append((block,))
+    return found
 
 
 def _kind(block: object) -> str:
-    return {Paragraph: "paragraph", Bullets: "bullets", Display: "display", Box: "box", SymbolTable: "symbols", LikeTable: "like",
-            Section: "section"}[type(block)]
+    return {Paragraph: "paragraph", Bullets: "bullets", tuple: "chain", Box: "box", SymbolTable: "symbols",
+            LikeTable: "like"}[type(block)]
 
 
 def _plain(words: Words) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 
 from codegen.derivation.formula import (
@@ -25,14 +26,18 @@ from codegen.derivation.formula import (
     Terms,
     Word,
     groups,
+    groups_of,
+    is_tall,
+    stands_apart,
 )
+from codegen.latex.printer import latex
+from codegen.latex.printer import line_pieces as latex_pieces
 
-__all__ = ["line_pieces", "math", "mathml"]
+__all__ = ["broken", "line_head", "line_pieces", "math", "mathml"]
 
 _GREEK = {name: chr(0x3B1 + k) for k, name in enumerate(
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho finalsigma sigma tau upsilon "
-    "phi chi psi "
-    "omega".split())}
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho finalsigma sigma tau upsilon phi "
+    "chi psi omega".split())}
 _LETTERS = {**_GREEK, "partial": "∂", "infinity": "∞", "ell": "ℓ", "calL": "ℒ", "top": "⊤", "one": "1"}
 _SIGNS = {"<=": "≤", ">=": "≥", "!=": "≠", "-": "−", "odot": "⊙", "cdot": "·", "times": "×", "dots": "⋯", "in": "∈", "to": "→"}
 _FENCES = {"()": "()", "[]": "[]", "||": "||", "floor": "⌊⌋", "norm": "‖‖"}
@@ -40,28 +45,43 @@ _COMMA = '<mo separator="true">,</mo>'
 _BIG = {"sum": "∑", "prod": "∏", "max": "max", "argmax": "arg max"}
 
 
-def math(formula: Formula, display: bool = False) -> str:
-    """A formula as a ``math`` element."""
-    return _display(mathml(formula)) if display else f"<math>{mathml(formula)}</math>"
+def math(formula: Formula) -> str:
+    """A formula as a ``math`` element; its LaTeX goes with it, to be copied."""
+    return f'<math alttext="{escape(latex(formula))}">{mathml(formula)}</math>'
+
+
+def broken(formula: Formula) -> str:
+    """A formula in running text: a long one in pieces, so that the text may go on in the next row between them."""
+    pieces = groups_of(formula)
+    if len(pieces) == 1:
+        return math(formula)
+    shown = "".join(f"<math><mrow>{_beside(piece)}</mrow></math>" for piece in pieces)
+    return f'<span class="broken" data-tex="{escape(latex(formula))}">{shown}</span>'
+
+
+def line_head(line: Line) -> str:
+    """The left side of a displayed line; nothing where it goes on from the one above."""
+    return "" if line.head is None else _display(mathml(line.head), latex(line.head))
 
 
 def line_pieces(line: Line) -> list[list[str]]:
-    """A displayed line as terms, each in pieces: between them a browser may go on in the next row."""
+    """What stands right of the head, from the relation on: terms, each in pieces, between which a browser may go on in the next
+    row."""
     found: list[list[str]] = []
-    for k, term in enumerate(line.terms):
+    for k, (term, texts) in enumerate(zip(line.terms, latex_pieces(replace(line, head=None)), strict=False)):
         first, *rest = groups(term)
         sign = "" if k == 0 and term.sign == "+" else _operator(term.sign, "prefix" if k == 0 else "infix")
-        head = ""
-        if k == 0:
-            head = (mathml(line.head) if line.head is not None else "") + _operator(line.relation, "infix")
-        found.append([_display(f"{head}{sign}{_beside(first)}"), *(_display(_beside(g)) for g in rest)])
+        relation = "" if k else _operator(_SIGNS.get(line.relation, line.relation), "infix")
+        shown = [f"{relation}{sign}{_beside(first)}", *map(_beside, rest)]
+        found.append([_display(inner, text) for inner, text in zip(shown, texts, strict=True)])
     if line.where is not None:
-        found.append([_display(f'<mspace width="1.5em"/>{mathml(Fence(line.where))}')])
+        where = Fence(line.where)
+        found.append([_display(f'<mspace width="1.5em"/>{mathml(where)}', rf"\qquad {latex(where)}")])
     return found
 
 
-def _display(inner: str) -> str:
-    return f'<math displaystyle="true"><mrow>{inner}</mrow></math>'
+def _display(inner: str, tex: str) -> str:
+    return f'<math displaystyle="true" alttext="{escape(tex)}"><mrow>{inner}</mrow></math>'
 
 
 def mathml(formula: Formula) -> str:
@@ -108,10 +128,12 @@ def mathml(formula: Formula) -> str:
         case Root(inner):
             return f"<msqrt>{mathml(inner)}</msqrt>"
         case Fence(inner, kind):
-            return f"<mrow>{_fence(_FENCES[kind][0], 'prefix')}{mathml(inner)}{_fence(_FENCES[kind][1], 'postfix')}</mrow>"
+            marks, tall = _FENCES[kind], is_tall(inner)
+            return f"<mrow>{_fence(marks[0], 'prefix', tall)}{mathml(inner)}{_fence(marks[1], 'postfix', tall)}</mrow>"
         case Call(head, arguments):
-            inside = _COMMA.join(map(mathml, arguments))
-            return f"<mrow>{mathml(head)}<mo>&#x2061;</mo>{_fence('(', 'prefix')}{inside}{_fence(')', 'postfix')}</mrow>"
+            inside, tall = _COMMA.join(map(mathml, arguments)), any(map(is_tall, arguments))
+            inside = f"{_fence('(', 'prefix', tall)}{inside}{_fence(')', 'postfix', tall)}"
+            return f"<mrow>{mathml(head)}<mo>&#x2061;</mo>{inside}</mrow>"
         case Big(kind, below, above):
             mark = _BIG[kind]
             operator = (f'<mo largeop="true" movablelimits="false">{mark}</mo>' if len(mark) == 1
@@ -121,7 +143,7 @@ def mathml(formula: Formula) -> str:
             return f"<munder>{operator}{mathml(below)}</munder>" if below is not None else operator
         case Cases(rows):
             inside = "".join(f"<mtr><mtd>{mathml(value)}</mtd><mtd>{_condition(c)}</mtd></mtr>" for value, c in rows)
-            return f'<mrow>{_fence("{", "prefix")}<mtable class="cases">{inside}</mtable></mrow>'
+            return f'<mrow>{_fence("{", "prefix", True)}<mtable class="cases">{inside}</mtable></mrow>'
     raise TypeError(f"no MathML for {type(formula).__name__}")
 
 
@@ -130,11 +152,13 @@ def _condition(condition: Formula | None) -> str:
 
 
 def _operator(name: str, form: str) -> str:
+    if name in "()":
+        return _fence(name, "prefix" if name == "(" else "postfix", tall=False)
     return f'<mo form="{form}">{escape(_SIGNS.get(name, name))}</mo>'
 
 
-def _fence(mark: str, form: str) -> str:
-    return f'<mo fence="true" form="{form}" stretchy="true">{mark}</mo>'
+def _fence(mark: str, form: str, tall: bool) -> str:
+    return f'<mo fence="true" form="{form}" stretchy="{"true" if tall else "false"}">{mark}</mo>'
 
 
 def _beside(parts: Sequence[Formula]) -> str:
@@ -143,7 +167,7 @@ def _beside(parts: Sequence[Formula]) -> str:
     for k, part in enumerate(parts):
         before = parts[k - 1] if k else None
         if before is not None and not isinstance(before, Sign | Big) and not isinstance(part, Sign):
-            wide = isinstance(before, Fraction | Call | Fence | Cases) or isinstance(part, Fraction | Call | Cases)
+            wide = stands_apart(before) or stands_apart(part)
             calculus = isinstance(before, Letter) and before.name == "partial"
             shown += "" if calculus else '<mspace width="0.17em"/>' if wide else "<mo>&#x2062;</mo>"
             if isinstance(before, Number) and isinstance(part, Number):

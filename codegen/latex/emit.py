@@ -1,7 +1,8 @@
-"""A document as LaTeX: a whole one, for pdflatex and the packages of every distribution, or a fragment to \\input."""
+"""A document as LaTeX: a whole one that compiles with pdflatex and usual packages, or a fragment to \\input."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -12,7 +13,6 @@ from codegen.derivation.document import (
     Display,
     Document,
     Inline,
-    LikeTable,
     Math,
     Paragraph,
     Ref,
@@ -22,8 +22,8 @@ from codegen.derivation.document import (
     Words,
     displays,
 )
-from codegen.derivation.formula import Line
-from codegen.latex.printer import BREAK, BREAK_IN_PRODUCT, escape, latex, line_pieces
+from codegen.derivation.formula import LONG, Line, groups, width
+from codegen.latex.printer import BREAK, BREAK_AFTER_HEAD, broken, escape, joined, latex, line_pieces
 
 __all__ = ["emit"]
 
@@ -66,7 +66,7 @@ class _Writer:
             case str():
                 return escape(piece)
             case Math(formula):
-                return f"${latex(formula)}$"
+                return broken(formula)
             case Ref(number):
                 return rf"\eqnumber{{{number}}}" if number in self.anchored else f"({number})"
             case Code(text):
@@ -85,11 +85,15 @@ class _Writer:
 
 
 def _formula(line: Line) -> str:
-    return f" {BREAK}\n  ".join(f" {BREAK_IN_PRODUCT} ".join(pieces) for pieces in line_pieces(line))
+    shown = f" {BREAK}\n  ".join(map(joined, line_pieces(replace(line, head=None))))
+    if line.head is None:
+        return shown
+    wide = width(line.head) + sum(map(width, groups(line.terms[0])[0])) > LONG
+    return f"{latex(line.head)} {f'{BREAK_AFTER_HEAD} ' if wide else ''}{shown}"
 
 
 def _kind(block: object) -> str:
-    return {Paragraph: "paragraph", Bullets: "bullets", Display: "display", Box: "box", SymbolTable: "symbols", LikeTable: "like",
+    return {Paragraph: "paragraph", Bullets: "bullets", Display: "display", Box: "box", SymbolTable: "symbols",
             Section: "section"}[type(block)]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from codegen.derivation.formula import (
+    CLOSE,
+    OPEN,
     Bar,
     Big,
     Call,
@@ -24,21 +26,26 @@ from codegen.derivation.formula import (
     Terms,
     Word,
     groups,
+    groups_of,
+    is_tall,
+    stands_apart,
 )
 
-__all__ = ["BREAK", "BREAK_IN_PRODUCT", "escape", "latex", "line_pieces"]
+__all__ = ["BREAK", "BREAK_AFTER_HEAD", "BREAK_AT_SIGN", "BREAK_IN_PRODUCT", "broken", "escape", "joined", "latex", "line_pieces"]
 
-BREAK, BREAK_IN_PRODUCT = r"\brk", r"\brkp"
+BREAK, BREAK_IN_PRODUCT, BREAK_AT_SIGN, BREAK_AFTER_HEAD = r"\brk", r"\brkp", r"\brks", r"\brkh"
 """Where a displayed formula may go on in the next row: macros of the document, and of the fragment."""
 
 _SPECIAL = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
             "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "<": r"\textless{}", ">": r"\textgreater{}"}
-_SIGNS = {"+=": r"\mathrel{+}=", "<=": r"\le", ">=": r"\ge", "!=": r"\ne", "odot": r"\odot", "cdot": r"\cdot", "times": r"\times",
-          "dots": r"\cdots", "in": r"\in", "to": r"\to", ":": "{:}"}
+_SIGNS = {"<=": r"\le", ">=": r"\ge", "!=": r"\ne", "odot": r"\odot", "cdot": r"\cdot", "times": r"\times", "dots": r"\cdots",
+          "in": r"\in", "to": r"\to", ":": "{:}"}
 _NAMED = frozenset("max min exp log tanh sinh cosh sin cos tan arctan".split())
 _LETTERS = {"partial": r"\partial", "infinity": r"\infty", "ell": r"\ell", "calL": r"\mathcal{L}", "top": r"\top", "one": "1"}
 _FENCES = {"()": (r"\left(", r"\right)"), "[]": (r"\left[", r"\right]"), "||": (r"\left|", r"\right|"),
            "floor": (r"\left\lfloor", r"\right\rfloor"), "norm": (r"\left\|", r"\right\|")}
+_NEAR = r"\!"
+"""Before a bracket that grows, for TeX sets it apart from the name of a function."""
 _BIG = {"sum": r"\sum", "prod": r"\prod", "max": r"\max", "argmax": r"\operatorname*{arg\,max}"}
 
 
@@ -66,8 +73,7 @@ def latex(formula: Formula) -> str:
         case Row(parts):
             return _beside(parts)
         case List(parts):
-            plain = all(isinstance(p, Letter | Number) for p in parts)
-            return ("," if plain else ", ").join(map(latex, parts))
+            return ("," if all(isinstance(p, Letter | Number) for p in parts) else ", ").join(map(latex, parts))
         case Product(factors):
             return _beside(factors)
         case Terms(terms):
@@ -83,11 +89,13 @@ def latex(formula: Formula) -> str:
         case Root(inner):
             return rf"\sqrt{{{latex(inner)}}}"
         case Fence(inner, kind):
-            left, right = _FENCES[kind]
+            left, right = _fences(kind, is_tall(inner))
             return f"{left}{_apart(left, latex(inner))}{right}"
         case Call(head, arguments):
             inside = ", ".join(map(latex, arguments))
-            return rf"{latex(head)}\left({inside}\right)"
+            tall = any(map(is_tall, arguments))
+            left, right = _fences("()", tall)
+            return f"{latex(head)}{_NEAR if tall else ''}{left}{inside}{right}"
         case Big(kind, below, above):
             return _BIG[kind] + _under(below) + (rf"^{{{latex(above)}}}" if above is not None else "")
         case Cases(rows):
@@ -96,11 +104,17 @@ def latex(formula: Formula) -> str:
     raise TypeError(f"no LaTeX for {type(formula).__name__}")
 
 
+def broken(formula: Formula) -> str:
+    """A formula of running text, between dollars; where it is long, the text may go on in the next row inside it."""
+    pieces = map(_beside, groups_of(formula)) if isinstance(formula, Row) else [latex(formula)]
+    return "$" + r" \allowbreak ".join(pieces) + "$"
+
+
 def line_pieces(line: Line) -> list[list[str]]:
     """A displayed line as its terms, the head with the first; each in the pieces between which it may break too."""
     terms = []
     for k, term in enumerate(line.terms):
-        first, *rest = map(_beside, groups(term))
+        first, *rest = (f"{{}}{_beside(g)}" if g[0] in (Sign("+"), Sign("-")) else _beside(g) for g in groups(term))
         sign = ("" if term.sign == "+" else "-") if k == 0 else f"{{}}{term.sign} "
         terms.append([sign + first, *rest])
     head = "" if line.head is None else f"{latex(line.head)} "
@@ -108,6 +122,18 @@ def line_pieces(line: Line) -> list[list[str]]:
     if line.where is not None:
         terms.append([rf"\qquad \left({latex(line.where)}\right)"])
     return terms
+
+
+def joined(pieces: Sequence[str]) -> str:
+    """The pieces of a term with the places between them where it may break; a break between factors is marked by a dot."""
+    return pieces[0] + "".join(f" {BREAK_AT_SIGN if p.startswith((_SIGNS['odot'], '{}')) else BREAK_IN_PRODUCT} {p}"
+                               for p in pieces[1:])
+
+
+def _fences(kind: str, tall: bool) -> tuple[str, str]:
+    """Brackets, which grow where they must: TeX sets those that grow apart from their neighbours, and breaks no line in them."""
+    left, right = _FENCES[kind]
+    return (left, right) if tall else (left.removeprefix(r"\left"), right.removeprefix(r"\right"))
 
 
 def _signed(k: int, sign: str, shown: str) -> str:
@@ -123,8 +149,11 @@ def _beside(parts: Sequence[Formula]) -> str:
         piece = latex(part)
         if k and shown:
             before = parts[k - 1]
-            wide = isinstance(before, Fraction | Call | Fence | Cases) or isinstance(part, Fraction | Call | Cases)
+            wide = stands_apart(before) or stands_apart(part)
             calculus = isinstance(before, Letter) and before.name == "partial"
+            if OPEN in (before, part) or part == CLOSE:
+                shown += piece
+                continue
             shown += " " if isinstance(before, Big | Sign) or isinstance(part, Sign) or calculus or not wide else r"\,"
             if isinstance(before, Number) and isinstance(part, Number):
                 shown += r"\cdot "

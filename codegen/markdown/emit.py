@@ -27,6 +27,7 @@ from codegen.latex.printer import latex, line_pieces
 
 __all__ = ["aligned", "emit", "markdown_of"]
 
+ODOT = latex(Sign("odot"))
 WIDTH = 62.0
 """Letters of a row of a displayed formula; there are no rows of their own accord in what draws Markdown."""
 
@@ -127,7 +128,7 @@ def aligned(line: Line) -> str:
             used += sizes[k]
         for piece in pieces[1:]:
             if sizes[k] > WIDTH:
-                rows.append(rf"&\quad {{}}\cdot {piece}")
+                rows.append(r"&\quad {}" + ("" if piece.startswith(ODOT) else r"\cdot ") + piece)
             else:
                 rows[-1] += rf"\, {piece}"
     if len(rows) == 1:

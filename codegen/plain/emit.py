@@ -23,7 +23,7 @@ from codegen.plain.printer import line_text, plain
 
 __all__ = ["emit", "text_of"]
 
-WIDTH = 100
+WIDTH = 80
 """Columns of running text; formulas stand on one line, as the comments of the code."""
 
 
@@ -95,14 +95,22 @@ def _block(block: Block, indent: str) -> Iterator[str]:
             shapes = [f"[{', '.join(map(plain, r.shape))}]" if r.shape else "scalar" for r in rows]
             wide = max((len(r.name) for r in rows), default=0), max(map(len, shapes), default=0)
             for r, shape in zip(rows, shapes, strict=True):
-                yield f"  {r.name:<{wide[0]}}  {shape:<{wide[1]}}  {text_of(r.about)}"
+                columns = f"  {r.name:<{wide[0]}}  {shape:<{wide[1]}}  "
+                first, *rest = _wrapped(text_of(r.about), " " * len(columns))
+                yield (columns + first.strip()).rstrip()
+                yield from rest
             yield ""
 
 
 def _display(display: Display, indent: str) -> Iterator[str]:
     line = display.line
     numbers = f"({', '.join(map(str, line.numbers))}) " if any(line.numbers) and line.head is not None else ""
-    yield f"{indent}{numbers}{line_text(line)}" + (f"    [{text_of(display.reason)}]" if display.reason else "")
+    shown, reason = f"{indent}{numbers}{line_text(line)}", f"[{text_of(display.reason)}]" if display.reason else ""
+    if len(shown) + len(reason) + 4 <= WIDTH or not reason:
+        yield shown + (f"    {reason}" if reason else "")
+        return
+    yield shown
+    yield from _wrapped(reason, f"{indent}    ", " ")
 
 
 def _wrapped(text: str, indent: str, hang: str = "") -> list[str]:
