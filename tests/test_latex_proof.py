@@ -19,14 +19,14 @@ from codegen.derivation.formats import Style, show
 from codegen.derivation.provenance import derivation_of
 from symbolic.program import Program
 from tests.latex_models import EQUATIONS, ODD, RECURRENT, SPECS, printed, trial
-from tests.latex_reader import grammar
 from tests.latex_reader.document import Document, Line, equations, read
 from tests.latex_reader.evaluation import Evaluator, Grid, World
-from tests.latex_reader.grammar import Compare, Name, Number, Statement, formula, statement
+from tests.latex_reader.grammar import formula, statement
 from tests.latex_reader.mutations import mutated
 from tests.latex_reader.proof import check_line, check_partial, indices_of, partial_of, scope_for
 from tests.latex_reader.symbols import Symbol
 from tests.latex_reader.tokens import LatexError
+from tests.latex_reader.tree import Compare, Name, Node, Number, Statement
 from tests.latex_worlds import Trial
 from tests.programs import drawn
 
@@ -78,7 +78,7 @@ class Proof:
         check_partial(of, by, slope, self.named(number, of), self.evaluator())
         return "partial"
 
-    def named(self, number: int | None, of: grammar.Node) -> Statement:
+    def named(self, number: int | None, of: Node) -> Statement:
         """The equation of a number, in its last form, that is about the same tensor."""
         symbols = self.document.symbols
         found: Statement | None = None
@@ -206,7 +206,7 @@ def _elsewhere(evaluator: Evaluator) -> Evaluator:
     return Evaluator(World(world.symbols, world.sizes, grids, adjoints))
 
 
-def _means_the_same(line: Statement, other: Statement, left: grammar.Node, evaluator: Evaluator) -> bool:
+def _means_the_same(line: Statement, other: Statement, left: Node, evaluator: Evaluator) -> bool:
     """Whether two lines with one left side have equal right sides whatever the tensors are."""
     entry = evaluator.world.symbols.entry(left)
     assert entry is not None

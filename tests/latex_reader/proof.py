@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from tests.latex_reader.evaluation import Bump, Evaluator, Grid, Scope
-from tests.latex_reader.grammar import Compare, Fraction, Name, Node, Number, Partial, Statement, below_of
 from tests.latex_reader.symbols import Entry
 from tests.latex_reader.tokens import LatexError
+from tests.latex_reader.tree import Compare, Fraction, Name, Node, Number, Partial, Statement, below_of
 
 __all__ = ["Refuted", "check_line", "check_partial", "indices_of", "partial_of", "scope_for"]
 
