@@ -29,6 +29,7 @@ class Trial:
     model: Model
     unroll: int | None = None
     seed: int = 3
+    given_sizes: tuple[tuple[str, int], ...] = tuple(SMALL.items())
 
     @cached_property
     def stages(self) -> Stages:
@@ -37,7 +38,7 @@ class Trial:
     @cached_property
     def sizes(self) -> dict[str, int]:
         program = self.stages.program
-        return choose_sizes(program, {n: v for n, v in SMALL.items() if n in program.sizes and program.sizes[n] is None})
+        return choose_sizes(program, {n: v for n, v in self.given_sizes if n in program.sizes and program.sizes[n] is None})
 
     @cached_property
     def values(self) -> Mapping[str, Any]:
@@ -100,8 +101,11 @@ def grids_of(
     rule = {size(name): sp.Integer(number) for name, number in sizes.items()}
     for tensor in wanted:
         array = found[shown.get(tensor.name, tensor).name]
-        if tensor.is_index and tensor.name not in values:
-            array = np.where(array < 0, NOWHERE, array)
+        if tensor.is_index:  # what is ignored is nowhere
+            within = array >= int(sp.sympify(tensor.low).xreplace(rule))
+            if tensor.below is not None:
+                within &= array < int(sp.sympify(tensor.below).xreplace(rule))
+            array = np.where(within, array, NOWHERE)
         lower = tuple(int(sp.sympify(tensor.bounds(axis)[0]).xreplace(rule)) for axis in range(tensor.rank))
         made[tensor.name] = Grid(array if tensor.is_index else np.asarray(array, dtype=np.float64), lower)
     return made

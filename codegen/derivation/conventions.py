@@ -17,7 +17,7 @@ __all__ = ["conventions", "described"]
 
 _ROLES = {
     Role.PARAMETER: "parameter", Role.INPUT: "input", Role.STATE: "state", Role.INTERMEDIATE: "intermediate value",
-    Role.OUTPUT: "output",
+    Role.OUTPUT: "output", Role.ADJOINT: "value of the backward pass",
 }
 
 

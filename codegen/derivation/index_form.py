@@ -38,7 +38,6 @@ from codegen.derivation.formula import (
 )
 from codegen.derivation.statements import Statement
 from codegen.derivation.symbols import Symbol, letter_or_word
-from codegen.text import unusual
 from symbolic.functions import Unspecified
 from symbolic.program import Equation, Index, Program, Reduction, index_symbols, tensor_of
 
@@ -91,7 +90,7 @@ class IndexForm(Printer):  # type: ignore[misc]
         """An entry of a tensor, or of its adjoint."""
         below = [self.show(part) for part in subscripts]
         if name not in self.primal:
-            return self.symbols[name].entry(below) if name in self.symbols else Script(Word(name), List(tuple(below)))
+            return (self.symbols[name] if name in self.symbols else Symbol(Word(name))).entry(below)
         return self.adjoint_of(self.primal[name], below)
 
     def adjoint_of(self, name: str, below: Sequence[Formula] = ()) -> Formula:
@@ -260,17 +259,18 @@ class IndexForm(Printer):  # type: ignore[misc]
     def line(self, statement: Statement) -> Line:
         """A statement as a displayed line."""
         terms = statement.terms
-        odd = [i for i in statement.free if self._is_odd(i, statement.target, terms[0])]
+        odd = [i for i in statement.free if any(self._is_odd(i, e, statement.target) for e in terms)]
         where = List(tuple(map(self.range_of, odd))) if odd else None
         shown = sorted((t for e in terms for t in self.terms(e, len(terms) == 1)), key=lambda term: term.sign == "-")
         return Line(self.show(statement.target), tuple(shown), statement.numbers, where)
 
-    def _is_odd(self, over: Index, target: Any, equation: Equation) -> bool:
-        """Whether a free index has another range than the axis that it subscripts on the left, or where there is none, any."""
-        name = tensor_of(target)
-        shape = self.program.tensor(name).shape
-        axes = [extent for part, extent in zip(target.indices, shape, strict=True) if part == over.symbol]
-        return over.lower != 0 or over.upper not in axes if axes else over in unusual(equation, self.program)
+    def _is_odd(self, over: Index, equation: Equation, target: Any = None) -> bool:
+        """Whether an index has another range than an axis that it subscripts: of a free one the axis on the left counts, and only
+        where there is none, those on the right; all of them must agree."""
+        places = [target] if target is not None and over.symbol in target.indices else [equation.target, *equation.reads]
+        shapes = [(entry, self.program.tensor(tensor_of(entry)).shape) for entry in places if tensor_of(entry) in self.program]
+        axes = {n for entry, shape in shapes for part, n in zip(entry.indices, shape, strict=True) if part == over.symbol}
+        return over.lower != 0 or axes != {over.upper}
 
     def terms(self, equation: Equation, alone: bool = True) -> list[Term]:
         """An equation's body as terms, under its sum and its guards."""
@@ -293,8 +293,8 @@ class IndexForm(Printer):  # type: ignore[misc]
     def slope(self, source: Equation, read: Indexed, partial: Any) -> Formula:
         """The derivative of an equation by one of its reads: under the equation's guards, and under the sum over what the read
         does not tell (of a maximum it tells all)."""
-        lost = [i for i in source.reduced if i.symbol not in index_symbols(read)] if source.reduction is Reduction.SUM else []
-        if not lost and not source.guards:
+        lost = [i for i in source.reduced if i.symbol not in index_symbols(read)]
+        if source.reduction is not Reduction.SUM or not lost and not source.guards:
             return self.show(partial)
         (term,) = self.terms(replace(source, body=partial, indices=(*source.free, *lost), reduction=Reduction.SUM))
         shown = Product(term.factors) if len(term.factors) > 1 else term.factors[0]
@@ -305,7 +305,7 @@ class IndexForm(Printer):  # type: ignore[misc]
 
     def _big(self, equation: Equation) -> Formula:
         kind = {Reduction.SUM: "sum", Reduction.MAX: "max", Reduction.ARGMAX: "argmax"}[equation.reduction]
-        odd = set(unusual(equation, self.program))
+        odd = {i for i in equation.reduced if self._is_odd(i, equation)}
         if len(equation.reduced) == 1 and equation.reduced[0] in odd:
             (over,) = equation.reduced
             return Big(kind, Row((self.show(over.symbol), Sign("="), self.show(over.lower))), self.show(over.upper - 1))

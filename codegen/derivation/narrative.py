@@ -375,10 +375,9 @@ class Narrator:
                     if not self._is_told(name):
                         continue
                     computed = with_the_rest(rows, derivation)
-                    shown = self.lines(computed, replace(derivation.known, equations=computed))
-                    if is_part(computed, derivation):
-                        shown = [replace(d, line=replace(d.line, relation="+=")) for d in shown]
-                    parts += shown
+                    sign = "+=" if is_part(computed, derivation) else "="
+                    parts += [replace(d, line=replace(d.line, relation=sign, numbers=all_numbers(d.line, computed, derivation)))
+                              for d in self.lines(computed, replace(derivation.known, equations=computed))]
             if parts:
                 title, why = MACHINE[rewrite.rule]
                 blocks.append(Paragraph(words(Strong(title), f" {why}" if why else "")))
@@ -397,6 +396,14 @@ class Narrator:
 def because(display: Display, reason: str) -> Display:
     """A displayed line with a reason before what is said of it already."""
     return replace(display, reason=words(reason, *(("; ", *display.reason) if display.reason else ())))
+
+
+def all_numbers(line: Line, rows: Iterable[Equation], derivation: Derivation) -> tuple[int, ...]:
+    """The numbers of all equations of the tensor that were put together in a line."""
+    return tuple(dict.fromkeys(
+        n for row in rows if row.number in line.numbers for n in row.numbers
+        if n in line.numbers or any(e.number == n for e in derivation.derived.writers.get(row.name, ()))
+    ))
 
 
 # ---- words -------------------------------------------------------------------------------------------------------------

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from sympy import Indexed
 
-from symbolic.analysis import index_reads, may_meet
+from codegen.derivation.statements import groups
+from symbolic.analysis import index_reads
 from symbolic.program import Equation, IndexName, Origin, Program, Role, Tensor, index_symbols, tensor_of
 
 if TYPE_CHECKING:
@@ -121,9 +122,10 @@ class Derivation:
 
     @property
     def symbols(self) -> tuple[Tensor, ...]:
-        """The tensors of the forward program, parameters first, then those that its rewrites and maxima brought."""
-        order = (Role.PARAMETER, Role.INPUT, Role.STATE, Role.INTERMEDIATE, Role.OUTPUT)
-        return tuple(t for role in order for t in self.known.tensors if t.role is role)
+        """All tensors but the adjoints, parameters first; those that rewrites of the backward pass brought at the end."""
+        order = (Role.PARAMETER, Role.INPUT, Role.STATE, Role.INTERMEDIATE, Role.OUTPUT, Role.ADJOINT)
+        adjoints = set(self.known.gradients.values())
+        return tuple(t for role in order for t in self.known.tensors if t.role is role and t.name not in adjoints)
 
 
 def derive(model: Model, wrt: str | tuple[str, ...] = "params", unroll: int | None = None) -> Derivation:
@@ -254,7 +256,8 @@ def is_part(rows: Sequence[Equation], derivation: Derivation) -> bool:
     writers = derivation.derived.writers.get(rows[0].name, ())
     numbers = {number for row in rows for number in row.numbers}
     others = [e for e in writers if e.number not in numbers]
-    return len(writers) - len(others) > len(rows) or any(may_meet(e, row, derivation.known) for e in others for row in rows)
+    mixed = (group for group in groups([*rows, *others], derivation.known) if any(e in group for e in others))
+    return len(writers) - len(others) > len(rows) or any(row in group for group in mixed for row in rows)
 
 
 def _together(*programs: Program) -> Program:

@@ -21,7 +21,7 @@ from symbolic.analysis import affine, index_reads, is_nonnegative, may_meet
 from symbolic.program import Equation, Index, IndexName, Program, index, index_symbols, tensor_of
 from symbolic.rewrite.terms import substitute, tidy
 
-__all__ = ["Statement", "statements"]
+__all__ = ["Statement", "groups", "statements"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def statements(equations: Sequence[Equation], program: Program) -> tuple[Stateme
     Ensures: each entry is on the left of at most one statement, and is the sum of its terms.
     """
     found = []
-    for group in _groups(equations, program):
+    for group in groups(equations, program):
         alone = group[0] if len(group) == 1 else None
         if alone is not None and _is_statement(alone):
             found.append(Statement(alone.target, (alone,)))
@@ -59,6 +59,11 @@ def statements(equations: Sequence[Equation], program: Program) -> tuple[Stateme
         terms = tuple(_of_entry(e, names, program) for e in group)
         found.append(Statement(terms[0].target, terms))
     return tuple(found)
+
+
+def groups(equations: Sequence[Equation], program: Program) -> list[list[Equation]]:
+    """The equations of one tensor by the statements that they make."""
+    return _apart(_groups(equations, program), program)
 
 
 def _groups(equations: Sequence[Equation], program: Program) -> list[list[Equation]]:
@@ -75,6 +80,23 @@ def _groups(equations: Sequence[Equation], program: Program) -> list[list[Equati
         first.append(equation)
         groups = [g for g in groups if not any(g is other for other in rest)]
     return groups
+
+
+def _apart(found: list[list[Equation]], program: Program) -> list[list[Equation]]:
+    """Groups of which each may speak of all entries that its statement is about: one that is told with conditions says that the
+    entries which fulfil none are 0, so what others write there belongs to it."""
+    for group in found:
+        if len({e.target for e in group}) == 1 and all(map(_is_statement, group)):
+            continue
+        about = _axis_names(group, program)
+        rest = [g for g in found if g is not group and not any(
+            a.is_Integer and all(b.is_Integer and a != b for b in parts)
+            for a, *parts in zip(about, *(e.target.indices for e in g), strict=True))]
+        if rest:
+            merged = [e for g in found for e in g if any(g is other for other in (group, *rest))]
+            kept = [g for g in found if g is not group and not any(g is other for other in rest)]
+            return _apart([merged, *kept], program)
+    return found
 
 
 def _is_statement(equation: Equation) -> bool:
@@ -118,13 +140,14 @@ def _of_entry(equation: Equation, names: Sequence[Expr], program: Program) -> Eq
     tensor = program.tensor(equation.name)
     target, body, guards = list(equation.target.indices), equation.body, list(equation.guards)
     domain = {i.symbol: i for i in equation.indices}
+    done: set[Expr] = set()
     # Bare subscripts first: their index may stand in others, which follow it.
     for axis, name in sorted(enumerate(names), key=lambda pair: not isinstance(target[pair[0]], IndexName)):
         part, bounds = target[axis], tensor.bounds(axis)
         if not isinstance(name, IndexName):
             continue
         target[axis] = name
-        if isinstance(part, IndexName) and part in domain:
+        if isinstance(part, IndexName) and part in domain and part not in done:
             choices = [(part, 1)]
         else:
             choices = _solvable(part, target, domain)
@@ -139,6 +162,7 @@ def _of_entry(equation: Equation, names: Sequence[Expr], program: Program) -> Eq
             guards, target = rest[: len(guards)], rest[len(guards) :]
             del domain[symbol]
         domain[name] = Index(name, *bounds)
+        done.add(name)  # on a diagonal it stands in another subscript too, and is asked for there
     carried = [Index(name, *tensor.bounds(axis)) for axis, name in enumerate(names) if isinstance(name, IndexName)]
     summed = [i for s, i in domain.items() if s not in names]
     made = replace(equation, target=tensor.at(target), body=body, guards=tuple(g for g in guards if g is not sp.true),

@@ -45,8 +45,9 @@ def letter_or_word(name: str, bold: bool = False) -> Letter | Word:
 
 
 def symbols(program: Program) -> Mapping[str, Symbol]:
-    """A symbol for each tensor of a program that is no adjoint and no tangent; all are distinct."""
-    names = [t.name for t in program.tensors if t.role not in (Role.ADJOINT, Role.TANGENT)]
+    """A symbol for each tensor of a program but adjoints and tangents; all are distinct."""
+    adjoints = set(program.gradients.values())
+    names = [t.name for t in program.tensors if t.role is not Role.TANGENT and t.name not in adjoints]
     taken = {i.name for e in program.equations for i in e.indices} | set(program.sizes)
     own: dict[str, list[str]] = {}
     for name in names:

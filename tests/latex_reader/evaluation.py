@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from tests.latex_reader.grammar import (
+from tests.latex_reader.symbols import Entry, Symbols
+from tests.latex_reader.tokens import LatexError
+from tests.latex_reader.tree import (
     Apply,
     Big,
     Cases,
@@ -30,8 +32,6 @@ from tests.latex_reader.grammar import (
     Script,
     Sum,
 )
-from tests.latex_reader.symbols import Entry, Symbols
-from tests.latex_reader.tokens import LatexError
 
 __all__ = ["NOWHERE", "Bump", "Evaluator", "Grid", "Scope", "World"]
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from tests.latex_reader.evaluation import Bump, Evaluator, Grid, Scope
-from tests.latex_reader.grammar import Compare, Fraction, Name, Node, Partial, Statement, below_of
 from tests.latex_reader.symbols import Entry
 from tests.latex_reader.tokens import LatexError
+from tests.latex_reader.tree import Compare, Fraction, Name, Node, Number, Partial, Statement, below_of
 
 __all__ = ["Refuted", "check_line", "check_partial", "indices_of", "partial_of", "scope_for"]
 
@@ -28,6 +28,10 @@ class Refuted(LatexError):
 def check_line(left: Node, line: Statement, evaluator: Evaluator, wanted: Grid | None = None) -> int:
     """Proves a line at every entry of its left side; ``wanted``: the values of the left side, where they are not those of the
     tensor. Returns how many entries were compared; raises Refuted or LatexError."""
+    whole = evaluator.world.symbols.whole(left)
+    if whole is not None and isinstance(line.right, Number):  # all entries are one number
+        known = evaluator.world.adjoints if whole.adjoint else evaluator.world.grids
+        return _compare(line.right.value, known[whole.name].values, np.asarray(True), RELATIVE, ABSOLUTE)
     entry = evaluator.world.symbols.entry(left)
     if entry is None or entry.power is not None:
         raise LatexError("the left side is no entry")
@@ -122,9 +126,10 @@ def check_partial(of: Node, by: Node, slope: Node, equation: Statement, evaluato
     head, target, read = (symbols.entry(node) for node in (equation.left or of, of, by))
     if head is None or target is None or read is None or head.name != target.name:
         raise LatexError("this is no derivative of the equation named")
-    scope = scope_for((*target.subscripts, *read.subscripts), (), (of, by, slope, equation.right), evaluator)
+    scope = scope_for((*target.subscripts, *read.subscripts), equation.where, (of, by, slope, equation.right), evaluator)
     inner, there = _instance(head, target, scope, evaluator)
-    words = read.subscripts if any(e == read for e in symbols.entries_in(equation.right)) else None
+    words = read.subscripts if any(
+        (e.name, e.subscripts) == (read.name, read.subscripts) for e in symbols.entries_in(equation.right)) else None
     place = tuple(evaluator.value(part, scope) for part in read.subscripts)
     ahead, back = (
         Evaluator(evaluator.world, Bump(read.name, place, step, words)).value(equation.right, inner) for step in (STEP, -STEP))

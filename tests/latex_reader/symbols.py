@@ -11,20 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from tests.latex_reader.grammar import (
-    Accent,
-    Big,
-    Fence,
-    Fraction,
-    Name,
-    Node,
-    Partial,
-    Quotient,
-    Script,
-    below_of,
-    formula,
-)
+from tests.latex_reader.grammar import formula
 from tests.latex_reader.tokens import LatexError
+from tests.latex_reader.tree import Accent, Big, Fence, Fraction, Name, Node, Partial, Quotient, Script, below_of
 
 __all__ = ["Entry", "Symbol", "Symbols"]
 

@@ -98,6 +98,8 @@ def tokens(text: str) -> list[Token]:
 
 def _single(mark: str) -> Token:
     if mark[0].isdigit():
+        if mark[0] == "0" and mark.isdigit() and len(mark) > 1:
+            return Token("name", mark)  # 00 is a label, and another than 0
         return Token("number", mark)
     if len(mark) == 1 and mark.isalpha():
         return Token("name", mark)
