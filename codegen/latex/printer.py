@@ -37,7 +37,7 @@ BREAK, BREAK_IN_PRODUCT, BREAK_AT_SIGN, BREAK_AFTER_HEAD = r"\brk", r"\brkp", r"
 _SPECIAL = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
             "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "<": r"\textless{}", ">": r"\textgreater{}"}
 _SIGNS = {"<=": r"\le", ">=": r"\ge", "!=": r"\ne", "odot": r"\odot", "cdot": r"\cdot", "times": r"\times", "dots": r"\cdots",
-          "in": r"\in", "to": r"\to", ":": "{:}"}
+          "in": r"\in", "to": r"\to", ":": "{:}", "+=": r"\mathrel{+}="}
 _NAMED = frozenset("max min exp log tanh sinh cosh sin cos tan arctan".split())
 _LETTERS = {"partial": r"\partial", "infinity": r"\infty", "ell": r"\ell", "calL": r"\mathcal{L}", "top": r"\top", "one": "1"}
 _FENCES = {"()": (r"\left(", r"\right)"), "[]": (r"\left[", r"\right]"), "||": (r"\left|", r"\right|"),
