@@ -75,7 +75,8 @@ def typeset(name: str, text: str) -> bytes:
     if engine is None:
         raise MachineError(
             f"a PDF needs a TeX engine, expected one of {', '.join(ENGINES)} on the PATH, found none; install TeX Live "
-            "(Debian: apt-get install texlive-latex-base texlive-latex-recommended), MacTeX, MiKTeX or tectonic, or write --format latex"
+            "(Debian: apt-get install texlive-latex-base texlive-latex-recommended), MacTeX, MiKTeX or tectonic, or write "
+            "--format latex"
         )
     with tempfile.TemporaryDirectory(prefix="chainrule-") as folder:
         path = Path(folder) / f"{name}.tex"
@@ -86,7 +87,8 @@ def typeset(name: str, text: str) -> bytes:
                                   stdin=subprocess.DEVNULL)
             if done.returncode:
                 said = [line for line in done.stdout.splitlines() if line.startswith(("!", "l."))] or done.stderr.splitlines()
-                raise MachineError(f"{engine} failed: {' '.join(said[:3]) or f'exit status {done.returncode}'}; its packages amsmath, "
+                raise MachineError(f"{engine} failed: {' '.join(said[:3]) or f'exit status {done.returncode}'}; its packages "
+                                   f"amsmath, "
                                    "geometry and hyperref must be installed (Debian: texlive-latex-recommended)")
         return path.with_suffix(".pdf").read_bytes()
 

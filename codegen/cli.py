@@ -136,7 +136,7 @@ def derive(
     notation: Annotated[str, typer.Option(help="index, entry by entry, or matrix, where there is such a form.")] = "index",
     adjoint: Annotated[str, typer.Option(help="How dL/dX is written: frac, bar (X with a bar) or delta.")] = "frac",
     format: Annotated[str | None, typer.Option(help=(
-        "text, latex, markdown, html, pdf, or svg, a drawing of the graph; left out, what the file's name ends in, else text."))] = None,
+        "text, latex, markdown, html, pdf, or svg, a drawing of the graph; left out, by the file's name, else text."))] = None,
     fragment: Annotated[bool, _flag("--fragment", "LaTeX without a preamble, to \\\\input.")] = False,
     graph: Annotated[str, typer.Option(help="What the drawing has as nodes: layers or equations.")] = "layers",
     forward: Annotated[bool, _flag("--forward", "Leave the gradients out of the drawing.")] = False,
@@ -168,7 +168,8 @@ def derive(
 
             shown = drawing(model, graph, unroll, not forward, wrt)
         else:
-            shown = derivation(model, format, Style(notation, adjoint), Options(wrt=wrt, unroll=unroll), fragment=fragment, graph=graph)
+            shown = derivation(model, format, Style(notation, adjoint), Options(wrt=wrt, unroll=unroll), fragment=fragment,
+                               graph=graph)
         if format == "pdf":
             from codegen.build import typeset
 
@@ -211,6 +212,40 @@ def check(
 
         print_report(report)
     raise typer.Exit(report.exit_status)
+
+
+@app.command(epilog="Example: chainrule analyze specs/lstm_lm.yaml --size T=100 --plot norms.png")
+def analyze(
+    spec: Spec,
+    params: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Analyze at these parameters and inputs.")] = None,
+    size: Sizes = [],  # noqa: B006
+    seed: Annotated[int, typer.Option(help="Seed of fresh parameters and inputs.", min=0)] = 0,
+    json: Annotated[bool, _flag("--json", "Print the analysis as JSON.")] = False,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", parser=_path, help="Draw the norms: .png, .svg or .pdf.")] = None,
+) -> None:
+    """Vanishing and exploding gradients: the Jacobian of a step, its bounds, and the norms that the generated code measures."""
+    import symbolic
+    from codegen.analyze.run import analyze as run
+
+    model = symbolic.load(Path(spec))
+    if plot is not None:
+        from codegen.analyze.plot import picture, ready_to_plot
+
+        ready_to_plot(plot)
+    with _working(model.name) as say:
+        found = run(model, _sizes(size), seed, _arrays(params) if params is not None else None, progress=say)
+    if plot is not None:
+        from codegen.files import write_all
+
+        write_all({plot: picture(found, plot.suffix[1:].lower())}, folders=False)
+    if json:
+        import json as notation
+
+        print(notation.dumps(found.as_data(), indent=2, allow_nan=False))
+    else:
+        from codegen.analyze.report import print_analysis
+
+        print_analysis(found)
 
 
 @app.command(epilog="Example: chainrule show specs/lenet.yaml --size N=64")

@@ -24,7 +24,7 @@ _SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def write_all(files: Mapping[Path, str | bytes], folders: bool = True) -> None:
-    """Write every text (UTF-8, ``\\n``), or the bytes, to its path; ``folders``: those that do not exist are made, not refused.
+    """Write every text (UTF-8, ``\\n``) and the bytes of pictures to their paths; ``folders``: those that do not exist are made.
 
     All texts go to temporary files beside their places first and are renamed when the last one is complete, so a full
     disk or a refused folder leaves nothing behind. A reader never sees half a file. Raises MachineError where the
@@ -87,7 +87,7 @@ def _make_folder(folder: Path) -> list[Path]:
 
 
 def _write_beside(path: Path, text: str | bytes) -> Path:
-    """The text in a temporary file of the same folder (a rename across file systems would not be atomic)."""
+    """The text (or bytes) in a temporary file of the same folder (a rename across file systems would not be atomic)."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     temporary = Path(name)
     try:

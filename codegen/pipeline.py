@@ -185,8 +185,8 @@ def derivation(
     model: Model, format: str = "text", style: Style | None = None, options: Options | None = None,
     done: Stages | None = None, header: str | None = None, fragment: bool = False, graph: str = "layers",
 ) -> str:
-    """The derivation of a model's gradient in a format (of ``codegen.derivation.formats``); an HTML page has the code of both modules
-    beside it. ``header``: what stands at the top as a comment, left out: what it was generated from.
+    """The derivation of a model's gradient in a format (of ``codegen.derivation.formats``); an HTML page has the code of both
+    modules beside it. ``header``: what stands at the top as a comment, left out: what it was generated from.
 
     Raises SpecError for an unknown format, notation or form of the adjoints.
     """
@@ -208,8 +208,8 @@ def derivation(
             texts = {**render(model, "numpy", options, done), **render(model, "c", options, done)}
             sources = [source(f"{model.name}.{suffix}", language, texts[f"{model.name}.{suffix}"])
                        for suffix, language in (("py", "NumPy"), ("c", "C"))]
-    return show(derivation_of(done), format, style, sources=sources, drawing=drawing, header=origin(model) if header is None else header,
-                fragment=fragment)
+    return show(derivation_of(done), format, style, sources=sources, drawing=drawing,
+                header=origin(model) if header is None else header, fragment=fragment)
 
 
 def origin(model: Model) -> str:

@@ -129,7 +129,8 @@ class Row:
     whether the complex step may pass through it. ``numpy`` and ``c`` are format strings over the printed arguments.
     ``kinks`` lists, for messages, where the derivative jumps and the value taken there.
     ``cost`` counts floating point operations, a transcendental as eight. ``rises``: a function of one argument with f(0) = 0
-    that never falls, and that has slope 0 at two places where it has one value, in floating point too.
+    that never falls, and that has slope 0 at two places where it has one value, in floating point too. ``slope``: the least and
+    greatest derivative by any argument, where that is bounded on one side at least; ``span``: the least and greatest value.
     """
 
     name: str
@@ -145,6 +146,7 @@ class Row:
     slope: tuple[float, float] | None = None
     cost: int = 8
     rises: bool = False
+    span: tuple[float, float] = (-math.inf, math.inf)
 
 
 def _stable_sigmoid(x: Any) -> Any:
@@ -208,40 +210,45 @@ def _zero2(*_: Expr) -> Expr:
 
 def _rows() -> list[Row]:
     smooth = [
-        Row("exp", sp.exp, 1, (sp.exp,), _exp, "np.exp({0})", "exp({0})", r"\exp"),
+        Row("exp", sp.exp, 1, (sp.exp,), _exp, "np.exp({0})", "exp({0})", r"\exp", slope=(0.0, math.inf),
+            span=(0.0, math.inf)),
         Row("log", sp.log, 1, (lambda x: 1 / x,), _log, "np.log({0})", "log({0})", r"\log"),
-        Row("sqrt", sp.sqrt, 1, (lambda x: 1 / (2 * sp.sqrt(x)),), _c("sqrt"), "np.sqrt({0})", "sqrt({0})", r"\sqrt"),
+        Row("sqrt", sp.sqrt, 1, (lambda x: 1 / (2 * sp.sqrt(x)),), _c("sqrt"), "np.sqrt({0})", "sqrt({0})", r"\sqrt",
+            span=(0.0, math.inf)),
         Row("tanh", sp.tanh, 1, (lambda x: 1 - sp.tanh(x) ** 2,), _c("tanh"), "np.tanh({0})", "tanh({0})", r"\tanh",
-            slope=(0.0, 1.0)),
-        Row("sin", sp.sin, 1, (sp.cos,), _c("sin"), "np.sin({0})", "sin({0})", r"\sin", slope=(-1.0, 1.0)),
-        Row("cos", sp.cos, 1, (lambda x: -sp.sin(x),), _c("cos"), "np.cos({0})", "cos({0})", r"\cos", slope=(-1.0, 1.0)),
+            slope=(0.0, 1.0), span=(-1.0, 1.0)),
+        Row("sin", sp.sin, 1, (sp.cos,), _c("sin"), "np.sin({0})", "sin({0})", r"\sin", slope=(-1.0, 1.0),
+            span=(-1.0, 1.0)),
+        Row("cos", sp.cos, 1, (lambda x: -sp.sin(x),), _c("cos"), "np.cos({0})", "cos({0})", r"\cos", slope=(-1.0, 1.0),
+            span=(-1.0, 1.0)),
         Row("tan", sp.tan, 1, (lambda x: 1 + sp.tan(x) ** 2,), _c("tan"), "np.tan({0})", "tan({0})", r"\tan"),
         Row("sinh", sp.sinh, 1, (sp.cosh,), _c("sinh"), "np.sinh({0})", "sinh({0})", r"\sinh"),
-        Row("cosh", sp.cosh, 1, (sp.sinh,), _c("cosh"), "np.cosh({0})", "cosh({0})", r"\cosh"),
+        Row("cosh", sp.cosh, 1, (sp.sinh,), _c("cosh"), "np.cosh({0})", "cosh({0})", r"\cosh", span=(1.0, math.inf)),
         Row("atan", sp.atan, 1, (lambda x: 1 / (1 + x**2),), _c("atan"), "np.arctan({0})", "atan({0})", r"\arctan",
-            slope=(0.0, 1.0)),
+            slope=(0.0, 1.0), span=(-math.pi / 2, math.pi / 2)),
         Row("erf", sp.erf, 1, (lambda x: 2 * sp.exp(-(x**2)) / sp.sqrt(sp.pi),), lambda x: math.erf(x), "_erf({0})",
-            "erf({0})", r"\operatorname{erf}", analytic=False, slope=(0.0, 1.1283791670955126)),
+            "erf({0})", r"\operatorname{erf}", analytic=False, slope=(0.0, 1.1283791670955126),
+            span=(-1.0, 1.0)),
         Row("sigmoid", sigmoid, 1, (lambda x: sigmoid(x) * (1 - sigmoid(x)),), _stable_sigmoid, "_sigmoid({0})",
-            "sigmoid({0})", r"\sigma", slope=(0.0, 0.25)),
+            "sigmoid({0})", r"\sigma", slope=(0.0, 0.25), span=(0.0, 1.0)),
         Row("softplus", softplus, 1, (sigmoid,), _softplus, "_softplus({0})", "softplus({0})",
-            r"\operatorname{softplus}", slope=(0.0, 1.0)),
+            r"\operatorname{softplus}", slope=(0.0, 1.0), span=(0.0, math.inf)),
         Row("log_sigmoid", log_sigmoid, 1, (lambda x: sigmoid(-x),), lambda x: -_softplus(-x), "_log_sigmoid({0})",
-            "log_sigmoid({0})", r"\log\sigma", slope=(0.0, 1.0)),
+            "log_sigmoid({0})", r"\log\sigma", slope=(0.0, 1.0), span=(-math.inf, 0.0)),
         Row("expm1", expm1, 1, (sp.exp,), lambda x: _exp(x) - 1 if isinstance(x, complex) or x > 700 else math.expm1(x),
-            "np.expm1({0})", "expm1({0})", r"\operatorname{expm1}"),
+            "np.expm1({0})", "expm1({0})", r"\operatorname{expm1}", slope=(0.0, math.inf), span=(-1.0, math.inf)),
         Row("log1p", log1p, 1, (lambda x: 1 / (1 + x),), lambda x: _log(1 + x) if isinstance(x, complex) else math.log1p(x),
             "np.log1p({0})", "log1p({0})", r"\operatorname{log1p}"),
         Row("square", square, 1, (lambda x: 2 * x,), lambda x: x * x, "np.square({0})", "square({0})",
-            r"\operatorname{square}", cost=1),
+            r"\operatorname{square}", cost=1, span=(0.0, math.inf)),
     ]
     kinked = [
         Row("relu", relu, 1, (lambda x: gt(x, 0),), lambda x: x if _real(x) > 0 else 0 * x, "np.maximum({0}, 0)",
-            "relu({0})", r"\operatorname{relu}", True, "relu'(0) = 0", (0.0, 1.0), 1, rises=True),
+            "relu({0})", r"\operatorname{relu}", True, "relu'(0) = 0", (0.0, 1.0), 1, rises=True, span=(0.0, math.inf)),
         Row("absolute", absolute, 1, (lambda x: sign(x),), lambda x: x if _real(x) >= 0 else -x, "np.abs({0})",
-            "fabs({0})", r"\operatorname{abs}", True, "|x|'(0) = 0", (-1.0, 1.0), 1),
+            "fabs({0})", r"\operatorname{abs}", True, "|x|'(0) = 0", (-1.0, 1.0), 1, span=(0.0, math.inf)),
         Row("sign", sign, 1, (_zero2,), lambda x: float((_real(x) > 0) - (_real(x) < 0)), "np.sign({0})", "sign({0})",
-            r"\operatorname{sign}", True, "sign(0) = 0", (0.0, 0.0), 1),
+            r"\operatorname{sign}", True, "sign(0) = 0", (0.0, 0.0), 1, span=(-1.0, 1.0)),
         Row("max2", max2, 2, (lambda a, b: ge(a, b), lambda a, b: lt(a, b)),
             lambda a, b: a if _real(a) >= _real(b) else b, "np.maximum({0}, {1})", "max2({0}, {1})", r"\max", True,
             "ties go to the first argument", (0.0, 1.0), 1),
@@ -259,7 +266,7 @@ def _rows() -> list[Row]:
     ]
     compare = [
         Row(name, symbol, 2, (_zero2, _zero2), value, f"({{0}} {op} {{1}})", f"({{0}} {op} {{1}})", tex, True,
-            f"jumps where both sides are equal; {name} itself has derivative 0", (0.0, 0.0), 1)
+            f"jumps where both sides are equal; {name} itself has derivative 0", (0.0, 0.0), 1, span=(0.0, 1.0))
         for name, symbol, op, tex, value in (
             ("gt", gt, ">", ">", lambda a, b: float(_real(a) > _real(b))),
             ("ge", ge, ">=", r"\ge", lambda a, b: float(_real(a) >= _real(b))),

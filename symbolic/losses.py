@@ -90,7 +90,7 @@ class _Writer:
         self.inputs.update({"x": self.x, "y": self.y})
         self.context.real(self.x, 1 if self.classes else 0)
         rank = self.x.rank - self.classes
-        names = leading(rank) if self.classes else (*leading(rank - 1), "i") if rank else ()
+        names = leading(self.x.shape[:rank]) if self.classes else (*leading(self.x.shape[:rank - 1]), "i") if rank else ()
         if self.options.at == "last" or self.options.lengths is not None:
             names = self._time(rank)
         self.names, self.shape = names, self.x.shape[: rank]
@@ -100,7 +100,7 @@ class _Writer:
     def _time(self, rank: int) -> tuple[str, ...]:
         if rank < 1:
             raise self.context.error(f"expected a prediction with a time axis, found shape [{_show(self.x)}]", "at")
-        return leading(rank) if rank > 1 else ("t",)
+        return leading(self.x.shape[:rank]) if rank > 1 else ("t",)
 
     def _lengths(self) -> tuple[Tensor, str] | None:
         name = self.options.lengths

@@ -19,6 +19,7 @@ from typing import Any
 import sympy as sp
 from sympy import Expr, Indexed
 
+from symbolic.cycles import adjacency, components, graph, is_shifted
 from symbolic.errors import ProgramError, SpecError, nearest
 from symbolic.program import (
     Equation,
@@ -27,7 +28,6 @@ from symbolic.program import (
     Reduction,
     Size,
     Tensor,
-    index_symbols,
     size,
     tensor_of,
 )
@@ -80,7 +80,7 @@ def recurrent_sizes(program: Program) -> tuple[Size, ...]:
     In a cycle of tensors, reads shifted along one axis carry it if no cycle is left without them: the packed gates of an LSTM are
     read at ``H+k`` too, but the steps alone carry its recurrence. Where no single axis does, all shifted ones are named.
     """
-    component = _components(_graph(program))
+    component = components(graph(program))
     edges: dict[int, list[tuple[str, str, frozenset[Size]]]] = {}
     for equation in program.equations:
         for entry in equation.reads:
@@ -90,25 +90,14 @@ def recurrent_sizes(program: Program) -> tuple[Size, ...]:
     found: set[Size] = set()
     for rows in edges.values():
         sizes = frozenset().union(*(shifted for _, _, shifted in rows))
-        alone = {s for s in sizes if not _components(_adjacency((a, b) for a, b, shifted in rows if s not in shifted))}
+        alone = {s for s in sizes if not components(adjacency((a, b) for a, b, shifted in rows if s not in shifted))}
         found |= alone or sizes
     return tuple(sorted(found, key=lambda s: str(s.name)))
 
 
 def _shifted_along(entry: Indexed, equation: Equation, program: Program) -> frozenset[Size]:
     shape = program.tensor(tensor_of(entry)).shape
-    return frozenset().union(*(shape[k].atoms(Size) for k, part in enumerate(entry.indices) if _is_shifted(part, equation)))
-
-
-def _is_shifted(part: Expr, equation: Equation) -> bool:
-    """Whether a subscript of a read is one of the target's plus a constant other than 0."""
-    symbols = index_symbols(part)
-    for own in equation.target.indices:
-        if symbols and index_symbols(own) == symbols:
-            distance = sp.expand(part - own)
-            if not index_symbols(distance) and distance != 0:
-                return True
-    return False
+    return frozenset().union(*(shape[k].atoms(Size) for k, part in enumerate(entry.indices) if is_shifted(part, equation)))
 
 
 def _time(program: Program, axis: str) -> Size:
@@ -128,63 +117,6 @@ def _time(program: Program, axis: str) -> Size:
     if len(found) > 1:
         raise ProgramError(f"{program.name}: expected one recurrent axis to unroll, found {', '.join(names)}; name one")
     return found[0]
-
-
-def _graph(program: Program) -> dict[str, tuple[str, ...]]:
-    return _adjacency(
-        (name, tensor_of(e))
-        for name, rows in program.writers.items()
-        for equation in rows
-        for e in equation.reads
-        if tensor_of(e) in program.writers
-    )
-
-
-def _adjacency(edges: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
-    table: dict[str, dict[str, None]] = {}
-    for start, end in edges:
-        table.setdefault(start, {})[end] = None
-        table.setdefault(end, {})
-    return {name: tuple(ends) for name, ends in table.items()}
-
-
-def _components(graph: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
-    """For each node that reaches itself, the number of its strongly connected component (Tarjan 1972, without recursion)."""
-    order: dict[str, int] = {}
-    low: dict[str, int] = {}
-    stack: list[str] = []
-    on_stack: set[str] = set()
-    component: dict[str, int] = {}
-    for root in graph:
-        if root in order:
-            continue
-        work: list[tuple[str, Iterator[str]]] = [(root, iter(graph[root]))]
-        order[root] = low[root] = len(order)
-        stack.append(root)
-        on_stack.add(root)
-        while work:
-            name, rest = work[-1]
-            following = next(rest, None)
-            if following is not None:
-                if following not in order:
-                    order[following] = low[following] = len(order)
-                    stack.append(following)
-                    on_stack.add(following)
-                    work.append((following, iter(graph[following])))
-                elif following in on_stack:
-                    low[name] = min(low[name], order[following])
-                continue
-            work.pop()
-            if work:
-                low[work[-1][0]] = min(low[work[-1][0]], low[name])
-            if low[name] == order[name]:
-                members: list[str] = []
-                while not members or members[-1] != name:
-                    members.append(stack.pop())
-                    on_stack.discard(members[-1])
-                if len(members) > 1 or name in graph[name]:
-                    component.update(dict.fromkeys(members, order[name]))
-    return component
 
 
 # ---- instances ---------------------------------------------------------------------------------------------------------

@@ -328,7 +328,8 @@ def test_without_graphviz_the_message_says_what_to_install(monkeypatch: pytest.M
 
 
 def test_nothing_but_a_drawing_loads_graphviz() -> None:
-    script = ("import sys, symbolic, codegen.graph.layout, codegen.cli; from codegen.derive import derive, as_text; "
-              "as_text(derive(symbolic.load('specs/mlp.yaml'))); print('pygraphviz' in sys.modules)")
+    script = ("import sys, symbolic, codegen.graph.layout, codegen.cli; from codegen.derivation.formats import show; "
+              "from codegen.derivation.provenance import derive; show(derive(symbolic.load('specs/mlp.yaml'))); "
+              "print('pygraphviz' in sys.modules)")
     run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"

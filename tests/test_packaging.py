@@ -15,7 +15,8 @@ import pytest
 
 import codegen
 import symbolic
-from codegen.derive import as_text, derive
+from codegen.derivation.formats import show
+from codegen.derivation.provenance import derive
 from tests.conftest import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -45,11 +46,11 @@ def test_the_wheel_holds_the_packages_and_their_data_and_nothing_else(wheel: Pat
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}
     assert tops == {"symbolic", "codegen", "generated", f"chainrule-{PROJECT['version']}.dist-info"}
-    for needed in ("codegen/specs/char_rnn.yaml", "codegen/latex/templates/derivation.tex.j2", "generated/char_rnn.py",
+    for needed in ("codegen/specs/char_rnn.yaml", "codegen/latex/templates/derivation.tex.jinja", "generated/char_rnn.py",
                    "symbolic/layers/lstm.py", "symbolic/py.typed", "codegen/py.typed"):
         assert needed in names
     templates = {p.relative_to(ROOT).as_posix() for p in (ROOT / "codegen").rglob("templates/*") if p.is_file()}
-    assert {Path(name).suffix for name in templates} == {".j2", ".jinja", ".c", ".py"}
+    assert {Path(name).suffix for name in templates} == {".jinja", ".c", ".py", ".css", ".js"}
     assert templates <= set(names)
     assert [n for n in names if "__pycache__" in n or n.startswith("tests/")] == []
 
@@ -126,8 +127,8 @@ def test_the_readme_shows_what_is_generated() -> None:
     (block,) = re.findall(r"```python\n(.*?)```", readme(), re.DOTALL)[:1]
     for line in filter(str.strip, block.splitlines()):
         assert line.strip() in generated, line
-    (shown,) = re.findall(r"```\n(  dL/drnn.h\n.*?)```", readme(), re.DOTALL)
-    derived = as_text(derive(symbolic.load(ROOT / "specs" / "char_rnn.yaml")))
+    (shown,) = re.findall(r"```\n(d_rnn.h\n.*?)```", readme(), re.DOTALL)
+    derived = show(derive(symbolic.load(ROOT / "specs" / "char_rnn.yaml")))
     for line in shown.splitlines():
         assert f"\n{line}\n" in derived, line
     (spec,) = re.findall(r"```yaml\n(.*?)```", readme(), re.DOTALL)[:1]

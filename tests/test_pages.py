@@ -411,4 +411,4 @@ def test_text_is_not_wider_than_a_terminal(page: str) -> None:
         assert line == line.rstrip()
         assert "\t" not in line
         if len(line) > 80:
-            assert re.search(r" = |^ *= ", line) or " " not in line.strip(), line
+            assert re.search(r" \+?= |^ *= ", line) or " " not in line.strip(), line

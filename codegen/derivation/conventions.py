@@ -38,15 +38,18 @@ def conventions(derivation: Derivation, notation: Notation) -> tuple[Words, ...]
                            " by a tensor has the tensor's shape; it is called its adjoint, ", Code("d_X"), " in code."))
     else:
         said = "has a bar" if form.adjoint == "bar" else "is a delta with the tensor above it"
-        found.append(words("The derivative of ", Math(loss), f" by a tensor, its adjoint, {said}: ", Math(form.adjoint_of(program.loss)),
+        found.append(words("The derivative of ", Math(loss), f" by a tensor, its adjoint, {said}: ",
+                           Math(form.adjoint_of(program.loss)),
                            " is ", Math(Row((Letter("partial"), loss, Sign("/"), Letter("partial"), loss))), "; ", Code("d_X"),
                            " in code."))
     if _reads_outside(program):
-        found.append(words("An entry outside its tensor's bounds is 0. So are all boundary terms: values before the first step, "
+        given = any(part.is_Integer and part.is_negative for e in program.equations for part in e.target.indices)
+        found.append(words("An entry outside its tensor's bounds is 0", ", unless an equation gives it a value" if given else "",
+                           ". So are all boundary terms: values before the first step, "
                            "adjoints after the last one, and what a window reads beyond the edge."))
     if any(e.guards for e in program.equations) or _gathers(program):
-        found.append(words(Math(Fence(Word("condition"), "[]")), " is 1 where the condition holds, and where it fails the term does "
-                           "not exist."))
+        found.append(words(Math(Fence(Word("condition"), "[]")),
+                           " is 1 where the condition holds, and where it fails the term does not exist."))
     if any(e.reduction is not Reduction.SUM for e in program.equations):
         found.append(words("Of several greatest entries the first counts."))
     if functions := sorted({f.base for e in derivation.given.equations for f in e.body.atoms(Unspecified)}):
@@ -67,10 +70,12 @@ def _matrices(plain: bool) -> list[Words]:
         letters += " Bold capitals are matrices, bold small letters vectors; what has no matrix form is written entry by entry."
     return [
         words(letters),
-        words(Math(Sign("odot")), " multiplies entry by entry; functions, fractions and numbers added to a matrix work on each entry too. ",
-              Math(Script(x, None, top)), " is the transpose, ", Math(ones), " a vector of ones, ", Math(Row((Letter("a"), Sign(":"), Letter(
-                  "b")))), " as a subscript a slice from ", Math(Letter("a")), " to below ", Math(Letter("b")),
-              ". A vector that is added to a matrix, or multiplied by it entry by entry, stands for itself in every row."),
+        words(Math(Sign("odot")), " multiplies entry by entry; functions, fractions and numbers added to a matrix work on "
+                                  "each entry too. ",
+              Math(Script(x, None, top)), " is the transpose, ", Math(ones), " a vector of ones, ",
+              Math(Row((Letter("a"), Sign(":"), Letter("b")))), " as a subscript a slice from ", Math(Letter("a")), " to below ",
+              Math(Letter("b")), ". A vector that is added to a matrix, or multiplied by it entry by entry, stands for itself in "
+              "every row."),
     ]
 
 

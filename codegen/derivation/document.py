@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from codegen.derivation.formula import Formula, Line
 
 __all__ = [
-    "Block", "Box", "Bullets", "Code", "Display", "Document", "Inline", "Math", "Paragraph", "Ref", "Section", "Strong",
-    "SymbolRow", "SymbolTable", "Words", "continued", "displays", "words",
+    "Block", "Box", "Bullets", "Code", "Display", "Document", "Inline", "LikeRow", "LikeTable", "Math", "Paragraph",
+    "Ref", "Section", "Strong", "SymbolRow", "SymbolTable", "Words", "continued", "displays", "listed", "words",
 ]
 
 
@@ -92,7 +92,23 @@ class SymbolTable:
     rows: tuple[SymbolRow, ...]
 
 
-Block = Paragraph | Bullets | Display | Box | SymbolTable
+@dataclass(frozen=True)
+class LikeRow:
+    """A layer that is like another: what it reads in place of that one's, and the numbers of its equations."""
+
+    layer: str
+    reads: Words
+    numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class LikeTable:
+    """Layers that are told by another one."""
+
+    rows: tuple[LikeRow, ...]
+
+
+Block = Paragraph | Bullets | Display | Box | SymbolTable | LikeTable
 
 
 @dataclass(frozen=True)
@@ -125,6 +141,15 @@ def words(*parts: Inline | Words) -> Words:
             elif piece != "":
                 found.append(piece)
     return tuple(found)
+
+
+def listed(items: Sequence[Inline | Words]) -> Words:
+    """``a, b and c``."""
+    found: list[Inline | Words] = []
+    for k, item in enumerate(items):
+        found += ([" and "] if k == len(items) - 1 else [", "]) if k else []
+        found.append(item)
+    return words(*found)
 
 
 def displays(document: Document) -> Iterator[Display]:

@@ -60,8 +60,8 @@ def notation_of(derivation: Derivation, style: Style, names: bool = False) -> No
 
 
 def show(
-    derivation: Derivation, format: str = "text", style: Style | None = None, *, sources: Sequence[Source] = (), drawing: str = "",
-    header: str = "", fragment: bool = False,
+    derivation: Derivation, format: str = "text", style: Style | None = None, *, sources: Sequence[Source] = (),
+    drawing: str = "", header: str = "", fragment: bool = False,
 ) -> str:
     """The text of a derivation in a format. ``sources``, ``drawing``: what an HTML page has beside it; ``header``: what it was
     generated from; ``fragment``: LaTeX for ``\\input``.

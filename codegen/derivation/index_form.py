@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import sympy as sp
@@ -39,7 +40,7 @@ from codegen.derivation.statements import Statement
 from codegen.derivation.symbols import Symbol, letter_or_word
 from codegen.text import unusual
 from symbolic.functions import Unspecified
-from symbolic.program import Equation, Index, Program, Reduction, tensor_of
+from symbolic.program import Equation, Index, Program, Reduction, index_symbols, tensor_of
 
 __all__ = ["ADJOINTS", "HEADS", "RELATIONS_OF", "IndexForm", "partial_of", "signed_terms"]
 
@@ -80,7 +81,7 @@ class IndexForm(Printer):  # type: ignore[misc]
         return self._known[expr]
 
     def _print(self, expr: Any, **settings: Any) -> Formula:
-        """A function that a spec leaves unspecified may be called like one of SymPy's classes, by whose name methods are found."""
+        """A function that a spec leaves unspecified may be called like one of SymPy's classes; methods are found by name."""
         found: Formula = self._print_Function(expr) if isinstance(expr, Unspecified) else super()._print(expr, **settings)
         return found
 
@@ -259,10 +260,17 @@ class IndexForm(Printer):  # type: ignore[misc]
     def line(self, statement: Statement) -> Line:
         """A statement as a displayed line."""
         terms = statement.terms
-        odd = [i for i in statement.free if i in unusual(terms[0], self.program)]
+        odd = [i for i in statement.free if self._is_odd(i, statement.target, terms[0])]
         where = List(tuple(map(self.range_of, odd))) if odd else None
-        return Line(
-            self.show(statement.target), tuple(t for e in terms for t in self.terms(e, len(terms) == 1)), statement.numbers, where)
+        shown = sorted((t for e in terms for t in self.terms(e, len(terms) == 1)), key=lambda term: term.sign == "-")
+        return Line(self.show(statement.target), tuple(shown), statement.numbers, where)
+
+    def _is_odd(self, over: Index, target: Any, equation: Equation) -> bool:
+        """Whether a free index has another range than the axis that it subscripts on the left, or where there is none, any."""
+        name = tensor_of(target)
+        shape = self.program.tensor(name).shape
+        axes = [extent for part, extent in zip(target.indices, shape, strict=True) if part == over.symbol]
+        return over.lower != 0 or over.upper not in axes if axes else over in unusual(equation, self.program)
 
     def terms(self, equation: Equation, alone: bool = True) -> list[Term]:
         """An equation's body as terms, under its sum and its guards."""
@@ -281,6 +289,16 @@ class IndexForm(Printer):  # type: ignore[misc]
             return [Term(sign, tuple(front) if not equation.reduced else (*front, Number("1")))]
         inner_factors = (brackets(self.show(body)),) if body.is_Add else self._signless(body)
         return [Term(sign, (*front, *inner_factors))]
+
+    def slope(self, source: Equation, read: Indexed, partial: Any) -> Formula:
+        """The derivative of an equation by one of its reads: under the equation's guards, and under the sum over what the read
+        does not tell (of a maximum it tells all)."""
+        lost = [i for i in source.reduced if i.symbol not in index_symbols(read)] if source.reduction is Reduction.SUM else []
+        if not lost and not source.guards:
+            return self.show(partial)
+        (term,) = self.terms(replace(source, body=partial, indices=(*source.free, *lost), reduction=Reduction.SUM))
+        shown = Product(term.factors) if len(term.factors) > 1 else term.factors[0]
+        return Terms((("-", shown),)) if term.sign == "-" else shown
 
     def _signless(self, body: Any) -> tuple[Formula, ...]:
         return (brackets(self.show(body)),) if body.could_extract_minus_sign() else self.factors(body)

@@ -26,9 +26,12 @@ class Layout:
     rank: int
 
 
-def layouts(program: Program, equations: Iterable[Equation]) -> Mapping[str, Layout]:
-    """The layout of each tensor that has one: its stepped axes must come first, and at most two be left; an adjoint is laid out as
-    its tensor."""
+def layouts(program: Program, equations: Iterable[Equation], vectors: bool = False) -> Mapping[str, Layout]:
+    """The layout of each tensor: its stepped axes, and what stands before them, are subscripts, and at most two axes are left.
+
+    An adjoint is laid out as its tensor. ``vectors``: of what is stepped along only the last axis is left, so that a step is one
+    of vectors.
+    """
     primal = {adjoint: tensor for tensor, adjoint in program.gradients.items()}
     classes = _Classes()
     for equation in equations:
@@ -48,7 +51,7 @@ def layouts(program: Program, equations: Iterable[Equation]) -> Mapping[str, Lay
         name = primal.get(tensor.name, tensor.name)
         stepped = [classes.is_step((name, axis)) for axis in range(tensor.rank)]
         count = max((k + 1 for k, step in enumerate(stepped) if step), default=0)
-        count = max(count, tensor.rank - 2)
+        count = max(count, tensor.rank - (1 if vectors and count else 2))
         found[tensor.name] = Layout(count, tensor.rank - count)
     return found
 

@@ -46,13 +46,13 @@ from codegen.text import unusual
 from symbolic.analysis import index_reads, is_equal
 from symbolic.program import Equation, Index, IndexName, Program, Reduction, index_symbols, operands, tensor_of
 
-__all__ = ["MatrixForm"]
+__all__ = ["Axes", "MatrixForm", "NoMatrixForm", "bare", "operand", "summed_up"]
 
 Axes = tuple[IndexName, ...]
 ONES = Letter("one", bold=True)
 
 
-class _None(Exception):  # noqa: N818 - no error: there is no matrix form
+class NoMatrixForm(Exception):  # noqa: N818 - nothing is wrong
     """A term has no matrix form."""
 
 
@@ -79,7 +79,8 @@ class MatrixForm:
         if self.form.adjoint == "bar":
             return symbol.entry(scripts, Bar(symbol.base))
         if self.form.adjoint == "delta":
-            return Script(Letter("delta", bold=True), List(tuple(scripts)) if scripts else None, Fence(symbol.entry()))
+            bold = primal in self.layouts and self.layouts[primal].rank > 0
+            return Script(Letter("delta", bold), List(tuple(scripts)) if scripts else None, Fence(symbol.entry()))
         return partial_of(self.form.symbols[self.program.loss].entry(), symbol.entry(scripts))
 
     # ---- statements ------------------------------------------------------------------------------------------------
@@ -88,27 +89,35 @@ class MatrixForm:
         """The statement with matrices, or ``None``."""
         try:
             return self._line(statement)
-        except _None:
+        except NoMatrixForm:
             return None
 
     def _line(self, statement: Statement) -> Line:
         domain = {i.symbol: i for i in statement.terms[0].indices}
-        shown, frame = self._read(statement.target, domain)
+        shown, frame = self.read(statement.target, domain)
         scripts = frozenset().union(*(index_symbols(p) for p in self._scripts_of(statement.target)))
         odd = [i for i in statement.free if i.symbol in scripts and i in unusual(statement.terms[0], self.program)]
         where = List(tuple(self.form.range_of(i) for i in odd)) if odd else None
-        terms = tuple(t for e in statement.terms for t in self._terms(e, frame))
-        return Line(shown, terms, statement.numbers, where)
+        terms = [t for e in statement.terms for t in self.terms(e, frame)]
+        if frame and len(terms) == 1 and not self._has_matrix(statement.terms[0]):
+            terms = [_on_ones(terms[0], len(frame))]
+        terms.sort(key=lambda term: term.sign == "-")
+        return Line(shown, tuple(terms), statement.numbers, where)
+
+    def _has_matrix(self, equation: Equation) -> bool:
+        """Whether a body reads more than scalars: what does not is one number for all entries."""
+        return any(self.layouts[tensor_of(entry)].rank for entry in operands(equation.body))
 
     def _scripts_of(self, entry: Indexed) -> tuple[Any, ...]:
         return tuple(entry.indices[: self.layouts[tensor_of(entry)].scripts])
 
-    def _terms(self, equation: Equation, frame: Axes) -> list[Term]:
+    def terms(self, equation: Equation, frame: Axes) -> list[Term]:
+        """An equation's body over the axes of a frame. Raises NoMatrixForm where there is no such form."""
         if equation.reduction is not Reduction.SUM:
-            raise _None
+            raise NoMatrixForm
         matrix = self._matrix_indices(equation)
         if any(index_symbols(g) & matrix or index_reads((g,)) or operands(g) for g in equation.guards):
-            raise _None
+            raise NoMatrixForm
         front: list[Formula] = []
         over = [i for i in equation.reduced if i.symbol not in matrix]
         if over:
@@ -117,7 +126,7 @@ class MatrixForm:
         domain = {i.symbol: i for i in equation.indices}
         summed = frozenset(i.symbol for i in equation.reduced) & matrix
         found = []
-        pairs = signed_terms(equation.body)
+        pairs = list(signed_terms(equation.body))
         if front and len(pairs) > 1:
             inner = Terms(tuple((sign, self._beside(self._product(part, frame, summed, domain))) for sign, part in pairs))
             return [Term("+", (*front, brackets(inner)))]
@@ -126,13 +135,31 @@ class MatrixForm:
             found.append(Term(sign, (*front, *(shown.factors if type(shown) is Product else (shown,)))))
         return found
 
+    def jacobian_terms(self, expr: Expr, rows: Axes, columns: Axes, domain: Mapping[IndexName, Index]) -> list[Term]:
+        """A sum of products as the terms of a matrix of derivatives: values at one index are diagonal matrices."""
+        entries = _Entrywise(self, domain)
+        if len(rows) != 1 or len(columns) != 1:
+            raise NoMatrixForm
+        if rows == columns:
+            return [Term("+", (diagonal(entries.show(expr, rows)),))]
+        found = []
+        for sign, part in signed_terms(expr):
+            groups: dict[frozenset[IndexName], list[Expr]] = {}
+            for factor in Mul.make_args(part):
+                groups.setdefault(entries.indices(factor), []).append(factor)
+            scalar = groups.pop(frozenset(), [])
+            whole = {key: Mul(*factors) for key, factors in groups.items()}
+            shown = _Path(whole, frozenset().union(*whole) - {*rows, *columns}, entries).product((*rows, *columns))
+            found.append(Term(sign, (*(self.form.factors(Mul(*scalar)) if scalar else ()), shown)))
+        return found
+
     def _matrix_indices(self, equation: Equation) -> frozenset[IndexName]:
         """The indices that stand on an axis of a matrix."""
         found: set[IndexName] = set()
         for entry in (equation.target, *operands(equation.body)):
             layout = self.layouts.get(tensor_of(entry))
             if layout is None:
-                raise _None
+                raise NoMatrixForm
             for part in entry.indices[layout.scripts:]:
                 found |= index_symbols(part)
         return frozenset(found)
@@ -141,7 +168,8 @@ class MatrixForm:
         odd = set(unusual(equation, self.program))
         if len(over) == 1 and over[0] in odd:
             (one,) = over
-            return Big("sum", Row((self.form.show(one.symbol), Sign("="), self.form.show(one.lower))), self.form.show(one.upper - 1))
+            start = Row((self.form.show(one.symbol), Sign("="), self.form.show(one.lower)))
+            return Big("sum", start, self.form.show(one.upper - 1))
         parts = [self.form.range_of(i) if i in odd else self.form.show(i.symbol) for i in over]
         return Big("sum", List(tuple(parts)) if len(parts) > 1 else parts[0])
 
@@ -157,16 +185,21 @@ class MatrixForm:
             groups.setdefault(expand.indices(factor), []).append(factor)
         found = {key: Mul(*factors) for key, factors in groups.items()}
         if not summed <= frozenset().union(*found):
-            raise _None  # a sum of what does not depend on its index
+            raise NoMatrixForm  # a sum of what does not depend on its index
         scalar = found.pop(frozenset(), None)
         same = found.pop(frozenset(frame), None) if len(found) > 1 and frame else None
-        shown = _Path(found, summed, expand).product(frame)
-        if same is not None:
-            shown = Row((_operand(expand.show(same, frame)), Sign("odot"), brackets(shown)))
+        met = frozenset().union(*found)
+        ends = frame if same is None else tuple(s for s in frame if s in met)
+        shown = _Path(found, summed, expand).product(ends)
+        if same is not None and not ends:
+            shown = Product((brackets(shown), operand(expand.show(same, frame))))
+        elif same is not None:
+            pair = [operand(expand.show(same, frame)), brackets(_spread(shown, ends, frame))]
+            shown = _hadamard(pair if all(isinstance(f, Indexed) for f in Mul.make_args(same)) else pair[::-1])
         if scalar is not None:
             front = expand.show(scalar, ())
-            shown = Product((brackets(front) if isinstance(front, Terms) else front,
-                             shown if isinstance(shown, Matrices) else _operand(shown)))
+            rest = (shown,) if isinstance(shown, Matrices) else shown.factors if isinstance(shown, Product) else (operand(shown),)
+            shown = Product((brackets(front) if isinstance(front, Terms) else front, *rest))
         return shown
 
     def _beside(self, shown: Formula) -> Formula:
@@ -174,12 +207,12 @@ class MatrixForm:
 
     # ---- reads -----------------------------------------------------------------------------------------------------
 
-    def _read(self, entry: Indexed, domain: Mapping[IndexName, Index]) -> tuple[Formula, Axes]:
+    def read(self, entry: Indexed, domain: Mapping[IndexName, Index]) -> tuple[Formula, Axes]:
         """An entry as a matrix symbol with subscripts and slices, and the index of each of its axes."""
         name = tensor_of(entry)
         layout = self.layouts.get(name)
         if layout is None or self.program.tensor(name).is_index or index_reads(entry.indices):
-            raise _None
+            raise NoMatrixForm
         scripts = [self.form.show(part) for part in entry.indices[: layout.scripts]]
         axes: list[IndexName] = []
         slices: list[Formula | None] = []
@@ -187,15 +220,19 @@ class MatrixForm:
             part = entry.indices[axis]
             symbols = index_symbols(part)
             if len(symbols) != 1:
-                raise _None
+                raise NoMatrixForm
             (symbol,) = symbols
             if symbol in axes or part.coeff(symbol) != 1 or symbol not in domain:
-                raise _None
+                raise NoMatrixForm
             axes.append(symbol)
             slices.append(self._slice(part - symbol, domain[symbol], self.program.tensor(name).bounds(axis)))
         if any(slices):
             scripts += [part or Sign(":") for part in slices]
         return self.symbol(name, scripts), tuple(axes)
+
+    def axes(self, entry: Indexed, domain: Mapping[IndexName, Index]) -> Axes:
+        """The index of each axis of the matrix that an entry belongs to."""
+        return MatrixForm.read(self, entry, domain)[1]
 
     def _slice(self, start: Any, over: Index, bounds: tuple[Any, Any]) -> Formula | None:
         """``H:2H``, or ``None`` for the whole axis."""
@@ -214,8 +251,8 @@ class _Entrywise:
     def indices(self, expr: Expr) -> frozenset[IndexName]:
         """The matrix indices of all that an expression reads."""
         if index_symbols(expr) - frozenset().union(*(index_symbols(e) for e in operands(expr))):
-            raise _None  # an index as a number
-        return frozenset().union(*(self.form._read(e, self.domain)[1] for e in operands(expr)))
+            raise NoMatrixForm  # an index as a number
+        return frozenset().union(*(self.form.axes(e, self.domain) for e in operands(expr)))
 
     def show(self, expr: Any, frame: Axes) -> Formula:
         """The matrix of the expression's values over ``frame``."""
@@ -230,11 +267,11 @@ class _Entrywise:
                 return self._power(expr, frame)
         if not expr.args or not operands(expr):
             if index_symbols(expr):
-                raise _None
+                raise NoMatrixForm
             return self.form.form.show(expr)
         name = type(expr).__name__
-        if name in ("where",):
-            raise _None
+        if name == "where":
+            raise NoMatrixForm
         if name in RELATIONS_OF:
             left, right = (self.show(part, frame) for part in expr.args)
             return Fence(Row((left, Sign(RELATIONS_OF[name]), right)), "[]")
@@ -243,14 +280,14 @@ class _Entrywise:
         if name == "absolute":
             return Fence(self.show(expr.args[0], frame), "||")
         head = self.form.form.head(expr, HEADS)
-        return Call(head, tuple(self.show(part, frame) for part in expr.args))
+        return Call(head, tuple(bare(self.show(part, frame)) for part in expr.args))
 
     def _side(self, expr: Any, frame: Axes) -> Formula:
         shown = self.show(expr, frame)
         return brackets(shown) if isinstance(shown, Terms) else shown
 
     def _entry(self, entry: Indexed, frame: Axes) -> Formula:
-        shown, axes = self.form._read(entry, self.domain)
+        shown, axes = self.form.read(entry, self.domain)
         if axes == frame or not axes:
             return shown
         if len(frame) == 2 and axes == frame[::-1]:
@@ -259,7 +296,7 @@ class _Entrywise:
             return shown  # the same in each row
         if len(frame) == 2 and axes == frame[:1]:
             return Matrices((shown, transposed(ONES)))  # the same in each column
-        raise _None
+        raise NoMatrixForm
 
     def _product(self, expr: Expr, frame: Axes) -> Formula:
         if expr.could_extract_minus_sign():
@@ -273,7 +310,9 @@ class _Entrywise:
             elif not operands(factor):
                 numbers.append(factor)
             else:
-                above.append(_operand(self.show(factor, frame), self._is_scalar(factor)))
+                above.append(operand(self.show(factor, frame), self._is_scalar(factor)))
+        if (outer := self._outer(expr, frame)) is not None:
+            return outer
         ordered = sorted(
             zip(above, [f for f in Mul.make_args(expr) if operands(f) and not self._is_divisor(f)], strict=True),
             key=lambda pair: self.form.form._rank(pair[1]))
@@ -292,6 +331,21 @@ class _Entrywise:
             front.append(brackets(top) if isinstance(top, Row) else top)
         return front[0] if len(front) == 1 else Product(tuple(front))
 
+    def _outer(self, expr: Expr, frame: Axes) -> Formula | None:
+        """The product of a column and a row, ``u v^T``, where no factor has both indices of the frame."""
+        if len(frame) != 2:
+            return None
+        parts: dict[frozenset[IndexName], list[Expr]] = {}
+        for factor in Mul.make_args(expr):
+            parts.setdefault(self.indices(factor), []).append(factor)
+        rows, columns = (parts.pop(frozenset({symbol}), None) for symbol in frame)
+        scalars = parts.pop(frozenset(), [])
+        if rows is None or columns is None or parts:
+            return None
+        left, right = (operand(self.show(Mul(*part), (symbol,))) for part, symbol in zip((rows, columns), frame, strict=True))
+        shown = Matrices((left, transposed(right)))
+        return shown if not scalars else Product((operand(self.show(Mul(*scalars), ())), shown))
+
     def _is_divisor(self, factor: Expr) -> bool:
         return bool(factor.is_Pow and factor.exp.is_number and factor.exp.is_negative)
 
@@ -308,7 +362,7 @@ class _Entrywise:
         if exponent == 2 and self.indices(base):
             if isinstance(shown, Call) and isinstance(shown.head, Word | Letter):
                 return Call(Script(shown.head, None, Number("2")), shown.arguments)
-            one = _operand(shown)
+            one = operand(shown)
             return Row((one, Sign("odot"), one))
         above = self.form.form.show(exponent)
         return Script(brackets(shown), None, Row((Sign("odot"), above)) if self.indices(base) else above)
@@ -320,7 +374,7 @@ class _Path:
     def __init__(self, groups: Mapping[frozenset[IndexName], Expr], summed: frozenset[IndexName], entries: _Entrywise) -> None:
         self.groups, self.summed, self.entries = dict(groups), summed, entries
         if any(len(key) > 2 for key in groups):
-            raise _None
+            raise NoMatrixForm
 
     def product(self, frame: Axes) -> Formula:
         """The product over the frame, all factors used."""
@@ -331,7 +385,7 @@ class _Path:
         else:
             found = self._scalar()
         if self.groups:
-            raise _None
+            raise NoMatrixForm
         return found
 
     def _take(self, *key: IndexName) -> Formula | None:
@@ -341,18 +395,18 @@ class _Path:
             return None
         own = self._axes(expr)
         if len(key) == 2 and own == key[::-1]:
-            return transposed(_operand(self.entries.show(expr, own)))
-        return _operand(self.entries.show(expr, key))
+            return transposed(operand(self.entries.show(expr, own)))
+        return operand(self.entries.show(expr, key))
 
     def _axes(self, expr: Expr) -> Axes:
         """The axes of an expression as its first matrix has them."""
-        return max((self.entries.form._read(e, self.entries.domain)[1] for e in operands(expr)), key=len)
+        return max((self.entries.form.axes(e, self.entries.domain) for e in operands(expr)), key=len)
 
     def _next(self, here: IndexName, end: IndexName | None) -> IndexName | None:
         """The index at the other end of the one unused edge at ``here``."""
         ends = [other for key in self.groups if len(key) == 2 and here in key for other in key - {here}]
         if len(ends) > 1:
-            raise _None
+            raise NoMatrixForm
         if ends and ends[0] != end and ends[0] not in self.summed:
             return None
         return ends[0] if ends else None
@@ -367,7 +421,7 @@ class _Path:
             factors.append(edge)
             here = other
             if here in self.summed and self._next(here, end) is not None and (scale := self._take(here)) is not None:
-                factors.append(Call(Word("diag"), (scale,)))
+                factors.append(diagonal(scale))
         return factors, here
 
     def _matrix(self, rows: IndexName, columns: IndexName) -> Formula:
@@ -375,9 +429,9 @@ class _Path:
         if last == columns:
             shown = _line_up(factors)
             if (below := self._take(columns)) is not None:
-                shown = Row((brackets(shown), Sign("odot"), below))
+                shown = _line_up([shown if isinstance(shown, Product) else operand(shown), diagonal(below)])
             if (beside := self._take(rows)) is not None:
-                shown = _line_up([Call(Word("diag"), (beside,)), shown if isinstance(shown, Product) else _operand(shown)])
+                shown = _line_up([diagonal(beside), shown if isinstance(shown, Product) else operand(shown)])
             return shown
         left = self._ended(factors, last)
         right = self._vector(columns)
@@ -389,7 +443,7 @@ class _Path:
         if vector is not None:
             return [*factors, vector]
         if last not in self.summed:
-            raise _None
+            raise NoMatrixForm
         return [*factors, ONES]
 
     def _vector(self, start: IndexName) -> Formula:
@@ -420,10 +474,42 @@ def transposed(shown: Formula) -> Formula:
     return Script(shown if isinstance(shown, Fence) else brackets(shown), None, top)
 
 
-def _operand(shown: Formula, scalar: bool = False) -> Formula:
+def operand(shown: Formula, scalar: bool = False) -> Formula:
     """A factor: brackets round sums and entrywise products."""
-    loose = isinstance(shown, Terms) or isinstance(shown, Row) and any(isinstance(p, Sign) and p.name == "odot" for p in shown.parts)
+    entrywise = isinstance(shown, Row) and any(isinstance(p, Sign) and p.name == "odot" for p in shown.parts)
+    loose = isinstance(shown, Terms) or entrywise
     return brackets(shown) if loose or isinstance(shown, Product) and not scalar else shown
+
+
+def bare(shown: Formula) -> Formula:
+    """An argument of a function needs no brackets of its own."""
+    return shown.inner if isinstance(shown, Fence) and shown.kind == "()" else shown
+
+
+def diagonal(shown: Formula) -> Formula:
+    """The diagonal matrix of a vector."""
+    return Call(Word("diag"), (bare(shown),))
+
+
+def summed_up(terms: Sequence[Term]) -> Formula:
+    """Terms as one formula."""
+    if len(terms) == 1 and terms[0].sign == "+":
+        (term,) = terms
+        return term.factors[0] if len(term.factors) == 1 else Product(term.factors)
+    return Terms(tuple((t.sign, t.factors[0] if len(t.factors) == 1 else Product(t.factors)) for t in terms))
+
+
+def _on_ones(term: Term, rank: int) -> Term:
+    """A number that all entries of a vector or a matrix are."""
+    ones = ONES if rank == 1 else Matrices((ONES, transposed(ONES)))
+    return Term(term.sign, (ones,) if term.factors == (Number("1"),) else (*term.factors, ones))
+
+
+def _spread(shown: Formula, ends: Axes, frame: Axes) -> Formula:
+    """A vector over the rows or the columns of the frame as a matrix."""
+    if ends == frame:
+        return shown
+    return Matrices((shown, transposed(ONES)) if ends == frame[:1] else (ONES, transposed(shown)))
 
 
 def _hadamard(parts: Sequence[Formula]) -> Formula:
@@ -441,7 +527,7 @@ def _line_up(factors: Sequence[Formula]) -> Formula:
 
 
 def _bold_names(form: IndexForm, layouts: Mapping[str, Layout]) -> dict[str, Symbol]:
-    """Bold symbols: capitals for matrices, small letters for vectors, as far as that keeps them apart; a scalar stays as it is."""
+    """Bold symbols: capitals for matrices, small letters for vectors, as far as that keeps them apart; scalars stay."""
     found: dict[str, Symbol] = {}
     taken: dict[Any, str] = {}
     for name, symbol in form.symbols.items():

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from codegen.derivation.closed import closed_forms
 from codegen.derivation.conventions import conventions, described
 from codegen.derivation.document import (
     Block,
@@ -19,6 +18,8 @@ from codegen.derivation.document import (
     Display,
     Document,
     Inline,
+    LikeRow,
+    LikeTable,
     Math,
     Paragraph,
     Ref,
@@ -28,14 +29,18 @@ from codegen.derivation.document import (
     SymbolTable,
     Words,
     continued,
+    listed,
     words,
 )
 from codegen.derivation.formula import Letter, Line, Number, Sign, Term, row
 from codegen.derivation.index_form import partial_of
 from codegen.derivation.notation import Notation
-from codegen.derivation.provenance import Adjoint, Change, Derivation, Form, Path
-from codegen.derivation.rules import FORMS, FORWARD, MACHINE, rules_of, shift_of
+from codegen.derivation.provenance import Adjoint, Change, Derivation, Path, is_part, replaced, whole, with_the_rest
+from codegen.derivation.repeats import layer_of, repeats
+from codegen.derivation.rules import FORMS, FORWARD, MACHINE, RESCALES, rules_of, shift_of
 from codegen.derivation.statements import Statement, statements
+from codegen.derivation.unrolled import rolled_out
+from symbolic.analysis import may_meet
 from symbolic.program import Equation, Program, index, index_symbols, tensor_of
 
 __all__ = ["Narrator", "narrate"]
@@ -51,12 +56,13 @@ class Narrator:
 
     def __init__(self, derivation: Derivation, notation: Notation) -> None:
         self.derivation, self.notation, self.form = derivation, notation, notation.index
-        self.closed = closed_forms(derivation)
+        self.repeats = repeats(derivation)
 
     def document(self) -> Document:
         """All of it."""
         name = self.derivation.name
-        sections = [self.symbols(), self.forward(), *self.stable(), self.backward(), self.results(), *self.machine()]
+        sections = [self.symbols(), *rolled_out(self.derivation, self.notation), self.forward(), *self.stable(), self.backward(),
+                    self.results(), *self.machine()]
         return Document(name, words("The gradient of ", Code(name)), tuple(sections))
 
     # ---- small pieces ----------------------------------------------------------------------------------------------
@@ -79,17 +85,22 @@ class Narrator:
         """What the symbols are, and what holds throughout."""
         derivation, form = self.derivation, self.form
         loss = self.symbol(derivation.given.loss)
-        by = listed([self.symbol(name) for name in derivation.wrt])
+        names = derivation.wrt
+        by = listed([self.symbol(n) for n in names]) if len(names) <= 9 else words(
+            f"{len(names)} tensors, ", self.symbol(names[0]), ", ", self.symbol(names[1]), ", ..., ", self.symbol(names[-1]))
         opening = Paragraph(words(
-            "The loss ", loss, " is a function of ", by, ", and its derivatives by them are wanted. One rule gives them all, the chain "
+            "The loss ", loss, " is a function of ", by, ", and its derivatives by them are wanted. One rule gives them all, "
+                                                         "the chain "
             "rule, applied to one equation after another from the loss back to the start."
         ))
         rows = tuple(
             SymbolRow(self.notation.defined(t.name), t.name, tuple(map(form.show, t.shape)), described(t, form))
-            for t in derivation.symbols
+            for t in derivation.symbols if self.repeats.told(t.name)
         )
+        others = [words("The tensors of ", _layers(self.repeats.of(first)), " are called like those of ", Code(first), ".")
+                  for first in dict.fromkeys(self.repeats.like.values())]
         return Section("symbols", words("Symbols and conventions"),
-                       (opening, SymbolTable(rows), Bullets(conventions(derivation, self.notation))))
+                       (opening, SymbolTable(rows), Bullets((*conventions(derivation, self.notation), *others))))
 
     # ---- forward ---------------------------------------------------------------------------------------------------
 
@@ -98,8 +109,10 @@ class Narrator:
         program = self.derivation.given
         parts = []
         for layer, rows in by_layer(program.equations).items():
+            if layer in self.repeats.like:
+                continue
             blocks: list[Block] = [
-                shown for equations in by_number(rows).values() for shown in self.lines(equations, program)
+                shown for equations in by_entry(rows, program) for shown in self.lines(equations, program)
             ]
             names = dict.fromkeys(e.name for e in rows)
             again = [name for name in names if self._is_carried(name, names)]
@@ -108,6 +121,8 @@ class Narrator:
                     listed([self.symbol(n) for n in again]), " at one step ", "are" if len(again) > 1 else "is",
                     " read again at another: this is the recurrence."
                 )))
+            if self.repeats.of(layer):
+                blocks += self._alike(layer, program.equations)
             parts.append(Section(f"forward-{layer or 'model'}", self._layer_title(layer), tuple(blocks)))
         opening = Paragraph(words("The model, as its spec has it. Each equation holds for every value of its free indices."))
         if len(parts) == 1:
@@ -130,24 +145,30 @@ class Narrator:
         """What is not computed as it was written, with the reason, the old form and the new one."""
         derivation = self.derivation
         blocks: list[Block] = []
+        current = derivation.given.equations
         for rewrite in derivation.prepared:
             title, why = FORWARD[rewrite.rule]
             blocks.append(Paragraph(words(Strong(title), f" {why}")))
+            later = current
             for change in rewrite.changes:
-                blocks += self._changed(change, derivation.given, derivation.stable)
+                later = replaced(later, change.before, change.after)
+            for change in rewrite.changes:
+                blocks += self._changed(whole(change, current, later), rewrite.rule not in RESCALES)
+            current = later
         if not blocks:
             return []
-        opening = Paragraph(words("Some equations are not computed as they were written, but in a form with the same values that is safe "
-                                  "in floating point, or shorter. All that follows differentiates these forms."))
+        opening = Paragraph(words("Some equations are not computed as they were written, but in a form with the same loss that "
+                                  "is safe in floating point, or shorter. All that follows differentiates these forms."))
         return [Section("stable", words("Stable forms"), (opening, *blocks))]
 
-    def _changed(self, change: Change, before: Program, after: Program) -> list[Block]:
-        """The equations before a change and after it."""
+    def _is_told(self, name: str) -> bool:
+        return self.repeats.told(name.removeprefix("d_") if name in self.derivation.known.gradients.values() else name)
+
+    def _changed(self, change: Change, chained: bool) -> list[Block]:
+        """The equations before a change and after it; ``chained``: every tensor has the value that it had."""
         known = self.derivation.known
-        old = [line for rows in by_target(change.before).values()
-               for line in self.lines(rows, replace(known, equations=before.equations))]
-        new = [line for rows in by_target(change.after).values()
-               for line in self.lines(rows, replace(known, equations=after.equations))]
+        old, new = ([line for rows in by_target(part).values() for line in self.lines(rows, replace(known, equations=part))]
+                    for part in (change.before, change.after))
         if not new:
             return [because(shown, "not needed") for shown in old]
         found: list[Block] = []
@@ -157,7 +178,9 @@ class Narrator:
                 found.append(shown)
                 continue
             found.append(because(first, "as written"))
-            found.append(because(replace(shown, line=replace(shown.line, head=None)), "as computed"))
+            same = chained and first.line.numbers == shown.line.numbers
+            now = replace(shown, line=replace(shown.line, head=None)) if same else shown
+            found.append(because(now, "as computed"))
         return found
 
     # ---- backward --------------------------------------------------------------------------------------------------
@@ -170,19 +193,34 @@ class Narrator:
             Term("+", (partial_of(loss, y), partial_of(f, x))), Term("+", (Sign("dots"),)))))
         blocks: list[Block] = [
             Paragraph(words(
-                "If ", Math(row(y, Sign("="), f)), " reads ", Math(x), ", a change of ", Math(x), " changes ", Math(loss), " through ",
-                Math(y), ". This is the ", Strong("chain rule"), ": each equation that reads ", Math(x), " adds one term, a path from ",
-                Math(x), " to the loss, and the adjoint of ", Math(x), " is the ", Strong("sum over the paths"), ",",
+                "If ", Math(row(y, Sign("="), f)), " reads ", Math(x), ", a change of ", Math(x), " changes ", Math(loss),
+                " through ", Math(y), ". This is the ", Strong("chain rule"), ": each equation that reads ", Math(x),
+                " adds one term, a path from ", Math(x), " to the loss, and the adjoint of ", Math(x), " is the ",
+                Strong("sum over the paths"), ",",
             )),
             rule,
-            Paragraph(words("An adjoint is complete when all equations that read its tensor have been differentiated, so the work goes "
+            Paragraph(words("An adjoint is complete when all equations that read its tensor have been differentiated, so the "
+                            "work goes "
                             "from the loss backwards.")),
         ]
         if self.derivation.arguments:
-            blocks.append(Paragraph(words("A maximum passes its adjoint to the entry that attains it first. The places of these entries:")))
+            blocks.append(Paragraph(words("A maximum passes its adjoint to the entry that attains it first. The places of "
+                                          "these entries:")))
             blocks += [line for rows in by_target(self.derivation.arguments).values()
                        for line in self.lines(rows, self.derivation.known)]
-        sections = [self.step(adjoint) for adjoint in self.derivation.adjoints.values()]
+        sections: list[Section] = []
+        told: set[str] = set()
+        for name, adjoint in self.derivation.adjoints.items():
+            layer = layer_of(name)
+            first = self.repeats.like.get(layer, layer)
+            if first == layer and not self.repeats.of(layer):
+                sections.append(self.step(adjoint))
+            elif first not in told:  # the steps of the one that is told, where the first that is like it is due
+                told.add(first)
+                sections += [self.step(a) for n, a in self.derivation.adjoints.items() if layer_of(n) == first]
+                made = [e for a in self.derivation.adjoints.values() for e in (p.adjoint for p in a.paths)]
+                sections.append(Section(f"d-like-{first}", words("Likewise ", _layers(self.repeats.of(first))),
+                                        tuple(self._alike(first, made)), step=True))
         return Section("backward", words("Backward"), tuple(blocks), tuple(sections))
 
     def step(self, adjoint: Adjoint) -> Section:
@@ -219,7 +257,7 @@ class Narrator:
         if source is None or origin.read is None:
             return words(origin.rule)
         over = partial_of(self.form.show(source.target), self.form.show(origin.read))
-        said: list[Inline] = [Math(row(over, Sign("="), self.form.show(origin.partial))), ", by the "]
+        said: list[Inline] = [Math(row(over, Sign("="), self.form.slope(source, origin.read, origin.partial))), ", by the "]
         said += listed([Strong(rule) for rule in rules_of(path)])
         for symbol, distance in shift_of(source, origin.read):
             here = index(symbol)
@@ -236,9 +274,7 @@ class Narrator:
 
     def _chain(self, adjoint: Adjoint) -> list[Block]:
         """The adjoint in its forms, one after another, with the reason for each; slices that are written apart one by one."""
-        forms = [*adjoint.forms]
-        if (closed := self.closed.get(adjoint.name)) is not None:
-            forms.append(Form("closed", closed))
+        forms = [*adjoint.forms, *self.derivation.closed.get(adjoint.name, ())]
         known = self.derivation.known
         stages = [(form, {s.target: s for s in statements(form.equations, known)}) for form in forms]
         shown: list[Display] = []
@@ -258,17 +294,53 @@ class Narrator:
 
     def _reason(self, rule: str, last: Statement, now: Statement) -> Words:
         """Why a statement may be written in another form."""
-        before, after = ({tensor_of(r): None for e in s.terms for r in e.reads} for s in (last, now))
+        before, after = ({tensor_of(r) for e in s.terms for r in e.reads} for s in (last, now))
         primal = {name: tensor for tensor, name in self.derivation.derived.gradients.items()}
         if rule == "constants":
-            gone = [self.adjoint(primal[n]) for n in before if n not in after and n in primal]
+            gone = [self.adjoint(primal[n]) for n in primal if n in before - after]
             return words(*listed(gone), " ", FORMS[rule]) if gone else words("a number put in")
         if rule == "reuse":
-            stored = [(n, [e.number for e in self.derivation.stable.writers.get(n, ())]) for n in after if n not in primal]
+            new = {tensor_of(r): r for e in now.terms for r in e.reads if tensor_of(r) not in primal}
+            stored = [(n, [e.number for e in self.derivation.stable.writers_near(r)]) for n, r in new.items()]
             said = listed([*(words(self.symbol(n), " is ", Ref(numbers[-1])) for n, numbers in stored
                              if numbers and (n not in before or len(stored) == 1))])
             return words(Strong(FORMS[rule]), *((": ", *said) if said else ()))
+        if rule == "normalised":
+            return self._softmax(after)
+        if rule == "composed":
+            gone = [self.adjoint(primal[n]) for n in before if n not in after and n in primal]
+            return words(*listed(gone), " put in")
         return words(FORMS[rule])
+
+    def _alike(self, first: str, equations: Iterable[Equation]) -> list[Block]:
+        """The layers that are like ``first``, with the numbers of their own among these equations."""
+        numbers: dict[str, dict[int, None]] = {}
+        read: set[str] = set()
+        primal = {name: tensor for tensor, name in self.derivation.derived.gradients.items()}
+        for equation in equations:
+            layer = layer_of(primal.get(equation.name, equation.name))
+            numbers.setdefault(layer, {})[equation.number] = None
+            if layer == first:
+                read |= {primal.get(tensor_of(r), tensor_of(r)) for r in equation.reads}
+        rows = []
+        for layer in self.repeats.of(first):
+            pairs = [words(Code(here), " for ", Code(there)) for there, here in self.repeats.reads[layer] if there in read]
+            rows.append(LikeRow(layer, listed(pairs), tuple(numbers.get(layer, ()))))
+        return [
+            Paragraph(words(_layers(self.repeats.of(first)), " have the same equations, under numbers of their own, with these "
+                            "tensors in place of those that ", Code(first), " reads:")),
+            LikeTable(tuple(rows)),
+        ]
+
+    def _softmax(self, names: Iterable[str]) -> Words:
+        """What the softmaxes with these names are."""
+        said: list[Words] = []
+        for softmax in self.derivation.softmaxes:
+            if softmax.name in names:
+                e, s = (self.symbol(tensor_of(entry)) for entry in (softmax.exponential, softmax.total))
+                number = (Ref(softmax.equation.number), ", ") if softmax.given else ()
+                said.append(words(self.symbol(softmax.name), " is ", *number, e, " over its sum ", s))
+        return words(FORMS["normalised"], " ", *listed(said))
 
     # ---- results ---------------------------------------------------------------------------------------------------
 
@@ -276,6 +348,8 @@ class Narrator:
         """The gradient of each tensor asked for, in a box."""
         boxes: list[Block] = []
         for name in self.derivation.wrt:
+            if not self.repeats.told(name):
+                continue
             adjoint = self.derivation.adjoints.get(name)
             title = words(Code(name))
             if adjoint is None:
@@ -284,6 +358,8 @@ class Narrator:
                 continue
             lines = self.lines(adjoint.forms[-1].equations, self.derivation.known)
             boxes.append(Box(title, tuple(lines)))
+            if alike := self.repeats.of(layer_of(name)):
+                boxes.append(Paragraph(words("and likewise for ", _layers(alike), ".")))
         return Section("results", words("The gradient"), tuple(boxes))
 
     def machine(self) -> list[Section]:
@@ -295,16 +371,26 @@ class Narrator:
             for change in rewrite.changes:
                 if rewrite.rule == "dead":
                     continue
-                parts += [line for rows in by_target(change.after).values()
-                          for line in self.lines(rows, replace(derivation.known, equations=change.after))]
+                for name, rows in by_target(change.after).items():
+                    if not self._is_told(name):
+                        continue
+                    computed = with_the_rest(rows, derivation)
+                    shown = self.lines(computed, replace(derivation.known, equations=computed))
+                    if is_part(computed, derivation):
+                        shown = [replace(d, line=replace(d.line, relation="+=")) for d in shown]
+                    parts += shown
             if parts:
                 title, why = MACHINE[rewrite.rule]
                 blocks.append(Paragraph(words(Strong(title), f" {why}" if why else "")))
                 blocks += parts
         if not blocks:
             return []
-        opening = Paragraph(words("The generated code computes these equations in another order, and puts some of them together, with the "
-                                  "same values. A line of code stands under the numbers of all equations that went into it."))
+        partly = any(isinstance(block, Display) and block.line.relation == "+=" for block in blocks)
+        opening = Paragraph(words(
+            "The generated code computes these equations in another order, and puts some of them together, with the same values. "
+            "A line of code stands under the numbers of all equations that went into it.",
+            *((" ", Math(Sign("+=")), " stands where an equation is one of several that add into its left side.")
+              if partly else ())))
         return [Section("computed", words("As it is computed"), (opening, *blocks))]
 
 
@@ -316,13 +402,10 @@ def because(display: Display, reason: str) -> Display:
 # ---- words -------------------------------------------------------------------------------------------------------------
 
 
-def listed(items: Sequence[Inline | Words]) -> Words:
-    """``a, b and c``."""
-    found: list[Inline | Words] = []
-    for k, item in enumerate(items):
-        found += ([" and "] if k == len(items) - 1 else [", "]) if k else []
-        found.append(item)
-    return words(*found)
+def _layers(names: Sequence[str]) -> Words:
+    """``fc2, fc3, ..., fc63``."""
+    shown: list[Inline] = [Code(n) for n in (names if len(names) <= 4 else (*names[:2], names[-1]))]
+    return listed(shown) if len(names) <= 4 else words(shown[0], ", ", shown[1], ", ..., ", shown[2])
 
 
 def by_layer(equations: Iterable[Equation]) -> dict[str, list[Equation]]:
@@ -333,11 +416,14 @@ def by_layer(equations: Iterable[Equation]) -> dict[str, list[Equation]]:
     return found
 
 
-def by_number(equations: Iterable[Equation]) -> dict[tuple[int, str], list[Equation]]:
-    """Equations by number and target, in order: the lines of the spec."""
-    found: dict[tuple[int, str], list[Equation]] = {}
+def by_entry(equations: Iterable[Equation], program: Program) -> list[list[Equation]]:
+    """Equations by number and target, the lines of the spec, in order; those that add into common entries are one line."""
+    found: list[list[Equation]] = []
     for equation in equations:
-        found.setdefault((equation.number, equation.name), []).append(equation)
+        same = next((rows for rows in found if rows[0].name == equation.name and any(
+            row.number == equation.number or may_meet(row, equation, program) for row in rows)), [])
+        found = [rows for rows in found if rows is not same]
+        found.append([*same, equation])
     return found
 
 

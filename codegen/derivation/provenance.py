@@ -5,20 +5,24 @@ Nothing is derived here: each line is an equation of a program, with the rule th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from sympy import Indexed
 
-from symbolic.analysis import index_reads
+from symbolic.analysis import index_reads, may_meet
 from symbolic.program import Equation, IndexName, Origin, Program, Role, Tensor, index_symbols, tensor_of
 
 if TYPE_CHECKING:
+    from codegen.derivation.softmax import Softmax
     from codegen.pipeline import Stages
     from symbolic.model import Model
 
-__all__ = ["Adjoint", "Change", "Derivation", "Form", "Path", "Rewrite", "derivation_of", "derive"]
+__all__ = [
+    "Adjoint", "Change", "Derivation", "Form", "Path", "Rewrite", "Rolled", "derivation_of", "derive", "is_part", "replaced",
+    "whole", "with_the_rest",
+]
 
 READ_AS_MATHEMATICS = ("constants", "zeros", "reuse", "cancel")
 """The rewrites that a reader follows line by line in the adjoint of one tensor; the others put equations together for the
@@ -80,6 +84,15 @@ class Rewrite:
 
 
 @dataclass(frozen=True)
+class Rolled:
+    """What an unrolled model was before: its forward program with the loop, the tensor it predicts, and the steps written out."""
+
+    program: Program
+    prediction: str
+    steps: int
+
+
+@dataclass(frozen=True)
 class Derivation:
     """The forward equations, how they were made stable, the adjoint of each tensor in the order of the backward pass, and what
     was put together for the machine.
@@ -100,6 +113,11 @@ class Derivation:
     arguments: tuple[Equation, ...]
     rewrites: tuple[Rewrite, ...]
     """Those that put equations together for the machine."""
+    closed: Mapping[str, tuple[Form, ...]] = field(default_factory=dict)
+    """Further forms of an adjoint, with others put in, for the reader alone."""
+    softmaxes: tuple[Softmax, ...] = ()
+    """Those that these forms name."""
+    rolled: Rolled | None = None
 
     @property
     def symbols(self) -> tuple[Tensor, ...]:
@@ -120,6 +138,7 @@ def derive(model: Model, wrt: str | tuple[str, ...] = "params", unroll: int | No
 
 def derivation_of(stages: Stages) -> Derivation:
     """The derivation that the stages of the pipeline hold."""
+    from codegen.derivation.closed import with_closed_forms
     from symbolic.rewrite import RULES
 
     given, stable, derived, computed = stages.program, stages.stabilised, stages.adjoint, stages.optimised
@@ -131,13 +150,15 @@ def derivation_of(stages: Stages) -> Derivation:
             kinds[laws[rule][0]].setdefault(rule, []).append(Change(step.before, step.after))
     forward = frozenset(stable.equations)
     made = [e for e in derived.equations if e not in forward]
-    return Derivation(
+    steps = stages.options.unroll
+    return with_closed_forms(Derivation(
         given.name, given, stable, derived, computed, _together(given, stable, derived, computed), stages.wrt,
         _rewrites(kinds["forward"], laws),
         _adjoints(stages, made),
         tuple(e for e in made if e.name not in set(derived.gradients.values())),
         _rewrites(kinds["backward"], laws),
-    )
+        rolled=None if steps is None else Rolled(stages.model.program(), stages.model.prediction, steps),
+    ))
 
 
 def _rewrites(changes: Mapping[str, list[Change]], laws: Mapping[str, tuple[str, str]]) -> tuple[Rewrite, ...]:
@@ -160,7 +181,7 @@ def _adjoints(stages: Stages, made: Iterable[Equation]) -> dict[str, Adjoint]:
             now = forms[adjoint][-1].equations
             # What an earlier rule put together for the machine (``inline``, then ``reuse`` again) is no form of its own.
             if all(e in now for e in step.before if e.name == adjoint):
-                kept = _replaced(now, [e for e in step.before if e.name == adjoint], [e for e in step.after if e.name == adjoint])
+                kept = replaced(now, [e for e in step.before if e.name == adjoint], [e for e in step.after if e.name == adjoint])
                 if forms[adjoint][-1].rule == step.rule:
                     forms[adjoint].pop()
                 forms[adjoint].append(Form(step.rule, kept))
@@ -200,7 +221,7 @@ def _is_shifted(adjoint: Equation, read: Indexed) -> bool:
     )
 
 
-def _replaced(rows: Iterable[Equation], before: list[Equation], after: list[Equation]) -> tuple[Equation, ...]:
+def replaced(rows: Iterable[Equation], before: Sequence[Equation], after: Sequence[Equation]) -> tuple[Equation, ...]:
     """The rows with those of ``before`` replaced by those of ``after``, in the place of the first."""
     found: list[Equation] = []
     waiting = list(after)
@@ -211,6 +232,29 @@ def _replaced(rows: Iterable[Equation], before: list[Equation], after: list[Equa
         found += [e for e in waiting if e.number == row.number]
         waiting = [e for e in waiting if e.number != row.number]
     return (*found, *waiting)
+
+
+def whole(change: Change, before: Sequence[Equation], after: Sequence[Equation]) -> Change:
+    """A change with the other equations of the tensors that it writes, so that a line says all of what a tensor is."""
+    if not all(e in before for e in change.before):
+        return change  # rewrites are told by their names, not in the order in which they came
+    names = {e.name for e in change.after}
+    return Change(tuple(e for e in before if e in change.before or e.name in names), tuple(e for e in after if e.name in names))
+
+
+def with_the_rest(rows: Sequence[Equation], derivation: Derivation) -> tuple[Equation, ...]:
+    """Equations of a forward tensor together with the others that make it, as they are computed; those of an adjoint alone."""
+    writers = derivation.computed.writers.get(rows[0].name, ())
+    adjoint = rows[0].name in derivation.derived.gradients.values()
+    return tuple(rows) if adjoint or not all(row in writers for row in rows) else writers
+
+
+def is_part(rows: Sequence[Equation], derivation: Derivation) -> bool:
+    """Whether these equations of one tensor are some of several that add into its entries."""
+    writers = derivation.derived.writers.get(rows[0].name, ())
+    numbers = {number for row in rows for number in row.numbers}
+    others = [e for e in writers if e.number not in numbers]
+    return len(writers) - len(others) > len(rows) or any(may_meet(e, row, derivation.known) for e in others for row in rows)
 
 
 def _together(*programs: Program) -> Program:

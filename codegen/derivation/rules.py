@@ -11,7 +11,7 @@ from symbolic.analysis import index_reads
 from symbolic.functions import row_of
 from symbolic.program import Equation, Reduction, index_symbols, operands
 
-__all__ = ["FORMS", "FORWARD", "MACHINE", "functions_around", "rules_of", "shift_of"]
+__all__ = ["FORMS", "FORWARD", "MACHINE", "RESCALES", "functions_around", "rules_of", "shift_of"]
 
 FORMS = {
     "constants": "put in, for it is a number",
@@ -19,20 +19,26 @@ FORMS = {
     "reuse": "reuse of a forward value",
     "cancel": "multiplied out, because terms cancel",
     "closed": "with the adjoints put in that are known in full",
+    "normalised": "softmax:",
+    "sigmoid": "1 minus the sigmoid of x is that of -x",
 }
 """Why an adjoint takes its next form."""
 
 FORWARD = {
     "logistic": ("A logistic function.", "As written, the exponential overflows where the function itself is finite."),
     "logarithm": ("The logarithm of a product.", "As written, the product underflows where its logarithm is finite."),
-    "log_sum_exp": (
-        "Exponentials under a sum.", "As written, the exponential overflows for large arguments. A common factor of all terms changes "
-        "nothing, and with the greatest term made 1 nothing overflows. That shift counts as constant: the value does not depend on it."),
+    "log_sum_exp": ("Exponentials under a sum.", (
+        "As written, the exponential overflows for large arguments. From here on all terms and their sum have a common factor, "
+        "which makes the greatest term 1, so that nothing overflows, and which cancels in what reads them. That shift counts as "
+        "constant: the value does not depend on it.")),
     "monotone": ("A maximum of what never falls.", "The function may be applied after the maximum, to fewer entries."),
     "specialise": ("A sum of one term.", "An equality fixes the index of the sum, so nothing is left to add up."),
     "blend": ("A weighted mean.", "One product does instead of two."),
 }
 """Why a forward equation is not computed as it was written."""
+
+RESCALES = frozenset(("log_sum_exp",))
+"""Those that give tensors between other values, and the loss the same."""
 
 MACHINE = {
     "inline": ("Put into the one reader.", "An adjoint that one equation makes and one reads is not stored."),

@@ -85,22 +85,32 @@ def _is_statement(equation: Equation) -> bool:
     return all(frozenset({i.symbol}) in alone for i in equation.free)
 
 
-def _axis_names(group: Sequence[Equation], program: Program) -> tuple[IndexName, ...]:
-    """A distinct index for each axis of the target: the bare one of a writer, else one that the tensor itself has, else the next free letter."""
+def _axis_names(group: Sequence[Equation], program: Program) -> tuple[Expr, ...]:
+    """A distinct index for each axis of the target: the bare one of a writer, else one that the tensor itself has, else the next
+    free letter; a number that all of them have stays."""
     name = group[0].name
     primal = {adjoint: tensor for tensor, adjoint in program.gradients.items()}.get(name, name)
     known = [e.target for e in program.writers.get(primal, ())]
     known += [entry for e in program.readers.get(primal, ()) for entry in e.reads if tensor_of(entry) == primal]
-    found: list[IndexName] = []
+    found: list[Expr] = []
     for axis in range(len(group[0].target.indices)):
         parts = [e.target.indices[axis] for e in group] + [entry.indices[axis] for entry in known]
+        first, *others = parts[: len(group)]
+        if first.is_Integer and all(other == first for other in others):
+            found.append(first)
+            continue
         bare = [p for p in parts if isinstance(p, IndexName) and p not in found]
-        letters = (index(letter) for letter in "vwuqzrs" if index(letter) not in found)
+        letters = (index(letter) for letter in "vwuqzrsk" if index(letter) not in found and letter not in _spoken_for(program))
         found.append(bare[0] if bare else next(letters))
     return tuple(found)
 
 
-def _of_entry(equation: Equation, names: Sequence[IndexName], program: Program) -> Equation:
+def _spoken_for(program: Program) -> frozenset[str]:
+    """Letters that stand alone for something else: sizes, and tensors without axes."""
+    return frozenset((*program.sizes, *(t.name.rpartition(".")[2] for t in program.tensors if not t.rank)))
+
+
+def _of_entry(equation: Equation, names: Sequence[Expr], program: Program) -> Equation:
     """The equation as a term of the entry at the bare subscripts ``names``."""
     own = {i.symbol: index(f"_{k}") for k, i in enumerate(equation.indices)}  # out of the way of the new names
     wanted = {new: old for old, new in own.items()}
@@ -111,6 +121,8 @@ def _of_entry(equation: Equation, names: Sequence[IndexName], program: Program) 
     # Bare subscripts first: their index may stand in others, which follow it.
     for axis, name in sorted(enumerate(names), key=lambda pair: not isinstance(target[pair[0]], IndexName)):
         part, bounds = target[axis], tensor.bounds(axis)
+        if not isinstance(name, IndexName):
+            continue
         target[axis] = name
         if isinstance(part, IndexName) and part in domain:
             choices = [(part, 1)]
@@ -127,19 +139,21 @@ def _of_entry(equation: Equation, names: Sequence[IndexName], program: Program) 
             guards, target = rest[: len(guards)], rest[len(guards) :]
             del domain[symbol]
         domain[name] = Index(name, *bounds)
-    carried = [Index(name, *tensor.bounds(axis)) for axis, name in enumerate(names)]
+    carried = [Index(name, *tensor.bounds(axis)) for axis, name in enumerate(names) if isinstance(name, IndexName)]
     summed = [i for s, i in domain.items() if s not in names]
     made = replace(equation, target=tensor.at(target), body=body, guards=tuple(g for g in guards if g is not sp.true),
                    indices=(*carried, *summed))
-    return made.renamed(_names_of_summed([i.symbol for i in summed], wanted, names))
+    return made.renamed(_names_of_summed([i.symbol for i in summed], wanted, names, _spoken_for(program)))
 
 
 def _names_of_summed(
-    symbols: Sequence[IndexName], wanted: Mapping[IndexName, IndexName], names: Sequence[IndexName]
+    symbols: Sequence[IndexName], wanted: Mapping[IndexName, IndexName], names: Sequence[Expr],
+    spoken_for: frozenset[str],
 ) -> dict[IndexName, IndexName]:
     """Names for the summed indices: their own, or where a subscript has taken that, one that became free."""
     left = [old for old in wanted.values() if old not in names and old not in {wanted[s] for s in symbols}]
-    left += [index(letter) for letter in "jklmpqruvwz" if index(letter) not in {*names, *wanted.values()}]
+    taken = {*names, *wanted.values()}
+    left += [index(letter) for letter in "jklmpqruvwz" if index(letter) not in taken and letter not in spoken_for]
     return {s: wanted[s] if wanted[s] not in names else left.pop(0) for s in symbols}
 
 

@@ -115,7 +115,7 @@ def graph_of(program: Program, level: str = "layers", rolled: Program | None = N
     edges = places.edges()  # first: they find the inputs and parameters that are nodes
     nodes = places.nodes()
     if len(nodes) > MOST_NODES:
-        other = "unroll fewer steps" + (", or draw layers" if level == "equations" else "")
+        other = "unroll fewer steps" + (", or draw layers" if level == LEVELS[1] else "")
         raise SpecError(f"{program.name}: the drawing has {len(nodes):,} nodes, expected at most {MOST_NODES}; {other}")
     steps = sorted({node.step for node in nodes if node.step is not None})
     return Graph(program.name, level, nodes, tuple(_with_returns(edges, nodes)), tuple(steps))
@@ -189,7 +189,7 @@ class _Places:
                 step = int(at) if self.unrolled and at is not None and at.is_Integer else None
                 home = self.of_terminal(Terminal(primal, step), line.step) if self._is_whole(line.layer) else None
                 add(self.of_line(line), home, Flow.BACKWARD, line.name, self.shown(line.name))
-            if line.backward and line.equations[0].origin.rule == "seed" and self.level == "equations":
+            if line.backward and line.equations[0].origin.rule == "seed" and self.level == LEVELS[1]:
                 for source in self._writing(self.program.loss):
                     add(source, self.of_line(line), Flow.SEED, self.program.loss, self.program.loss)
         # Unrolled, a drawing shows the steps of one window.

@@ -16,6 +16,7 @@ from codegen.derivation.document import (
     Display,
     Document,
     Inline,
+    LikeTable,
     Math,
     Paragraph,
     Ref,
@@ -59,7 +60,7 @@ def _rendered(template: str, document: Document, prefix: str, **context: Any) ->
     writer = _Writer(prefix, {n for d in displays(document) if d.line.head is not None for n in d.line.numbers})
     return str(_template(template).render(
         document=document, prefix=prefix, html=writer.html, kind=_kind, formula=writer.formula, math=math, chained=_chained,
-        escape=escape, **context,
+        anchors=writer.anchors, escape=escape, **context,
     ))
 
 
@@ -103,13 +104,18 @@ class _Writer:
             case Strong(text):
                 return f"<em>{escape(text)}</em>"
 
+    def anchors(self, numbers: Sequence[int]) -> tuple[int, ...]:
+        """Those of the numbers that have no anchor yet."""
+        new = tuple(n for n in numbers if n not in self.placed)
+        self.placed.update(new)
+        return new
+
     def formula(self, display: Display) -> Formula:
         """A displayed line."""
         line = display.line
         numbers = tuple(n for n in line.numbers if n) if line.head is not None else ()
-        anchors = tuple(n for n in numbers if n not in self.placed)
-        self.placed.update(anchors)
-        return Formula(numbers, anchors, line_head(line), line_pieces(line), self.html(display.reason), line.head is None)
+        return Formula(numbers, self.anchors(numbers), line_head(line), line_pieces(line), self.html(display.reason),
+                       line.head is None)
 
 
 def _chained(blocks: Sequence[Block]) -> list[Block | tuple[Display, ...]]:
@@ -126,7 +132,8 @@ def _chained(blocks: Sequence[Block]) -> list[Block | tuple[Display, ...]]:
 
 
 def _kind(block: object) -> str:
-    return {Paragraph: "paragraph", Bullets: "bullets", tuple: "chain", Box: "box", SymbolTable: "symbols"}[type(block)]
+    return {Paragraph: "paragraph", Bullets: "bullets", tuple: "chain", Box: "box", SymbolTable: "symbols",
+            LikeTable: "like"}[type(block)]
 
 
 def _plain(words: Words) -> str:

@@ -13,6 +13,7 @@ from codegen.derivation.document import (
     Display,
     Document,
     Inline,
+    LikeTable,
     Math,
     Paragraph,
     Ref,
@@ -22,11 +23,10 @@ from codegen.derivation.document import (
     Words,
 )
 from codegen.derivation.formula import Line, Sign, width
-from codegen.latex.printer import latex, line_pieces
+from codegen.latex.printer import begins_with_sign, latex, line_pieces
 
 __all__ = ["aligned", "emit", "markdown_of"]
 
-ODOT = latex(Sign("odot"))
 WIDTH = 62.0
 """Letters of a row of a displayed formula; there are no rows of their own accord in what draws Markdown."""
 
@@ -82,6 +82,11 @@ def _block(block: Block) -> Iterator[str]:
             for display in displays:
                 yield ""
                 yield from _display(display, boxed=True)
+        case LikeTable(rows):
+            yield "| layer | reads | equations |"
+            yield "| --- | --- | --- |"
+            for like in rows:
+                yield f"| `{like.layer}` | {markdown_of(like.reads)} | {', '.join(map(str, like.numbers))} |"
         case SymbolTable(rows):
             yield "| symbol | name | shape | what it is |"
             yield "| --- | --- | --- | --- |"
@@ -122,7 +127,7 @@ def aligned(line: Line) -> str:
             used += sizes[k]
         for piece in pieces[1:]:
             if sizes[k] > WIDTH:
-                rows.append(r"&\quad {}" + ("" if piece.startswith(ODOT) else r"\cdot ") + piece)
+                rows.append(r"&\quad {}" + ("" if begins_with_sign(piece) else r"\cdot ") + piece)
             else:
                 rows[-1] += rf"\, {piece}"
     if len(rows) == 1:

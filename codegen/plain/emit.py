@@ -11,6 +11,7 @@ from codegen.derivation.document import (
     Display,
     Document,
     Inline,
+    LikeTable,
     Math,
     Paragraph,
     Ref,
@@ -87,6 +88,9 @@ def _block(block: Block, indent: str) -> Iterator[str]:
             for display in displays:
                 yield from _display(display, "    ")
             yield ""
+        case LikeTable(rows):
+            for like in rows:
+                yield f"{indent}  {like.layer}: {text_of(like.reads)}  ({', '.join(map(str, like.numbers))})"
         case SymbolTable(rows):
             shapes = [f"[{', '.join(map(plain, r.shape))}]" if r.shape else "scalar" for r in rows]
             wide = max((len(r.name) for r in rows), default=0), max(map(len, shapes), default=0)

@@ -44,7 +44,8 @@ def plain(formula: Formula) -> str:
         case Sign(name):
             return _SIGNS.get(name, name)
         case Row(parts):
-            return "".join(f" {plain(p)} " if isinstance(p, Sign) and p.name not in ("/", ":", "dots") else plain(p) for p in parts)
+            tight = ("/", ":", "dots")
+            return "".join(f" {plain(p)} " if isinstance(p, Sign) and p.name not in tight else plain(p) for p in parts)
         case List(parts):
             return ",".join(plain(p).replace(" ", "") for p in parts)
         case Matrices(factors):
@@ -54,8 +55,7 @@ def plain(formula: Formula) -> str:
         case Terms(terms):
             return " ".join(_signed(k, sign, part) for k, (sign, part) in enumerate(terms))
         case Script(base, below, above):
-            shown = plain(base) + (f"[{plain(below)}]" if isinstance(below, List) else f"_{plain(below)}" if below is not None else "")
-            return shown + _above(above)
+            return plain(base) + _below(below) + _above(above)
         case Bar(base):
             return f"bar({plain(base)})"
         case Fraction(top, bottom):
@@ -109,7 +109,14 @@ def _product(factors: Sequence[Formula]) -> str:
 
 
 def _operand(part: Formula, loose: type | object) -> str:
-    return f"({plain(part)})" if isinstance(part, loose) else plain(part)  # type: ignore[arg-type]
+    spaced = isinstance(part, Row) and any(isinstance(p, Sign) and p.name == "odot" for p in part.parts)
+    return f"({plain(part)})" if spaced or isinstance(part, loose) else plain(part)  # type: ignore[arg-type]
+
+
+def _below(below: Formula | None) -> str:
+    if below is None:
+        return ""
+    return f"[{plain(below)}]" if isinstance(below, List) else f"_{plain(below)}"
 
 
 def _above(above: Formula | None) -> str:

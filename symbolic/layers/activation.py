@@ -233,7 +233,7 @@ def _layer(name: str) -> Layer:
     def build(options: LayerOptions, inputs: tuple[Tensor, ...], context: Context) -> Block:
         (x,) = inputs
         context.real(x, 1 if "axis" in options.model_dump() and name != "prelu" else 0)
-        names = (*leading(x.rank - 1), "k") if x.rank else ()
+        names = (*leading(x.shape[:-1]), "k") if x.rank else ()
         done = apply({"type": name, **options.model_dump()}, "x", "y", names, x.shape, context, "")
         return Block(done.equations, "y", {"x": x}, done.parameters, sizes=done.sizes, ranges=done.ranges,
                      reference=row.reference)

@@ -8,7 +8,7 @@ same parser that reads a user's own equations, and knows nothing else about laye
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Annotated, Any, Literal
@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sympy import Expr
 
 from symbolic.errors import Location, SpecError, listed, nearest
-from symbolic.program import Tensor
+from symbolic.program import Tensor, size
 
 __all__ = [
     "Block",
@@ -283,9 +283,12 @@ def scalar(value: float) -> str:
     return repr(int(value)) if float(value).is_integer() else repr(float(value))
 
 
-def leading(count: int) -> tuple[str, ...]:
-    """Index names of ``count`` leading axes: ``()``, ``(n,)``, ``(t, n)``, ``(t, n, m)``, ``(t, n, m, l)``, ..."""
-    return ("n",)[:count] if count < 2 else ("t", *batch(count - 1))
+def leading(shape: Sequence[Expr]) -> tuple[str, ...]:
+    """Index names of leading axes with these extents: ``()``, ``(n,)``, ``(t, n)``, ``(t, n, m)``, ...; a single axis of extent T
+    is that of time, ``(t,)``."""
+    if len(shape) == 1:
+        return ("t",) if shape[0] == size("T") else ("n",)
+    return ("t", *batch(len(shape) - 1)) if shape else ()
 
 
 def batch(count: int) -> tuple[str, ...]:

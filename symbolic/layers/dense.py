@@ -45,7 +45,7 @@ def build(options: Options, inputs: tuple[Tensor, ...], context: Context) -> Blo
     (x,) = inputs
     context.real(x, 1)
     units = context.extent(options.units, "units")
-    names = leading(x.rank - 1)
+    names = leading(x.shape[:-1])
     y, shape = (*names, "i"), (*x.shape[:-1], units)
     plain = options.activation == "identity"
     w, fan = Matrix("W", options.weights), f"fan_uniform({x.shape[-1]})"

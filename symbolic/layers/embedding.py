@@ -29,7 +29,7 @@ def build(options: Options, inputs: tuple[Tensor, ...], context: Context) -> Blo
     (x,) = inputs
     classes = context.classes(x, options.classes)
     own = {"E": Parameter((classes, context.extent(options.units, "units")), "normal(0, 1)")}
-    names = leading(x.rank)
+    names = leading(x.shape)
     entry = at("x", *names)
     guard = "" if options.padding is None else f"({entry} != {options.padding})*"
     return Block(f"{at('y', *names, 'k')} = {guard}E[{entry},k]", "y", {"x": x}, parameters(own, options.init, context),

@@ -26,8 +26,8 @@ class Options(LayerOptions):
     axis: int = -1
 
 
-def _names(rank: int) -> tuple[str, ...]:
-    return (*leading(rank - 1), "k") if rank else ()
+def _names(x: Tensor) -> tuple[str, ...]:
+    return (*leading(x.shape[:-1]), "k") if x.rank else ()
 
 
 def _same(inputs: tuple[Tensor, ...], context: Context, but: int | None = None) -> None:
@@ -43,7 +43,7 @@ def _same(inputs: tuple[Tensor, ...], context: Context, but: int | None = None) 
 
 def _elementwise(sign: str, inputs: tuple[Tensor, ...], context: Context) -> Block:
     _same(inputs, context)
-    names = _names(inputs[0].rank)
+    names = _names(inputs[0])
     local = {f"x{count}": x for count, x in enumerate(inputs, 1)}
     text = f"{at('y', *names)} = {sign.join(at(name, *names) for name in local)}"
     return Block(text, "y", local, reference=REFERENCE)
@@ -64,7 +64,7 @@ def _concat(options: Options, inputs: tuple[Tensor, ...], context: Context) -> B
         raise context.error(f"expected an axis of '{first.name}' [{shape}], found {options.axis}", "axis")
     axis = options.axis % first.rank
     _same(inputs, context, axis)
-    names, offset = _names(first.rank), sp.Integer(0)
+    names, offset = _names(first), sp.Integer(0)
     lines, local, sizes = [], {}, {}
     for count, x in enumerate(inputs, 1):
         local[f"x{count}"] = x

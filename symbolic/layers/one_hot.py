@@ -23,7 +23,7 @@ def build(options: Options, inputs: tuple[Tensor, ...], context: Context) -> Blo
     """Integers x [...] to y [..., classes]."""
     (x,) = inputs
     classes = context.classes(x, options.classes)
-    names = leading(x.rank)
+    names = leading(x.shape)
     return Block(f"{at('y', *names, at('x', *names))} = 1", "y", {"x": x}, shapes={"y": (*x.shape, classes)},
                  ranges=dict(zip(names, x.shape, strict=True)), reference=REFERENCE)
 

@@ -18,26 +18,44 @@ from __future__ import annotations
 import sympy as sp
 from sympy import Expr
 
-from symbolic.program import Program, Role
+from symbolic.program import Equation, Program, Reduction, Role
 from symbolic.rewrite.terms import apply_to_body, bottom_up, cost
 
-__all__ = ["cancel"]
+__all__ = ["cancel", "multiplied"]
 
 NAME = "cancel"
 MOST_TERMS = 8
 
 
 def cancel(program: Program, keep: frozenset[str]) -> Program:
-    """The program with the sums of its adjoint equations multiplied out where terms cancel."""
+    """The program with the sums of its adjoint equations multiplied out where terms cancel, within one or between two."""
     derived = {t.name for t in program.tensors if t.role in (Role.ADJOINT, Role.TANGENT)}
-    rows = []
+    rows: list[Equation] = []
+    places: dict[object, int] = {}
     for equation in program.equations:
-        body = bottom_up(equation.body, _multiplied) if equation.name in derived and equation.body.has(sp.Add) else None
-        rows.append(equation if body is None or body == equation.body else apply_to_body(equation, body, NAME))
+        if equation.name not in derived:
+            rows.append(equation)
+            continue
+        if equation.body.has(sp.Add) and (body := bottom_up(equation.body, multiplied)) != equation.body:
+            equation = apply_to_body(equation, body, NAME)
+        alike = equation.target, equation.indices, equation.guards, equation.reduction
+        if alike in places and (made := _together(rows[places[alike]], equation)) is not None:
+            rows[places[alike]] = made
+            continue
+        places.setdefault(alike, len(rows))
+        rows.append(equation)
     return program.with_equations(rows)
 
 
-def _multiplied(expr: Expr) -> Expr:
+def _together(one: Equation, other: Equation) -> Equation | None:
+    """Two contributions to the same entries as one, if terms cancel between them."""
+    if one.reduction is not Reduction.SUM:
+        return None
+    body = multiplied(one.body + other.body)
+    return apply_to_body(one, body, NAME, other) if cost(body) < cost(one.body) + cost(other.body) else None
+
+
+def multiplied(expr: Expr) -> Expr:
     """A sum of products of sums, multiplied out if that is cheaper; ``-(y - p)`` is ``p - y``."""
     if expr.is_Mul:
         return _signed(expr)

@@ -1,0 +1,101 @@
+"""Ways to fill weights, tried and measured: the catalogue's initialisers, and gains that bring the factor to 1.
+
+An orthogonal matrix has norm 1, so the factor of a step is its gain times what the slopes leave (the root of their mean square),
+and the gain that brings it to 1 is the inverse of the factor at gain 1. The slopes move with the gain, so it is corrected a few
+times by the factor measured with it; the best of these is listed. (He et al. 2015, equation 10, is the same for relu: half of the
+slopes are 0.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from codegen.analyze.gates import Gate
+from codegen.analyze.values import Growth, Tried
+from codegen.trial import extent
+from symbolic.initialisers import INITIALISERS
+
+__all__ = ["filled", "marked", "tried_biases", "tried_weights"]
+
+NAMES = ("glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_uniform", "lecun_normal")
+REFINED = 4
+"""Times that a gain is corrected by the factor measured with it."""
+
+GAINS = (0.05, 20.0)
+BIASES = (0.0, 1.0, 2.0, 4.0)
+
+Measure = Callable[[Mapping[str, Any]], Growth]
+
+
+def filled(name: str, shape: Sequence[int], seed: int, *arguments: float) -> Any:
+    """A weight [out, in, kernel...] by an initialiser of the catalogue."""
+    space: dict[str, Any] = {"np": np}
+    exec(INITIALISERS[name].source, space)  # noqa: S102 - the catalogue's own text, never a user's
+    kernel = math.prod(shape[2:])
+    return space[name](np.random.default_rng(seed), tuple(shape), shape[1] * kernel, shape[0] * kernel, *arguments)
+
+
+def tried_weights(shapes: Mapping[str, Sequence[int]], own: str, now: Growth, measure: Measure, seed: int) -> tuple[Tried, ...]:
+    """The spec's own weights, then each initialiser for all of them, and an orthogonal one with the gain that did best."""
+    rows = [Tried(own, now.mean, now.verdict)]
+    for name in NAMES:
+        rows.append(_tried(name, measure({n: filled(name, s, seed + k) for k, (n, s) in enumerate(shapes.items())})))
+    if all(s[0] == s[1] and len(s) == 2 for s in shapes.values()):
+        rows.append(_tried("identity", measure({n: filled("identity", s, seed, 1.0) for n, s in shapes.items()})))
+
+    plain = {n: filled("orthogonal", s, seed + k, 1.0, _blocks(s)) for k, (n, s) in enumerate(shapes.items())}
+
+    def orthogonal(gain: float) -> Growth:
+        return measure({name: gain * array for name, array in plain.items()})
+
+    packed = sorted({_blocks(s) for s in shapes.values()})
+    words = f", {packed[0]}" if len(packed) == 1 and packed[0] > 1 else ""
+    gain, found = 1.0, orthogonal(1.0)
+    rows.append(_tried(f"orthogonal(1{words})", found))
+    refined: list[Tried] = []
+    for _ in range(REFINED):
+        if not (math.isfinite(found.mean) and found.mean > 0):
+            break
+        gain = min(max(gain / found.mean, GAINS[0]), GAINS[1])
+        found = orthogonal(gain)
+        refined.append(_tried(f"orthogonal({gain:.3g}{words})", found))
+    rows += [row for row in marked(refined) if row.nearest and row.what not in (known.what for known in rows)]
+    return tuple(rows)
+
+
+def tried_biases(
+    found: Sequence[Gate], values: Mapping[str, Any], sizes: Mapping[str, int], measure: Measure
+) -> tuple[Tried, ...]:
+    """The biases of gates at a few numbers: the more a gate is open, the nearer its factor to 1."""
+    rows = []
+    for number in BIASES if found else ():
+        arrays = {gate.bias: np.array(values[gate.bias], dtype=float) for gate in found}
+        places = []
+        for gate in found:
+            first, last = extent(gate.first, sizes), extent(gate.last, sizes)
+            arrays[gate.bias][first : last + 1] = value = gate.sign * number or 0.0
+            whole = last - first + 1 == arrays[gate.bias].size
+            places.append(f"{gate.bias}{'' if whole else f'[{first}..{last}]'} = {value:g}")
+        rows.append(_tried(", ".join(places), measure(arrays)))
+    return tuple(rows)
+
+
+def _blocks(shape: Sequence[int]) -> int:
+    """How many square matrices lie in a packed one, as the gates in the U of an LSTM."""
+    return shape[0] // shape[1] if len(shape) == 2 and shape[0] % shape[1] == 0 and shape[0] > shape[1] else 1
+
+
+def _tried(what: str, found: Growth) -> Tried:
+    return Tried(what, found.mean, found.verdict)
+
+
+def marked(rows: Sequence[Tried]) -> tuple[Tried, ...]:
+    """The rows with the nearest to 1 (in ratio) marked."""
+    far = [abs(math.log(r.factor)) if 0 < r.factor < math.inf else math.inf for r in rows]
+    nearest = min(range(len(rows)), key=far.__getitem__, default=None)
+    return tuple(replace(row, nearest=k == nearest and math.isfinite(far[k])) for k, row in enumerate(rows))

@@ -1,0 +1,111 @@
+"""Nested compositions: an entry with the definitions of what it reads put in, down to the earlier steps.
+
+    h_t = f(W_h^T h_{t-1} + W_x^T x_t)      ->      f(W_h^T f(W_h^T f(...) + W_x^T x_{t-1}) + W_x^T x_t)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from sympy import Indexed
+
+from codegen.derivation.formula import Call, Formula, Sign, Term, Word
+from codegen.derivation.index_form import IndexForm
+from codegen.derivation.layouts import Layout
+from codegen.derivation.matrix_form import Axes, MatrixForm, NoMatrixForm, bare, operand, summed_up
+from codegen.derivation.softmax import normalised
+from symbolic.program import Equation, Index, IndexName, Reduction, index, index_symbols, tensor_of
+from symbolic.rewrite.terms import substitute
+
+__all__ = ["Nested"]
+
+
+LARGEST = 60
+"""Definitions that are put in at most: a cell that reads its state in several places grows with the power of the steps."""
+
+
+class Nested(MatrixForm):
+    """Prints entries with those of ``inside`` replaced by their definitions.
+
+    ``states``: of a state that lies ``depth`` steps back the function is shown, and what goes into it as dots; earlier ones stand
+    as symbols.
+    """
+
+    def __init__(
+        self, form: IndexForm, layouts: Mapping[str, Layout], inside: frozenset[str], states: frozenset[str] = frozenset(),
+        time: IndexName | None = None, depth: int = 0,
+    ) -> None:
+        super().__init__(form, layouts)
+        self.inside, self.states, self.time, self.depth = inside, states, time, depth
+        self.softmax = normalised(form.program)
+        self.fresh = self.count = 0
+
+    def terms_of(self, entry: Indexed, indices: tuple[Index, ...]) -> tuple[Term, ...]:
+        """The definition of an entry, everything inside put in. Raises NoMatrixForm where there is none."""
+        domain = {i.symbol: i for i in indices}
+        return self._definition(entry, domain)
+
+    def read(self, entry: Indexed, domain: Mapping[IndexName, Index]) -> tuple[Formula, Axes]:
+        """As the symbol of the matrix, or where it is to be put in as its definition."""
+        shown, axes = super().read(entry, domain)
+        name = tensor_of(entry)
+        if name not in self.inside or any(len(index_symbols(p)) != 1 or not isinstance(p, IndexName)
+                                          for p in entry.indices[self.layouts[name].scripts:]):
+            return shown, axes
+        back = self._back(entry)
+        if back > self.depth:
+            return shown, axes
+        if back == self.depth and name not in self.states:
+            return Sign("dots"), axes
+        terms = self._definition(entry, domain)
+        return operand(summed_up(terms)), axes
+
+    def _back(self, entry: Indexed) -> int:
+        """How many steps back an entry lies; -1 where that is not counted."""
+        steps = [self.time - part for part in entry.indices if self.time is not None and part.has(self.time)]
+        return next((abs(int(step)) for step in steps if step.is_Integer), -1)
+
+    def _definition(self, entry: Indexed, domain: Mapping[IndexName, Index]) -> tuple[Term, ...]:
+        name = tensor_of(entry)
+        self.count += 1
+        if self.count > LARGEST:
+            raise NoMatrixForm
+        for target, argument in self.softmax.get(name, ()):
+            if (rule := _match(target, entry)) is not None:
+                inner, _ = self.read(substitute(argument, rule), domain)
+                return (Term("+", (Call(Word("softmax"), (bare(inner),)),)),)
+        found: list[Equation] = []
+        for equation in self.program.writers.get(name, ()):
+            rule = _match(equation.target, entry)
+            if rule is not None:
+                found.append(self._at(equation, rule, domain))
+        if not found or any(e.reduction is not Reduction.SUM for e in found):
+            raise NoMatrixForm
+        frame = self.axes(entry, domain)
+        return tuple(t for e in found for t in self.terms(e, frame))
+
+    def _at(self, equation: Equation, rule: Mapping[IndexName, Any], domain: Mapping[IndexName, Index]) -> Equation:
+        """The equation for one entry: its free indices are those of the reader, its sums have names of their own."""
+        renamed: dict[IndexName, IndexName] = {}
+        for i in equation.reduced:
+            self.fresh += 1
+            renamed[i.symbol] = index(f"_{self.fresh}")
+        equation = equation.renamed(renamed)
+        return replace(
+            equation, target=substitute(equation.target, rule), body=substitute(equation.body, rule),
+            guards=tuple(substitute(g, rule) for g in equation.guards),
+            indices=(*(i for i in domain.values() if substitute(equation.target, rule).has(i.symbol)), *equation.reduced),
+        )
+
+
+def _match(target: Indexed, entry: Indexed) -> dict[IndexName, Any] | None:
+    """What the target's indices stand for where it writes the entry; ``None`` where it plainly writes another."""
+    rule: dict[IndexName, Any] = {}
+    for part, wanted in zip(target.indices, entry.indices, strict=True):
+        if isinstance(part, IndexName):
+            rule[part] = wanted
+        elif part != wanted:
+            return None
+    return rule
