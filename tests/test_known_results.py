@@ -234,8 +234,8 @@ def test_the_transposed_convention_as_expressions() -> None:
     assert forms(model, "h") == ["W_o d_o[t] + W_h d_a[t+1]"]
     by_a = r"\left(\frac{\partial L}{\partial \mathbf{a}_{t}}\right)^{\top}"
     assert gradient_lines(model)[:2] == [
-        rf"\frac{{\partial L}}{{\partial \mathbf{{W}}_{{x}}}} = \sum_{{t}} \mathbf{{x}}_{{t}}\,{by_a}",
-        rf"\frac{{\partial L}}{{\partial \mathbf{{W}}_{{h}}}} = \sum_{{t}} \mathbf{{h}}_{{t-1}}\,{by_a}",
+        rf"\frac{{\partial L}}{{\partial \mathbf{{W}}_{{x}}}} = \sum_{{t}} \mathbf{{x}}_{{t}} {by_a}",
+        rf"\frac{{\partial L}}{{\partial \mathbf{{W}}_{{h}}}} = \sum_{{t}} \mathbf{{h}}_{{t-1}} {by_a}",
     ]
 
 

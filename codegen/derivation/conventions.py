@@ -13,7 +13,7 @@ from codegen.derivation.symbols import letter_or_word
 from symbolic.functions import FUNCTIONS, Unspecified
 from symbolic.program import IndexName, Kind, Program, Reduction, Role, Tensor
 
-__all__ = ["conventions", "described"]
+__all__ = ["conventions", "described", "sizes_of"]
 
 _ROLES = {
     Role.PARAMETER: "parameter", Role.INPUT: "input", Role.STATE: "state", Role.INTERMEDIATE: "intermediate value",
@@ -24,7 +24,7 @@ _ROLES = {
 def conventions(derivation: Derivation, notation: Notation) -> tuple[Words, ...]:
     """The conventions that this derivation uses."""
     program, form = derivation.derived, notation.index
-    found = [_sizes(program)]
+    found = [sizes_of(program)]
     if notation.matrix is not None:
         found += _matrices(form.adjoint == "code")
     found.append(words("Indices count from 0. A sum without a range runs over the whole axis that its index subscripts."))
@@ -95,7 +95,8 @@ def described(tensor: Tensor, form: IndexForm) -> Words:
     return words(*about)
 
 
-def _sizes(program: Program) -> Words:
+def sizes_of(program: Program) -> Words:
+    """The sizes of a program, those that are fixed first."""
     fixed = [(n, v) for n, v in program.sizes.items() if v is not None]
     free = [n for n, v in program.sizes.items() if v is None]
     found: list[Inline] = []

@@ -20,7 +20,9 @@ class Token:
     text: str
 
 
-SPACES = frozenset((*r"\, \: \; \! \quad \displaystyle \brk \brkp \nobreak \dmore \limits \nolimits".split(), "\\ "))
+SPACES = frozenset((
+    *r"\, \: \; \! \quad \displaystyle \brk \brkh \brkp \brks \allowbreak \bigl \bigr \nobreak \dmore \limits".split(),
+    r"\nolimits", "\\ "))
 SIGNS = {
     r"\le": "<=", r"\leq": "<=", r"\ge": ">=", r"\geq": ">=", r"\ne": "!=", r"\neq": "!=", r"\lt": "<", r"\gt": ">",
     r"\cdot": "*", r"\times": "*", r"\odot": "odot", r"\cdots": "dots", r"\dots": "dots", r"\ldots": "dots", r"\in": "in",
