@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from tests.latex_reader.document import Document, Line, equations, read
 from tests.latex_reader.evaluation import Evaluator, Grid, World
 from tests.latex_reader.grammar import formula, statement
 from tests.latex_reader.mutations import mutated
-from tests.latex_reader.proof import check_line, check_partial, indices_of, partial_of, scope_for
+from tests.latex_reader.proof import check_line, check_partial, defined, indices_of, partial_of, scope_for
 from tests.latex_reader.symbols import Symbol
 from tests.latex_reader.tokens import LatexError
 from tests.latex_reader.tree import Compare, Name, Node, Number, Statement
@@ -43,10 +44,28 @@ class Proof:
         sizes = {**self.point.sizes, **{name: n for name, n in self.document.sizes.items() if n is not None}}
         if line is not None and (line.section == "Forward" or line.reason.startswith("as written")):
             return Evaluator(World(self.document.symbols, sizes, self.point.given, {}))
-        return Evaluator(World(self.document.symbols, sizes, self.point.made, self.point.adjoints))
+        return Evaluator(World(self.document.symbols, sizes, self.made, self.point.adjoints))
+
+    @cached_property
+    def made(self) -> dict[str, Grid]:
+        """The values of all tensors, those too that only the document has: it says in the table what they are."""
+        sizes = {**self.point.sizes, **{name: n for name, n in self.document.sizes.items() if n is not None}}
+        found = dict(self.point.made)
+        for row in self.names:
+            (said,) = re.findall(r"\$([^$]*=[^$]*)\$", row.about)
+            found[row.name] = defined(row, formula(said), Evaluator(World(self.document.symbols, sizes, found, {})))
+        return found
+
+    @cached_property
+    def names(self) -> tuple[Symbol, ...]:
+        """The rows of what is no tensor of the program."""
+        return tuple(row for row in self.document.symbols.rows
+                     if row.name not in self.point.made and row.name not in self.point.given)
 
     def line(self, line: Line, head: Line) -> str:
         """Proves a displayed line; returns what kind of proof it was. Raises LatexError for a line that is not true."""
+        if line.section.startswith("Rolled out"):
+            return "rolled out"
         if head.text.startswith(r"\frac{\partial L}{\partial X} = \frac{\partial L}{\partial Y}") and r"\cdots" in line.text:
             return "the chain rule itself"
         said, left = statement(line.text), statement(head.text).left
@@ -64,8 +83,11 @@ class Proof:
         return "part" if wanted is not None else "line"
 
     def partial(self, text: str, number: int | None) -> str:
-        """Proves an equation in the text: a partial derivative of the equation whose number was named, or a size."""
+        """Proves an equation in the text: a partial derivative of the equation whose number was named, or a size; what defines a
+        name need not be proved."""
         node = formula(text)
+        if any(f"${text}$" in row.about for row in self.names):
+            return "definition"
         found = partial_of(node)
         if found is None:
             match node:
@@ -95,7 +117,7 @@ class Proof:
 
     def shape(self, row: Symbol) -> None:
         """Proves a row of the table; what lies before the first entry needs an equation on the page."""
-        grid = self.point.made.get(row.name) or self.point.given[row.name]
+        grid = self.made.get(row.name) or self.point.given[row.name]
         shape = tuple(self.evaluator().size(extent) for extent in row.shape)
         before = [line for line in self.document.lines if re.match(r"\S+_\{-\d", line.text)]
         found = tuple(n + low for n, low in zip(grid.values.shape, grid.lower, strict=True))
@@ -250,6 +272,7 @@ def test_wrong_formulas_are_caught(name: str) -> None:
 @pytest.mark.parametrize(("right", "wrong"), [
     (r"U_{i,j} h_{t - 1, n, j}", r"U_{j,i} h_{t - 1, n, j}"), (r"h_{t - 1, n, j}", r"h_{t + 1, n, j}"), ("U_{i,j}", "U_{i,i}"),
     (r"{}+ \sum_{j}", r"{}- \sum_{j}"), (r"\sum_{t,n} h_{t - 1", r"\sum_{t} h_{t - 1"), ("U_{i,j} h", "h"),
+    (r"p_{t,n,k} = \frac{e_{t,n,k}}{s_{t,n}}", r"p_{t,n,k} = e_{t,n,k}"),
 ])
 def test_a_wrong_document_is_refused(right: str, wrong: str) -> None:
     text = printed("char_rnn")
@@ -259,7 +282,7 @@ def test_a_wrong_document_is_refused(right: str, wrong: str) -> None:
 
 
 @pytest.mark.parametrize(("right", "wrong"), [
-    (r"= U_{i,j}$", r"= U_{j,i}$"), (r"= 1 - \tanh^{2}", r"= 1 - \tanh"), (r")}} = -1$", r")}} = 1$"), ("$V = 3$", "$V = 4$"),
+    (r"= U_{i,j}$", r"= U_{j,i}$"), (r"1 - \tanh^{2}", r"1 - \tanh"), (r")}} = -1$", r")}} = 1$"), ("$V = 3$", "$V = 4$"),
 ])
 def test_a_wrong_formula_in_the_text_is_refused(right: str, wrong: str) -> None:
     text = printed("char_rnn")
@@ -280,9 +303,11 @@ def test_every_symbol_in_the_text_is_defined(name: str, adjoint: str) -> None:
     indices = {index for line in document.lines if r"\cdots" not in line.text
                for index in indices_of((statement(line.text).right, statement(line.text).left or Number(0)), evaluator)}
     named = {row.name for row in document.symbols.rows}
-    assert named <= {tensor.name for program in _programs(name) for tensor in program.tensors}
+    made_up = {row.name for row in Proof(trial(name), document).names}
+    assert all(" a name for the formulas: " in row.about for row in document.symbols.rows if row.name in made_up)
+    assert named - made_up <= {tensor.name for program in _programs(name) for tensor in program.tensors}
     for inline in document.inlines:
-        if inline.says or inline.text.startswith(r"\mathrel"):
+        if inline.says or inline.text == "+=":
             continue
         node = formula(inline.text)
         known = document.symbols.whole(node) is not None or document.symbols.entry(node) is not None

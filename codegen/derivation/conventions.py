@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sympy import Function
 
 from codegen.derivation.document import Code, Inline, Math, Words, words
@@ -9,6 +11,7 @@ from codegen.derivation.formula import Fence, Letter, Number, Row, Script, Sign,
 from codegen.derivation.index_form import IndexForm
 from codegen.derivation.notation import Notation
 from codegen.derivation.provenance import Derivation
+from codegen.derivation.softmax import Softmax
 from codegen.derivation.symbols import letter_or_word
 from symbolic.functions import FUNCTIONS, Unspecified
 from symbolic.program import IndexName, Kind, Program, Reduction, Role, Tensor
@@ -79,8 +82,9 @@ def _matrices(plain: bool) -> list[Words]:
     ]
 
 
-def described(tensor: Tensor, form: IndexForm) -> Words:
-    """What a tensor is: its role, the range of an index tensor, why it counts as constant."""
+def described(tensor: Tensor, form: IndexForm, names: Iterable[Softmax] = ()) -> Words:
+    """What a tensor is: its role, the range of an index tensor, why it counts as constant; for a name that is for formulas alone
+    what it stands for."""
     about: list[Inline] = ["the loss" if tensor.name == form.program.loss else _ROLES[tensor.role]]
     if tensor.kind is Kind.INDEX:
         about.append(", integers")
@@ -90,6 +94,10 @@ def described(tensor: Tensor, form: IndexForm) -> Words:
             about += [f", or {tensor.ignore}, which is ignored"]
     if tensor.note:
         about.append(f", {tensor.note}")
+    for made_up in names:
+        if made_up.name == tensor.name and not made_up.given:
+            stands = made_up.equation
+            about += [": ", Math(row(form.show(stands.target), Sign("="), form.show(stands.body)))]
     if tensor.constant:
         about.append(", counts as constant")
     return words(*about)

@@ -94,7 +94,8 @@ class Narrator:
             "rule, applied to one equation after another from the loss back to the start."
         ))
         rows = tuple(
-            SymbolRow(self.notation.defined(t.name), t.name, tuple(map(form.show, t.shape)), described(t, form))
+            SymbolRow(self.notation.defined(t.name), t.name, tuple(map(form.show, t.shape)),
+                      described(t, form, derivation.softmaxes))
             for t in derivation.symbols if self.repeats.told(t.name)
         )
         others = [words("The tensors of ", _layers(self.repeats.of(first)), " are called like those of ", Code(first), ".")

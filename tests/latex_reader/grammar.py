@@ -70,6 +70,7 @@ class _Parser:
 
     def __init__(self, marks: list[Token]) -> None:
         self.marks, self.place = marks, 0
+        self.barred = False
 
     # ---- marks -----------------------------------------------------------------------------------------------------
 
@@ -136,7 +137,7 @@ class _Parser:
 
     def starts(self) -> bool:
         """Whether another factor begins here."""
-        return (self.here.kind in ("name", "bold", "number", "open")
+        return (self.here.kind in ("name", "bold", "number", "open") or self.here.kind == "bar" and not self.barred
                 or self.at("command", r"\frac", r"\sqrt", r"\sum", r"\prod", r"\bar", r"\partial", r"\begin{cases}", "{"))
 
     # ---- one factor ------------------------------------------------------------------------------------------------
@@ -171,10 +172,8 @@ class _Parser:
         power = self.group() if self.take("command", "^") else None
         if isinstance(power, Negative):
             raise LatexError(f"{function} to the power of minus one is an inverse function or a reciprocal")
-        if self.take("open", "("):
-            inner = self.list()
-            self.need("close", "(")
-            return Apply(function, power, inner)
+        if self.at("open", "("):
+            return Apply(function, power, self.fence().inner)
         return Apply(function, power, (self.factor(),))
 
     def big(self, kind: str) -> Node:
@@ -198,10 +197,8 @@ class _Parser:
             return Name(found.text)
         if found := self.take("bold"):
             return Bold(found.text)
-        if found := self.take("open"):
-            inner = self.list()
-            self.need("close", found.text)
-            return Fence(found.text, inner)
+        if self.at("open") or self.at("bar"):
+            return self.fence()
         if self.take("command", r"\frac"):
             return Fraction(self.group(), self.group())
         if self.take("command", r"\sqrt"):
@@ -215,6 +212,16 @@ class _Parser:
         if self.at("command", "{"):
             return self.group()
         raise LatexError(f"expected a value, found {self.here.text or 'the end'!r}")
+
+    def fence(self) -> Node:
+        """What stands between brackets; a bar opens where none is open within them, or where it must."""
+        outer, opening = self.barred, self.marks[self.place]
+        self.place += 1
+        self.barred = opening.kind == "bar"
+        inner = self.list()
+        self.need("bar" if opening.kind == "bar" else "close", opening.text)
+        self.barred = outer
+        return Fence(opening.text, inner)
 
     def group(self) -> Node:
         """What stands in braces; one mark needs none."""

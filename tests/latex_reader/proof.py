@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from tests.latex_reader.evaluation import Bump, Evaluator, Grid, Scope
-from tests.latex_reader.symbols import Entry
+from tests.latex_reader.symbols import Entry, Symbol
 from tests.latex_reader.tokens import LatexError
 from tests.latex_reader.tree import Compare, Fraction, Name, Node, Number, Partial, Statement, below_of
 
-__all__ = ["Refuted", "check_line", "check_partial", "indices_of", "partial_of", "scope_for"]
+__all__ = ["Refuted", "check_line", "check_partial", "defined", "indices_of", "partial_of", "scope_for"]
 
 RELATIVE, ABSOLUTE = 1e-9, 1e-11
 """Sums of a few hundred numbers of size 1, in another order than the interpreter's."""
@@ -107,6 +107,24 @@ def scope_for(subscripts: Sequence[Node], where: Sequence[Node], nodes: Sequence
         known = next((node for node in nodes if evaluator.world.symbols.extents(index, (node,))), nodes[-1])
         scope = scope.over(index, 0, evaluator.extent(index, known))
     return scope
+
+
+# ---- definitions -------------------------------------------------------------------------------------------------------
+
+
+def defined(row: Symbol, said: Node, evaluator: Evaluator) -> Grid:
+    """The values that an equation gives to the tensor of a row, every entry of it."""
+    match said:
+        case Compare((left, right), ("=",)):
+            entry = evaluator.world.symbols.entry(left)
+        case _:
+            entry = None
+    if entry is None or entry != Entry(row.name, tuple(Name(name) for name in indices_of(entry.subscripts, evaluator))):
+        raise LatexError(f"this does not define {row.name}")
+    scope = scope_for(entry.subscripts, (), (left, right), evaluator)
+    shape = tuple(evaluator.size(extent) for extent in row.shape)
+    value = np.broadcast_to(evaluator.value(right, scope), shape[::-1])  # the first index is the last axis
+    return Grid(np.ascontiguousarray(value.transpose()), (0,) * len(shape))
 
 
 # ---- partial derivatives -----------------------------------------------------------------------------------------------
