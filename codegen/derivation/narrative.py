@@ -389,7 +389,7 @@ class Narrator:
         opening = Paragraph(words(
             "The generated code computes these equations in another order, and puts some of them together, with the same values. "
             "A line of code stands under the numbers of all equations that went into it.",
-            *((" ", Math(Sign("+=")), " stands where an equation is one of several that add into its left side.")
+            *((" ", Code("+="), " stands where an equation is one of several that add into its left side.")
               if partly else ())))
         return [Section("computed", words("As it is computed"), (opening, *blocks))]
 
