@@ -25,9 +25,9 @@ from tests.latex_reader.evaluation import Evaluator, Grid, World
 from tests.latex_reader.grammar import formula, statement
 from tests.latex_reader.mutations import mutated
 from tests.latex_reader.proof import check_line, check_partial, defined, indices_of, partial_of, scope_for
-from tests.latex_reader.symbols import Symbol
+from tests.latex_reader.symbols import Entry, Symbol
 from tests.latex_reader.tokens import LatexError
-from tests.latex_reader.tree import Compare, Name, Node, Number, Statement
+from tests.latex_reader.tree import Bold, Compare, Name, Node, Number, Statement, below_of, is_bold
 from tests.latex_worlds import Trial
 from tests.programs import drawn
 
@@ -38,6 +38,8 @@ class Proof:
 
     point: Trial
     document: Document
+    entrywise: Document | None = None
+    """Of a document of matrices the one entry by entry, where the formulas in the text are proved: they are the same."""
 
     def evaluator(self, line: Line | None = None) -> Evaluator:
         """The values of the program that a line is about: as the spec has it, or as it is computed."""
@@ -70,7 +72,7 @@ class Proof:
             return "the chain rule itself"
         said, left = statement(line.text), statement(head.text).left
         assert left is not None
-        entry = self.document.symbols.whole(left) or self.document.symbols.entry(left)
+        entry = self.target(left)
         evaluator = self.evaluator(line)
         wanted: Grid | None = None
         if said.sign == "+=":
@@ -82,12 +84,24 @@ class Proof:
             assert line.title == entry.name, "the box of another gradient"
         return "part" if wanted is not None else "line"
 
+    def target(self, left: Node) -> Entry | None:
+        """What a line is about."""
+        symbols = self.document.symbols
+        if is_bold(left):
+            found = symbols.bold_of(left)
+            return Entry(found[0].name, found[1], found[2]) if found is not None else None
+        return symbols.whole(left) or symbols.entry(left)
+
     def partial(self, text: str, number: int | None) -> str:
         """Proves an equation in the text: a partial derivative of the equation whose number was named, or a size; what defines a
         name need not be proved."""
         node = formula(text)
         if any(f"${text}$" in row.about for row in self.names):
             return "definition"
+        if self.entrywise is not None and partial_of(node) is not None:
+            if not any((number, text) == (inline.number, inline.text) for inline in self.entrywise.inlines):
+                raise LatexError("not said of the entries")
+            return "partial"
         found = partial_of(node)
         if found is None:
             match node:
@@ -155,8 +169,9 @@ class _told:
             raise AssertionError(f"{self.place}\n  {type(error).__name__}: {error}") from error
 
 
-def prove(name: str, unroll: int | None = None, adjoint: str = "frac") -> Counter[str]:
-    return Proof(trial(name, unroll), read(printed(name, unroll, adjoint))).run()
+def prove(name: str, unroll: int | None = None, adjoint: str = "frac", notation: str = "index") -> Counter[str]:
+    entrywise = read(printed(name, unroll, adjoint)) if notation == "matrix" else None
+    return Proof(trial(name, unroll), read(printed(name, unroll, adjoint, notation)), entrywise).run()
 
 
 # ---- the formulas are true ---------------------------------------------------------------------------------------------
@@ -177,6 +192,54 @@ def test_every_formula_of_every_spec_is_true(name: str, adjoint: str) -> None:
     document = read(printed(name, None, adjoint))
     said = len(document.lines) + sum(inline.says for inline in document.inlines)
     assert sum(found.values()) == said
+
+
+MATRICES = {
+    "char_rnn": 29, "gru_classifier": 50, "leaky_integrator": 27, "lstm_lm": 59, "minimal_gated_unit": 38, "rnn_regression": 27,
+    "second_order": 20, "scalar": 0, "mlp": 37, "lenet": 34, "lenet_digits": 24,
+}
+"""Lines of matrices among them."""
+
+
+@pytest.mark.parametrize("adjoint", ["frac", "bar", "delta"])
+@pytest.mark.parametrize("name", SPECS)
+def test_every_formula_of_every_spec_is_true_of_matrices(name: str, adjoint: str) -> None:
+    document = read(printed(name, None, adjoint, "matrix"))
+    bold = [line for line in document.lines if is_bold(statement(line.text).right)]
+    assert len(bold) >= MATRICES[name]
+    found = prove(name, None, adjoint, "matrix")
+    assert sum(found.values()) == len(document.lines) + sum(inline.says for inline in document.inlines)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_what_has_no_matrix_form_is_said(name: str) -> None:
+    """A line that reads entries of what has matrices says so, itself or the one above that it goes on from."""
+    document = read(printed(name, None, "frac", "matrix"))
+    symbols = document.symbols
+    having = {row.name for row in symbols.rows if row.bold is not None}
+    for line, head in equations(document.lines):
+        said = statement(line.text)
+        read_here = {entry.name for entry in symbols.entries_in(said.right)}
+        if r"\cdots" not in line.text and not is_bold(said.right) and read_here & having:
+            assert "no matrix form" in line.reason or "no matrix form" in head.reason, line.text
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_bold_letters_are_as_the_page_says(name: str) -> None:
+    """Capitals are matrices, small letters vectors, or matrices whose capital is another tensor's; columns and subscripts go by
+    the table."""
+    symbols = read(printed(name, None, "frac", "matrix")).symbols
+    for bold, row in symbols.bold.items():
+        letter = next(part.text for part in (bold, *below_of(bold)) if isinstance(part, Bold))
+        rank = len(row.shape) - row.scripts
+        if len(letter) == 1:
+            other = [b for b in symbols.bold if Bold(letter.upper()) in (b, *below_of(b))]
+            assert rank == (2 if letter.isupper() else 1) or rank == 2 and other, row
+
+
+@pytest.mark.parametrize("name", [*ODD, *EQUATIONS])
+def test_every_formula_of_an_odd_model_is_true_of_matrices(name: str) -> None:
+    assert prove(name, None, "bar", "matrix")["line"] > 12
 
 
 @pytest.mark.parametrize("adjoint", ["frac", "bar", "delta"])

@@ -32,7 +32,7 @@ from codegen.derivation.document import (
     listed,
     words,
 )
-from codegen.derivation.formula import Letter, Line, Number, Sign, Term, row
+from codegen.derivation.formula import Formula, Letter, Line, Number, Sign, Term, row
 from codegen.derivation.index_form import partial_of
 from codegen.derivation.notation import Notation
 from codegen.derivation.provenance import Adjoint, Change, Derivation, Path, is_part, replaced, whole, with_the_rest
@@ -281,6 +281,7 @@ class Narrator:
         shown: list[Display] = []
         for target in dict.fromkeys(t for _, rows in stages for t in rows):
             last: Statement | None = None
+            head: Formula | None = None
             for form, rows in stages:
                 now = rows.get(target)
                 if now is None or last is not None and _same(now, last):
@@ -289,7 +290,8 @@ class Narrator:
                 line, written = self.notation.line(now)
                 said = reason if shown and written else words(*reason, *(("; ",) if reason and written else ()), *written)
                 display = Display(line, said)
-                shown.append(display if last is None else continued(display))
+                shown.append(continued(display) if last is not None and line.head == head else display)
+                head = line.head
                 last = now
         return list(shown)
 

@@ -15,8 +15,10 @@ from tests.latex_reader.tree import (
     Cases,
     Compare,
     Dots,
+    Entrywise,
     Fence,
     Fraction,
+    Hadamard,
     Name,
     Negative,
     Node,
@@ -26,14 +28,16 @@ from tests.latex_reader.tree import (
     Quotient,
     Root,
     Script,
+    Slice,
     Statement,
     Sum,
+    Transpose,
 )
 
 __all__ = ["formula", "statement"]
 
 FUNCTIONS = frozenset(
-    "tanh sinh cosh sin cos tan arctan exp log ln max min relu sign erf softplus expm1 log1p clip".split()) | {r"\sigma"}
+    "tanh sinh cosh sin cos tan arctan exp log ln max min relu sign erf softplus expm1 log1p clip diag".split()) | {r"\sigma"}
 RELATIONS = frozenset(("=", "<", "<=", ">", ">=", "!="))
 
 
@@ -126,6 +130,13 @@ class _Parser:
         return Sum(tuple(terms))
 
     def term(self) -> Node:
+        r"""Products with ``\odot`` between them."""
+        parts = [self.product()]
+        while self.take("sign", "odot"):
+            parts.append(self.product())
+        return parts[0] if len(parts) == 1 else Hadamard(tuple(parts))
+
+    def product(self) -> Node:
         factors: list[Node] = [self.factor()]
         while True:
             if self.take("sign", "/"):
@@ -234,21 +245,52 @@ class _Parser:
     def scripted(self, base: Node) -> Node:
         below: tuple[Node, ...] | None = None
         above: Node | None = None
+        exponent: Node | None = None
+        turned = False
         while self.at("command", "_", "^"):
             sign = self.need("command").text
             if sign == "_":
                 if below is not None:
                     raise LatexError("two things stand below one letter")
                 if self.take("command", "{"):
-                    below = self.list()
+                    below = self.subscripts()
                     self.need("command", "}")
                 else:
                     below = (self.atom(),)
             else:
-                if above is not None:
+                if above is not None or exponent is not None or turned:
                     raise LatexError("two things stand above one letter")
-                above = self.group()
-        return base if below is None and above is None else Script(base, below, above)
+                above, exponent, turned = self.above()
+        shown = base if below is None and above is None else Script(base, below, above)
+        shown = shown if exponent is None else Entrywise(shown, exponent)
+        return Transpose(shown) if turned else shown
+
+    def above(self) -> tuple[Node | None, Node | None, bool]:
+        r"""What stands above a letter: a label or a power, the power of each entry (after ``\odot``), and whether ``\top``."""
+        if not self.take("command", "{"):
+            return (None, None, True) if self.take("command", r"\top") else (self.atom(), None, False)
+        found = exponent = None
+        if self.take("sign", "odot"):
+            exponent = self.sum()
+        elif not self.at("command", r"\top"):
+            found = self.relation()
+        turned = self.take("command", r"\top") is not None
+        self.need("command", "}")
+        return found, exponent, turned
+
+    def subscripts(self) -> tuple[Node, ...]:
+        """A list in which slices may stand."""
+        found: list[Node] = []
+        while True:
+            low = None if self.at("sign", ":") else self.relation()
+            if self.take("sign", ":"):
+                high = None if self.at("sign", ",") or self.at("command", "}") else self.sum()
+                found.append(Slice(low, high))
+            else:
+                assert low is not None
+                found.append(low)
+            if not self.take("sign", ","):
+                return tuple(found)
 
     def cases(self) -> Node:
         rows: list[tuple[Node, Node | None]] = []

@@ -72,7 +72,10 @@ def tokens(text: str) -> list[Token]:
         mark, start, at = match[0], at, match.end()
         if mark.endswith("*") and mark != r"\operatorname*":
             mark, at = mark[:-1], at - 1
-        if mark.isspace() or mark in SPACES or mark == "~" or text.startswith("{}", start):
+        if text.startswith("{:}", start):
+            found.append(Token("sign", ":"))
+            at = start + 3
+        elif mark.isspace() or mark in SPACES or mark == "~" or text.startswith("{}", start):
             at = start + 2 if mark == "{" else at
         elif mark in (r"\left", r"\right"):
             inner = MARK.match(text, at)
