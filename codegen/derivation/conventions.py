@@ -68,8 +68,8 @@ def conventions(derivation: Derivation, notation: Notation) -> tuple[Words, ...]
 def _matrices(plain: bool) -> list[Words]:
     """How matrices are written."""
     x, ones, top = Letter("X", bold=True), Letter("one", bold=True), Letter("top")
-    letters = ("The last two axes of a tensor make a matrix, a single one a column vector; the axes before them, and all that are "
-               "stepped along, are subscripts.")
+    letters = ("The last two axes of a tensor make a matrix, a single one a column vector; the axes before them, and all that "
+               "are stepped along, are subscripts.")
     if not plain:
         letters += (" Bold capitals are matrices, bold small letters vectors, or matrices whose capital is another tensor's; the "
                     "table shows the subscripts of each. What has no matrix form is written entry by entry.")
@@ -79,8 +79,8 @@ def _matrices(plain: bool) -> list[Words]:
                                   "each entry too. ",
               Math(Script(x, None, top)), " is the transpose, ", Math(ones), " a vector of ones, ",
               Math(Row((Letter("a"), Sign(":"), Letter("b")))), " as a subscript a slice from ", Math(Letter("a")), " to below ",
-              Math(Letter("b")), ", ", Math(Word("diag")), " a diagonal matrix. Where a vector meets a matrix entry by entry, in a "
-              "sum, a product, a fraction or a function, it stands for itself in every row."),
+              Math(Letter("b")), ", ", Math(Word("diag")), " the diagonal matrix of a vector. Where a vector meets a matrix entry "
+              "by entry, in a sum, a product, a fraction or a function, it stands for itself in every row."),
     ]
 
 

@@ -13,7 +13,21 @@ from functools import cached_property
 
 from tests.latex_reader.grammar import formula
 from tests.latex_reader.tokens import LatexError
-from tests.latex_reader.tree import Accent, Big, Bold, Fence, Fraction, Name, Node, Partial, Quotient, Script, Slice, below_of, is_bold
+from tests.latex_reader.tree import (
+    Accent,
+    Big,
+    Bold,
+    Fence,
+    Fraction,
+    Name,
+    Node,
+    Partial,
+    Quotient,
+    Script,
+    Slice,
+    below_of,
+    is_bold,
+)
 
 __all__ = ["Entry", "MatrixEntry", "Symbol", "Symbols"]
 
@@ -22,8 +36,8 @@ DELTA = Name(r"\delta")
 
 @dataclass(frozen=True)
 class Symbol:
-    """A row of the table: the symbol, the tensor's name, its extents, and what is said of it; ``bold``: the symbol of its matrices
-    without subscripts, of which it has ``scripts``."""
+    """A row of the table: the symbol, the tensor's name, its extents, and what is said of it; ``bold``: the symbol of its
+    matrices without subscripts, of which it has ``scripts``."""
 
     letter: Node
     name: str
@@ -35,7 +49,7 @@ class Symbol:
 
 @dataclass(frozen=True)
 class MatrixEntry:
-    """A matrix or a vector of a tensor or of its adjoint: the subscripts of the axes before, a slice of each axis that is left."""
+    """A matrix or a vector of a tensor or of its adjoint: the subscripts of the first axes, a slice of each other one."""
 
     name: str
     scripts: tuple[Node, ...]

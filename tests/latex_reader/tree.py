@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 __all__ = [
-    "Accent", "Apply", "Big", "Bold", "Cases", "Compare", "Dots", "Entrywise", "Fence", "Fraction", "Hadamard", "Name", "Negative",
-    "Node", "Number", "Partial", "Product", "Quotient", "Root", "Script", "Slice", "Statement", "Sum", "Transpose", "below_of",
+    "Accent", "Apply", "Big", "Bold", "Cases", "Compare", "Dots", "Entrywise", "Fence", "Fraction", "Hadamard", "Name",
+    "Negative", "Node", "Number", "Partial", "Product", "Quotient", "Root", "Script", "Slice", "Statement", "Sum", "Transpose", "below_of",
     "is_bold",
 ]
 
