@@ -113,9 +113,10 @@ def _products_entrywise(text: str) -> Iterator[Place]:
 
 
 MATRICES: Kinds = {
-    "dropped transpose": _dropped_transpose, "swapped matrices": _swapped_matrices,
-    "dropped entrywise factor": _dropped_entrywise, "same step": _same_step, "shifted step": _shifted_step, "turned sign": _turned_sign, "other matrix": _other_matrix,
-    "another product": _products_entrywise, "other number": _other_number, "other function": _other_function,
+    "dropped transpose": _dropped_transpose, "swapped matrices": _swapped_matrices, "same step": _same_step,
+    "dropped entrywise factor": _dropped_entrywise, "shifted step": _shifted_step, "turned sign": _turned_sign,
+    "other matrix": _other_matrix, "another product": _products_entrywise, "other number": _other_number,
+    "other function": _other_function,
 }
 """Wrongs in lines of matrices."""
 
