@@ -28,8 +28,8 @@ def conventions(derivation: Derivation, notation: Notation) -> tuple[Words, ...]
     """The conventions that this derivation uses."""
     program, form = derivation.derived, notation.index
     found = [sizes_of(program)]
-    if notation.matrix is not None:
-        found += _matrices(form.adjoint == "code")
+    if notation.matrix is not None or derivation.rolled is not None:
+        found += _matrices(form.adjoint == "code", notation.matrix is None)
     found.append(words("Indices count from 0. A sum without a range runs over the whole axis that its index subscripts."))
     loss = form.symbols[program.loss].entry()
     x = Letter("X")
@@ -65,12 +65,16 @@ def conventions(derivation: Derivation, notation: Notation) -> tuple[Words, ...]
     return tuple(found)
 
 
-def _matrices(plain: bool) -> list[Words]:
-    """How matrices are written."""
+def _matrices(plain: bool, in_parts: bool) -> list[Words]:
+    """How matrices are written; ``in_parts``: only where the network is rolled out."""
     x, ones, top = Letter("X", bold=True), Letter("one", bold=True), Letter("top")
     letters = ("The last two axes of a tensor make a matrix, a single one a column vector; the axes before them, and all that "
                "are stepped along, are subscripts.")
-    if not plain:
+    if in_parts:
+        letters = ("Where the network is rolled out, the last axes of a tensor make a matrix or a column vector: bold, its letter a "
+                   "capital or a small one. The axes before them are subscripts; of vectors, a subscript that is the same "
+                   "throughout may be left out.")
+    elif not plain:
         letters += (" Bold capitals are matrices, bold small letters vectors, or matrices whose capital is another tensor's; the "
                     "table shows the subscripts of each. What has no matrix form is written entry by entry.")
     return [
@@ -79,8 +83,8 @@ def _matrices(plain: bool) -> list[Words]:
                                   "each entry too. ",
               Math(Script(x, None, top)), " is the transpose, ", Math(ones), " a vector of ones, ",
               Math(Row((Letter("a"), Sign(":"), Letter("b")))), " as a subscript a slice from ", Math(Letter("a")), " to below ",
-              Math(Letter("b")), ", ", Math(Word("diag")), " a diagonal matrix. Where a vector meets a matrix entry by entry, in "
-              "a sum, a product, a fraction or a function, it stands for itself in every row."),
+              Math(Letter("b")), ", ", Math(Word("diag")), " the diagonal matrix of a vector. Where a vector meets a matrix "
+              "entry by entry, in a sum, a product, a fraction or a function, it stands for itself in every row."),
     ]
 
 

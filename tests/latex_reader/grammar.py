@@ -162,7 +162,12 @@ class _Parser:
         if self.at("name", *FUNCTIONS) and self._applies():
             return self.application()
         if self.take("command", r"\partial"):
-            return Partial(self.factor())
+            plus = self.take("command", "^") is not None
+            if plus:
+                self.need("command", "{")
+                self.need("sign", "+")
+                self.need("command", "}")
+            return Partial(self.factor(), plus)
         return self.scripted(self.atom())
 
     def _applies(self) -> bool:

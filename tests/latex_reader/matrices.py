@@ -1,7 +1,8 @@
 r"""Numbers for formulas of matrices, by what the page says of them and nothing else.
 
-Bold symbols are matrices and column vectors, the rows of others by ``^{\top}``; products are written side by side, ``\odot``,
-functions and fractions work on each entry, and a vector that meets a matrix so stands in every row. The length of a ``\mathbf{1}`` is what its neighbours make it. What has no meaning by these rules is an error.
+Bold symbols are matrices and column vectors, ``^{\top}`` makes rows of columns; products are written side by side, ``\odot``,
+functions and fractions work on each entry, and a vector that meets a matrix so stands in every row. The length of a
+``\mathbf{1}`` is what its neighbours make it. What has no meaning by these rules is an error.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import random
 import re
 from collections.abc import Callable, Iterator
 
-__all__ = ["MUTATIONS", "mutated"]
+__all__ = ["MATRICES", "MUTATIONS", "Kinds", "mutated"]
 
 SUBSCRIPTS = re.compile(r"_\{([^{}]*,[^{}]*)\}")
 FACTOR = re.compile(
@@ -14,6 +14,7 @@ FACTOR = re.compile(
     r"|(?<![\\a-z{])[A-Za-z]_\{[^{}]*\}(?:\^\{(?:[^{}]|\{[^{}]*\})*\})?)(?:\\,| |$)"
 )
 Place = tuple[int, int, str]
+Kinds = dict[str, Callable[[str], Iterator[Place]]]
 
 
 def _dropped_index(text: str) -> Iterator[Place]:
@@ -69,18 +70,62 @@ def _other_function(text: str) -> Iterator[Place]:
         yield match.start(), match.end(), r"\sigma" if match[0] != r"\sigma" else r"\tanh"
 
 
-MUTATIONS: dict[str, Callable[[str], Iterator[Place]]] = {
+MUTATIONS: Kinds = {
     "dropped index": _dropped_index, "swapped indices": _swapped_indices, "turned sign": _turned_sign,
     "dropped factor": _dropped_factor, "shifted step": _shifted_step, "other letter": _other_letter,
     "other number": _other_number, "other bound": _other_bound, "other function": _other_function,
 }
 
 
-def mutated(text: str, chance: random.Random, most: int) -> Iterator[tuple[str, str]]:
+NESTED = r"(?:[^{}]|\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\})*"
+MATRIX = rf"(?:\\mathbf\{{\w+\}}(?:_\{{{NESTED}\}})?(?:\^\{{{NESTED}\}})?|\\frac\{{{NESTED}\}}\{{{NESTED}\}})"
+BESIDE = r"(?: (?:\\brkp )?|\\,)"
+
+
+def _dropped_transpose(text: str) -> Iterator[Place]:
+    for match in re.finditer(r"\\,\\top(?=\})|\^\{\\top\}", text):
+        yield match.start(), match.end(), ""
+
+
+def _swapped_matrices(text: str) -> Iterator[Place]:
+    for match in re.finditer(rf"({MATRIX})({BESIDE})(?=({MATRIX}))", text):
+        yield match.start(), match.end(3), match[3] + match[2] + match[1]
+
+
+def _dropped_entrywise(text: str) -> Iterator[Place]:
+    for match in re.finditer(rf"{MATRIX} (?:\\brks )?\\odot ", text):
+        yield match.start(), match.end(), ""
+
+
+def _same_step(text: str) -> Iterator[Place]:
+    for match in re.finditer(r"\bt [+-] 1\b", text):
+        yield match.start(), match.end(), "t"
+
+
+def _other_matrix(text: str) -> Iterator[Place]:
+    for match in re.finditer(r"(?<=\\mathbf\{)[UWHbs](?=\})", text):
+        yield match.start(), match.end(), {"U": "W", "W": "U", "H": "A", "b": "s", "s": "l"}[match[0]]
+
+
+def _products_entrywise(text: str) -> Iterator[Place]:
+    for match in re.finditer(rf"{MATRIX}({BESIDE})(?={MATRIX})| \\odot ", text):
+        yield (match.start(1), match.end(1), r" \odot ") if match[1] else (match.start(), match.end(), " ")
+
+
+MATRICES: Kinds = {
+    "dropped transpose": _dropped_transpose, "swapped matrices": _swapped_matrices, "same step": _same_step,
+    "dropped entrywise factor": _dropped_entrywise, "shifted step": _shifted_step, "turned sign": _turned_sign,
+    "other matrix": _other_matrix, "another product": _products_entrywise, "other number": _other_number,
+    "other function": _other_function,
+}
+"""Wrongs in lines of matrices."""
+
+
+def mutated(text: str, chance: random.Random, most: int, kinds: Kinds = MUTATIONS) -> Iterator[tuple[str, str]]:
     """At most ``most`` wrongs of each kind on the right side of a line, before a condition that stands beside it."""
     start = text.index("=") + 1
     right, apart, rest = text[start:].partition(r"\qquad")
-    for kind, places in MUTATIONS.items():
+    for kind, places in kinds.items():
         found = list(places(right))
         for first, last, new in chance.sample(found, min(most, len(found))):
             yield kind, text[:start] + right[:first] + new + right[last:] + apart + rest

@@ -7,13 +7,27 @@ stumble too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from tests.latex_reader.grammar import formula
 from tests.latex_reader.tokens import LatexError
-from tests.latex_reader.tree import Accent, Big, Bold, Fence, Fraction, Name, Node, Partial, Quotient, Script, Slice, below_of, is_bold
+from tests.latex_reader.tree import (
+    Accent,
+    Big,
+    Bold,
+    Fence,
+    Fraction,
+    Name,
+    Node,
+    Partial,
+    Quotient,
+    Script,
+    Slice,
+    below_of,
+    is_bold,
+)
 
 __all__ = ["Entry", "MatrixEntry", "Symbol", "Symbols"]
 
@@ -22,8 +36,8 @@ DELTA = Name(r"\delta")
 
 @dataclass(frozen=True)
 class Symbol:
-    """A row of the table: the symbol, the tensor's name, its extents, and what is said of it; ``bold``: the symbol of its matrices
-    without subscripts, of which it has ``scripts``."""
+    """A row of the table: the symbol, the tensor's name, its extents, and what is said of it; ``bold``: the symbol of its
+    matrices without subscripts, of which it has ``scripts``."""
 
     letter: Node
     name: str
@@ -35,7 +49,7 @@ class Symbol:
 
 @dataclass(frozen=True)
 class MatrixEntry:
-    """A matrix or a vector of a tensor or of its adjoint: the subscripts of the axes before, a slice of each axis that is left."""
+    """A matrix or a vector of a tensor or of its adjoint: the subscripts of the first axes, a slice of each other one."""
 
     name: str
     scripts: tuple[Node, ...]
@@ -136,6 +150,20 @@ class Symbols:
             yield Entry(self.known[named].name, (), adjoint, power)
 
     # ---- matrices --------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def loose(self) -> Symbols:
+        """The table where a capital and a small bold letter stand for the matrices and the vectors of any tensor: the one that
+        the table gives, or that of the tensor with the letter."""
+        found = Symbols(self.rows)
+        found.bold = {}
+        for row in self.rows:
+            for change, rank in ((str.upper, 2), (str.lower, 1)):
+                if len(row.shape) >= rank and (bold := _in_bold(row.letter, change)) is not None:
+                    found.bold.setdefault(bold, replace(row, bold=bold, scripts=len(row.shape) - rank))
+        for bold, row in self.bold.items():
+            found.bold[bold] = row
+        return found
 
     def matrix(self, node: Node) -> MatrixEntry | None:
         """The matrix or vector that a piece of a formula is. Raises LatexError where subscripts are missing or too many."""
@@ -238,6 +266,15 @@ def _parted(bold: Node, letter: Node) -> tuple[Node, int]:
             if _like(inner, letter):
                 return inner, len(below)
     raise LatexError(f"the symbols {letter} and {bold} do not go together")
+
+
+def _in_bold(letter: Node, change: Callable[[str], str]) -> Node | None:
+    match letter:
+        case Name(text):
+            return Bold(change(text) if len(text) == 1 else text)
+        case Script(Name() as base, below, above) if (bold := _in_bold(base, change)) is not None:
+            return Script(bold, below, above)
+    return None
 
 
 def _like(bold: Node, letter: Node) -> bool:

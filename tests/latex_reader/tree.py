@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 __all__ = [
-    "Accent", "Apply", "Big", "Bold", "Cases", "Compare", "Dots", "Entrywise", "Fence", "Fraction", "Hadamard", "Name", "Negative",
-    "Node", "Number", "Partial", "Product", "Quotient", "Root", "Script", "Slice", "Statement", "Sum", "Transpose", "below_of",
-    "is_bold",
+    "Accent", "Apply", "Big", "Bold", "Cases", "Compare", "Dots", "Entrywise", "Fence", "Fraction", "Hadamard", "Name",
+    "Negative", "Node", "Number", "Partial", "Product", "Quotient", "Root", "Script", "Slice", "Statement", "Sum", "Transpose",
+    "below_of", "is_bold",
 ]
 
 
@@ -160,9 +160,10 @@ class Cases(Node):
 
 @dataclass(frozen=True, slots=True)
 class Partial(Node):
-    """The curly d before something."""
+    """The curly d before something; ``immediate``: with a plus, for what reaches it at once."""
 
     inner: Node
+    immediate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
