@@ -108,5 +108,5 @@ def trial(name: str, unroll: int | None = None) -> Trial:
 
 
 @cache
-def printed(name: str, unroll: int | None = None, adjoint: str = "frac") -> str:
-    return show(derivation_of(trial(name, unroll).stages), "latex", Style(adjoint=adjoint))
+def printed(name: str, unroll: int | None = None, adjoint: str = "frac", notation: str = "index") -> str:
+    return show(derivation_of(trial(name, unroll).stages), "latex", Style(adjoint=adjoint, notation=notation))

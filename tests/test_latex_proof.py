@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pytest
@@ -23,10 +24,10 @@ from tests.latex_reader.document import Document, Line, equations, read
 from tests.latex_reader.evaluation import Evaluator, Grid, World
 from tests.latex_reader.grammar import formula, statement
 from tests.latex_reader.mutations import mutated
-from tests.latex_reader.proof import check_line, check_partial, indices_of, partial_of, scope_for
-from tests.latex_reader.symbols import Symbol
+from tests.latex_reader.proof import check_line, check_partial, defined, indices_of, partial_of, scope_for
+from tests.latex_reader.symbols import Entry, Symbol
 from tests.latex_reader.tokens import LatexError
-from tests.latex_reader.tree import Compare, Name, Node, Number, Statement
+from tests.latex_reader.tree import Bold, Compare, Name, Node, Number, Statement, below_of, is_bold
 from tests.latex_worlds import Trial
 from tests.programs import drawn
 
@@ -37,21 +38,41 @@ class Proof:
 
     point: Trial
     document: Document
+    entrywise: Document | None = None
+    """Of a document of matrices the one entry by entry, where the formulas in the text are proved: they are the same."""
 
     def evaluator(self, line: Line | None = None) -> Evaluator:
         """The values of the program that a line is about: as the spec has it, or as it is computed."""
         sizes = {**self.point.sizes, **{name: n for name, n in self.document.sizes.items() if n is not None}}
         if line is not None and (line.section == "Forward" or line.reason.startswith("as written")):
             return Evaluator(World(self.document.symbols, sizes, self.point.given, {}))
-        return Evaluator(World(self.document.symbols, sizes, self.point.made, self.point.adjoints))
+        return Evaluator(World(self.document.symbols, sizes, self.made, self.point.adjoints))
+
+    @cached_property
+    def made(self) -> dict[str, Grid]:
+        """The values of all tensors, those too that only the document has: it says in the table what they are."""
+        sizes = {**self.point.sizes, **{name: n for name, n in self.document.sizes.items() if n is not None}}
+        found = dict(self.point.made)
+        for row in self.names:
+            (said,) = re.findall(r"\$([^$]*=[^$]*)\$", row.about)
+            found[row.name] = defined(row, formula(said), Evaluator(World(self.document.symbols, sizes, found, {})))
+        return found
+
+    @cached_property
+    def names(self) -> tuple[Symbol, ...]:
+        """The rows of what is no tensor of the program."""
+        return tuple(row for row in self.document.symbols.rows
+                     if row.name not in self.point.made and row.name not in self.point.given)
 
     def line(self, line: Line, head: Line) -> str:
         """Proves a displayed line; returns what kind of proof it was. Raises LatexError for a line that is not true."""
+        if line.section.startswith("Rolled out"):
+            return "rolled out"
         if head.text.startswith(r"\frac{\partial L}{\partial X} = \frac{\partial L}{\partial Y}") and r"\cdots" in line.text:
             return "the chain rule itself"
         said, left = statement(line.text), statement(head.text).left
         assert left is not None
-        entry = self.document.symbols.whole(left) or self.document.symbols.entry(left)
+        entry = self.target(left)
         evaluator = self.evaluator(line)
         wanted: Grid | None = None
         if said.sign == "+=":
@@ -63,9 +84,24 @@ class Proof:
             assert line.title == entry.name, "the box of another gradient"
         return "part" if wanted is not None else "line"
 
+    def target(self, left: Node) -> Entry | None:
+        """What a line is about."""
+        symbols = self.document.symbols
+        if is_bold(left):
+            found = symbols.bold_of(left)
+            return Entry(found[0].name, found[1], found[2]) if found is not None else None
+        return symbols.whole(left) or symbols.entry(left)
+
     def partial(self, text: str, number: int | None) -> str:
-        """Proves an equation in the text: a partial derivative of the equation whose number was named, or a size."""
+        """Proves an equation in the text: a partial derivative of the equation whose number was named, or a size; what defines a
+        name need not be proved."""
         node = formula(text)
+        if any(f"${text}$" in row.about for row in self.names):
+            return "definition"
+        if self.entrywise is not None and partial_of(node) is not None:
+            if not any((number, text) == (inline.number, inline.text) for inline in self.entrywise.inlines):
+                raise LatexError("not said of the entries")
+            return "partial"
         found = partial_of(node)
         if found is None:
             match node:
@@ -95,7 +131,7 @@ class Proof:
 
     def shape(self, row: Symbol) -> None:
         """Proves a row of the table; what lies before the first entry needs an equation on the page."""
-        grid = self.point.made.get(row.name) or self.point.given[row.name]
+        grid = self.made.get(row.name) or self.point.given[row.name]
         shape = tuple(self.evaluator().size(extent) for extent in row.shape)
         before = [line for line in self.document.lines if re.match(r"\S+_\{-\d", line.text)]
         found = tuple(n + low for n, low in zip(grid.values.shape, grid.lower, strict=True))
@@ -133,8 +169,9 @@ class _told:
             raise AssertionError(f"{self.place}\n  {type(error).__name__}: {error}") from error
 
 
-def prove(name: str, unroll: int | None = None, adjoint: str = "frac") -> Counter[str]:
-    return Proof(trial(name, unroll), read(printed(name, unroll, adjoint))).run()
+def prove(name: str, unroll: int | None = None, adjoint: str = "frac", notation: str = "index") -> Counter[str]:
+    entrywise = read(printed(name, unroll, adjoint)) if notation == "matrix" else None
+    return Proof(trial(name, unroll), read(printed(name, unroll, adjoint, notation)), entrywise).run()
 
 
 # ---- the formulas are true ---------------------------------------------------------------------------------------------
@@ -155,6 +192,54 @@ def test_every_formula_of_every_spec_is_true(name: str, adjoint: str) -> None:
     document = read(printed(name, None, adjoint))
     said = len(document.lines) + sum(inline.says for inline in document.inlines)
     assert sum(found.values()) == said
+
+
+MATRICES = {
+    "char_rnn": 29, "gru_classifier": 50, "leaky_integrator": 27, "lstm_lm": 59, "minimal_gated_unit": 38, "rnn_regression": 27,
+    "second_order": 20, "scalar": 0, "mlp": 37, "lenet": 34, "lenet_digits": 24,
+}
+"""Lines of matrices among them."""
+
+
+@pytest.mark.parametrize("adjoint", ["frac", "bar", "delta"])
+@pytest.mark.parametrize("name", SPECS)
+def test_every_formula_of_every_spec_is_true_of_matrices(name: str, adjoint: str) -> None:
+    document = read(printed(name, None, adjoint, "matrix"))
+    bold = [line for line in document.lines if is_bold(statement(line.text).right)]
+    assert len(bold) >= MATRICES[name]
+    found = prove(name, None, adjoint, "matrix")
+    assert sum(found.values()) == len(document.lines) + sum(inline.says for inline in document.inlines)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_what_has_no_matrix_form_is_said(name: str) -> None:
+    """A line that reads entries of what has matrices says so, itself or the one above that it goes on from."""
+    document = read(printed(name, None, "frac", "matrix"))
+    symbols = document.symbols
+    having = {row.name for row in symbols.rows if row.bold is not None}
+    for line, head in equations(document.lines):
+        said = statement(line.text)
+        read_here = {entry.name for entry in symbols.entries_in(said.right)}
+        if r"\cdots" not in line.text and not is_bold(said.right) and read_here & having:
+            assert "no matrix form" in line.reason or "no matrix form" in head.reason, line.text
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_bold_letters_are_as_the_page_says(name: str) -> None:
+    """Capitals are matrices, small letters vectors, or matrices whose capital is another tensor's; columns and subscripts go by
+    the table."""
+    symbols = read(printed(name, None, "frac", "matrix")).symbols
+    for bold, row in symbols.bold.items():
+        letter = next(part.text for part in (bold, *below_of(bold)) if isinstance(part, Bold))
+        rank = len(row.shape) - row.scripts
+        if len(letter) == 1:
+            other = [b for b in symbols.bold if Bold(letter.upper()) in (b, *below_of(b))]
+            assert rank == (2 if letter.isupper() else 1) or rank == 2 and other, row
+
+
+@pytest.mark.parametrize("name", [*ODD, *EQUATIONS])
+def test_every_formula_of_an_odd_model_is_true_of_matrices(name: str) -> None:
+    assert prove(name, None, "bar", "matrix")["line"] > 12
 
 
 @pytest.mark.parametrize("adjoint", ["frac", "bar", "delta"])
@@ -250,6 +335,7 @@ def test_wrong_formulas_are_caught(name: str) -> None:
 @pytest.mark.parametrize(("right", "wrong"), [
     (r"U_{i,j} h_{t - 1, n, j}", r"U_{j,i} h_{t - 1, n, j}"), (r"h_{t - 1, n, j}", r"h_{t + 1, n, j}"), ("U_{i,j}", "U_{i,i}"),
     (r"{}+ \sum_{j}", r"{}- \sum_{j}"), (r"\sum_{t,n} h_{t - 1", r"\sum_{t} h_{t - 1"), ("U_{i,j} h", "h"),
+    (r"p_{t,n,k} = \frac{e_{t,n,k}}{s_{t,n}}", r"p_{t,n,k} = e_{t,n,k}"),
 ])
 def test_a_wrong_document_is_refused(right: str, wrong: str) -> None:
     text = printed("char_rnn")
@@ -259,7 +345,7 @@ def test_a_wrong_document_is_refused(right: str, wrong: str) -> None:
 
 
 @pytest.mark.parametrize(("right", "wrong"), [
-    (r"= U_{i,j}$", r"= U_{j,i}$"), (r"= 1 - \tanh^{2}", r"= 1 - \tanh"), (r")}} = -1$", r")}} = 1$"), ("$V = 3$", "$V = 4$"),
+    (r"= U_{i,j}$", r"= U_{j,i}$"), (r"1 - \tanh^{2}", r"1 - \tanh"), (r")}} = -1$", r")}} = 1$"), ("$V = 3$", "$V = 4$"),
 ])
 def test_a_wrong_formula_in_the_text_is_refused(right: str, wrong: str) -> None:
     text = printed("char_rnn")
@@ -280,9 +366,11 @@ def test_every_symbol_in_the_text_is_defined(name: str, adjoint: str) -> None:
     indices = {index for line in document.lines if r"\cdots" not in line.text
                for index in indices_of((statement(line.text).right, statement(line.text).left or Number(0)), evaluator)}
     named = {row.name for row in document.symbols.rows}
-    assert named <= {tensor.name for program in _programs(name) for tensor in program.tensors}
+    made_up = {row.name for row in Proof(trial(name), document).names}
+    assert all(" a name for the formulas: " in row.about for row in document.symbols.rows if row.name in made_up)
+    assert named - made_up <= {tensor.name for program in _programs(name) for tensor in program.tensors}
     for inline in document.inlines:
-        if inline.says or inline.text.startswith(r"\mathrel"):
+        if inline.says or inline.text == "+=":
             continue
         node = formula(inline.text)
         known = document.symbols.whole(node) is not None or document.symbols.entry(node) is not None

@@ -185,6 +185,8 @@ class _Closed:
 def reflected(equations: Equations) -> Equations | None:
     """The equations with ``1 - sigmoid(x)`` for ``sigmoid(-x)``, multiplied out, if terms cancel then: the form that is computed
     keeps the digits of what is nearly 0, this one is shorter."""
+    if not equations:
+        return None
     (first, *others) = equations
     if first.reduced or any((e.target, e.indices, e.guards) != (first.target, first.indices, first.guards) for e in others):
         return None

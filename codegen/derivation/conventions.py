@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sympy import Function
 
 from codegen.derivation.document import Code, Inline, Math, Words, words
@@ -9,6 +11,7 @@ from codegen.derivation.formula import Fence, Letter, Number, Row, Script, Sign,
 from codegen.derivation.index_form import IndexForm
 from codegen.derivation.notation import Notation
 from codegen.derivation.provenance import Derivation
+from codegen.derivation.softmax import Softmax
 from codegen.derivation.symbols import letter_or_word
 from symbolic.functions import FUNCTIONS, Unspecified
 from symbolic.program import IndexName, Kind, Program, Reduction, Role, Tensor
@@ -65,22 +68,25 @@ def conventions(derivation: Derivation, notation: Notation) -> tuple[Words, ...]
 def _matrices(plain: bool) -> list[Words]:
     """How matrices are written."""
     x, ones, top = Letter("X", bold=True), Letter("one", bold=True), Letter("top")
-    letters = "The last two axes of a tensor make a matrix, a single one a column vector; the axes before them are subscripts."
+    letters = ("The last two axes of a tensor make a matrix, a single one a column vector; the axes before them, and all that "
+               "are stepped along, are subscripts.")
     if not plain:
-        letters += " Bold capitals are matrices, bold small letters vectors; what has no matrix form is written entry by entry."
+        letters += (" Bold capitals are matrices, bold small letters vectors, or matrices whose capital is another tensor's; the "
+                    "table shows the subscripts of each. What has no matrix form is written entry by entry.")
     return [
         words(letters),
         words(Math(Sign("odot")), " multiplies entry by entry; functions, fractions and numbers added to a matrix work on "
                                   "each entry too. ",
               Math(Script(x, None, top)), " is the transpose, ", Math(ones), " a vector of ones, ",
               Math(Row((Letter("a"), Sign(":"), Letter("b")))), " as a subscript a slice from ", Math(Letter("a")), " to below ",
-              Math(Letter("b")), ". A vector that is added to a matrix, or multiplied by it entry by entry, stands for itself in "
-              "every row."),
+              Math(Letter("b")), ", ", Math(Word("diag")), " a diagonal matrix. Where a vector meets a matrix entry by entry, in "
+              "a sum, a product, a fraction or a function, it stands for itself in every row."),
     ]
 
 
-def described(tensor: Tensor, form: IndexForm) -> Words:
-    """What a tensor is: its role, the range of an index tensor, why it counts as constant."""
+def described(tensor: Tensor, form: IndexForm, names: Iterable[Softmax] = ()) -> Words:
+    """What a tensor is: its role, the range of an index tensor, why it counts as constant; for a name that is for formulas alone
+    what it stands for."""
     about: list[Inline] = ["the loss" if tensor.name == form.program.loss else _ROLES[tensor.role]]
     if tensor.kind is Kind.INDEX:
         about.append(", integers")
@@ -90,6 +96,10 @@ def described(tensor: Tensor, form: IndexForm) -> Words:
             about += [f", or {tensor.ignore}, which is ignored"]
     if tensor.note:
         about.append(f", {tensor.note}")
+    for made_up in names:
+        if made_up.name == tensor.name and not made_up.given:
+            stands = made_up.equation
+            about += [": ", Math(row(form.show(stands.target), Sign("="), form.show(stands.body)))]
     if tensor.constant:
         about.append(", counts as constant")
     return words(*about)

@@ -259,12 +259,12 @@ class IndexForm(Printer):  # type: ignore[misc]
     def line(self, statement: Statement) -> Line:
         """A statement as a displayed line."""
         terms = statement.terms
-        odd = [i for i in statement.free if any(self._is_odd(i, e, statement.target) for e in terms)]
+        odd = [i for i in statement.free if any(self.is_odd(i, e, statement.target) for e in terms)]
         where = List(tuple(map(self.range_of, odd))) if odd else None
         shown = sorted((t for e in terms for t in self.terms(e, len(terms) == 1)), key=lambda term: term.sign == "-")
         return Line(self.show(statement.target), tuple(shown), statement.numbers, where)
 
-    def _is_odd(self, over: Index, equation: Equation, target: Any = None) -> bool:
+    def is_odd(self, over: Index, equation: Equation, target: Any = None) -> bool:
         """Whether an index has another range than an axis that it subscripts: of a free one the axis on the left counts, and only
         where there is none, those on the right; all of them must agree."""
         places = [target] if target is not None and over.symbol in target.indices else [equation.target, *equation.reads]
@@ -305,7 +305,7 @@ class IndexForm(Printer):  # type: ignore[misc]
 
     def _big(self, equation: Equation) -> Formula:
         kind = {Reduction.SUM: "sum", Reduction.MAX: "max", Reduction.ARGMAX: "argmax"}[equation.reduction]
-        odd = {i for i in equation.reduced if self._is_odd(i, equation)}
+        odd = {i for i in equation.reduced if self.is_odd(i, equation)}
         if len(equation.reduced) == 1 and equation.reduced[0] in odd:
             (over,) = equation.reduced
             return Big(kind, Row((self.show(over.symbol), Sign("="), self.show(over.lower))), self.show(over.upper - 1))

@@ -10,7 +10,7 @@ edges are a path from the row of the target to its column over summed indices. W
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import sympy as sp
@@ -42,7 +42,6 @@ from codegen.derivation.index_form import HEADS, RELATIONS_OF, IndexForm, partia
 from codegen.derivation.layouts import Layout
 from codegen.derivation.statements import Statement
 from codegen.derivation.symbols import Symbol
-from codegen.text import unusual
 from symbolic.analysis import index_reads, is_equal
 from symbolic.program import Equation, Index, IndexName, Program, Reduction, index_symbols, operands, tensor_of
 
@@ -96,17 +95,22 @@ class MatrixForm:
         domain = {i.symbol: i for i in statement.terms[0].indices}
         shown, frame = self.read(statement.target, domain)
         scripts = frozenset().union(*(index_symbols(p) for p in self._scripts_of(statement.target)))
-        odd = [i for i in statement.free if i.symbol in scripts and i in unusual(statement.terms[0], self.program)]
+        odd = [i for i in statement.free if i.symbol in scripts
+               and any(self.form.is_odd(i, e, statement.target) for e in statement.terms)]
         where = List(tuple(self.form.range_of(i) for i in odd)) if odd else None
-        terms = [t for e in statement.terms for t in self.terms(e, frame)]
-        if frame and len(terms) == 1 and not self._has_matrix(statement.terms[0]):
-            terms = [_on_ones(terms[0], len(frame))]
+        met = frozenset().union(*(self._axes_of(e) for e in statement.terms)) & frozenset(frame)
+        alike = len(frame) == 2 and met == frozenset(frame[1:])  # the same in every row
+        terms = [t for e in statement.terms for t in self.terms(e, frame[1:] if alike else frame)]
         terms.sort(key=lambda term: term.sign == "-")
+        if alike:
+            terms = [Term("+", (ONES, transposed(operand(summed_up(terms)))))]
+        elif frame and not met:
+            terms = [_on_ones(term, len(frame)) for term in terms]
         return Line(shown, tuple(terms), statement.numbers, where)
 
-    def _has_matrix(self, equation: Equation) -> bool:
-        """Whether a body reads more than scalars: what does not is one number for all entries."""
-        return any(self.layouts[tensor_of(entry)].rank for entry in operands(equation.body))
+    def _axes_of(self, equation: Equation) -> frozenset[IndexName]:
+        """The indices on the axes of the matrices that a body reads."""
+        return self._standing(operands(equation.body))[0]
 
     def _scripts_of(self, entry: Indexed) -> tuple[Any, ...]:
         return tuple(entry.indices[: self.layouts[tensor_of(entry)].scripts])
@@ -118,6 +122,8 @@ class MatrixForm:
         matrix = self._matrix_indices(equation)
         if any(index_symbols(g) & matrix or index_reads((g,)) or operands(g) for g in equation.guards):
             raise NoMatrixForm
+        if index_symbols(equation.body.xreplace({entry: sp.Dummy() for entry in operands(equation.body)})) & matrix:
+            raise NoMatrixForm  # an index as a number
         front: list[Formula] = []
         over = [i for i in equation.reduced if i.symbol not in matrix]
         if over:
@@ -150,22 +156,30 @@ class MatrixForm:
             scalar = groups.pop(frozenset(), [])
             whole = {key: Mul(*factors) for key, factors in groups.items()}
             shown = _Path(whole, frozenset().union(*whole) - {*rows, *columns}, entries).product((*rows, *columns))
-            found.append(Term(sign, (*(self.form.factors(Mul(*scalar)) if scalar else ()), shown)))
+            found.append(Term(sign, (*(self.numbers(Mul(*scalar)) if scalar else ()), shown)))
         return found
 
     def _matrix_indices(self, equation: Equation) -> frozenset[IndexName]:
-        """The indices that stand on an axis of a matrix."""
-        found: set[IndexName] = set()
-        for entry in (equation.target, *operands(equation.body)):
+        """The indices that stand on an axis of a matrix; none of them may stand as a subscript too."""
+        found, scripts = self._standing((equation.target, *operands(equation.body)))
+        if found & scripts:
+            raise NoMatrixForm
+        return found
+
+    def _standing(self, entries: Iterable[Indexed]) -> tuple[frozenset[IndexName], frozenset[IndexName]]:
+        """The indices that stand on an axis of a matrix, and those in subscripts."""
+        axes: set[IndexName] = set()
+        scripts: set[IndexName] = set()
+        for entry in entries:
             layout = self.layouts.get(tensor_of(entry))
             if layout is None:
                 raise NoMatrixForm
-            for part in entry.indices[layout.scripts:]:
-                found |= index_symbols(part)
-        return frozenset(found)
+            for axis, part in enumerate(entry.indices):
+                (scripts if axis < layout.scripts else axes).update(index_symbols(part))
+        return frozenset(axes), frozenset(scripts)
 
     def _big(self, over: Sequence[Index], equation: Equation) -> Formula:
-        odd = set(unusual(equation, self.program))
+        odd = {i for i in over if self.form.is_odd(i, equation)}
         if len(over) == 1 and over[0] in odd:
             (one,) = over
             start = Row((self.form.show(one.symbol), Sign("="), self.form.show(one.lower)))
@@ -201,6 +215,10 @@ class MatrixForm:
             rest = (shown,) if isinstance(shown, Matrices) else shown.factors if isinstance(shown, Product) else (operand(shown),)
             shown = Product((brackets(front) if isinstance(front, Terms) else front, *rest))
         return shown
+
+    def numbers(self, expr: Any) -> tuple[Formula, ...]:
+        """What is no matrix as factors beside one."""
+        return tuple(map(self._beside, self.form.factors(expr)))
 
     def _beside(self, shown: Formula) -> Formula:
         return brackets(shown) if isinstance(shown, Terms) else shown
@@ -322,9 +340,9 @@ class _Entrywise:
         above_line, below_line = Mul(*numbers).as_numer_denom()
         if below:
             bottom = self.show(Mul(below_line, *below), frame)
-            whole = [*([] if above_line == 1 else [self.form.form.show(above_line)]), *scalars, *([top] if top else [])]
+            whole = [*([] if above_line == 1 else self.form.numbers(above_line)), *scalars, *([top] if top else [])]
             return Fraction((whole[0] if len(whole) == 1 else Product(tuple(whole))) if whole else Number("1"), bottom)
-        front = [*([] if not numbers else self.form.form.factors(Mul(*numbers))), *scalars]
+        front = [*([] if not numbers else self.form.numbers(Mul(*numbers))), *scalars]
         if top is not None and not front:
             return top
         if top is not None:

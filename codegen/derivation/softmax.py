@@ -98,9 +98,9 @@ def _divided(softmax: Softmax, expr: Expr) -> Expr:
 
 def _made_up(entry: Indexed, total: Equation, program: Program, names: Names) -> Softmax:
     """p = e/s over the entries of e, with a name that is free."""
-    e, s = program.tensor(tensor_of(entry)), total.name
+    e = program.tensor(tensor_of(entry))
     layer = e.name.rpartition(".")[0]
-    p = Tensor(names.fresh(f"{layer}.p" if layer else "p"), e.shape, note=f"{e.name}/{s}, a name for the formulas")
+    p = Tensor(names.fresh(f"{layer}.p" if layer else "p"), e.shape, note="a name for the formulas")
     indices = {i.symbol: i for i in total.indices}
     return Softmax(Equation(p.at(entry.indices), entry / total.target, tuple(indices[part] for part in entry.indices)), p, False)
 

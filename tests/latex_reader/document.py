@@ -35,7 +35,7 @@ class Inline:
     @property
     def says(self) -> bool:
         """Whether it is an equation, and no mere symbol."""
-        return "=" in self.text and not self.text.startswith(r"\mathrel")
+        return "=" in self.text and self.text != "+="
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from tests.latex_reader.tree import (
     Sum,
 )
 
-__all__ = ["NOWHERE", "Bump", "Evaluator", "Grid", "Scope", "World"]
+__all__ = ["NOWHERE", "Bump", "Evaluator", "Grid", "Scope", "World", "at_places", "function"]
 
 Array = np.ndarray[Any, Any]
 NOWHERE = -(10**12)
@@ -54,6 +54,13 @@ _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     r"\sigma": lambda x: 1 / (1 + np.exp(-x)), "softplus": lambda x: np.log1p(np.exp(x)),
     "clip": lambda x, a, b: np.minimum(np.maximum(x, a), b),
 }
+
+
+def function(name: str) -> Callable[..., Any]:
+    """What a function does to numbers. Raises LatexError for one that nobody knows."""
+    if name not in _FUNCTIONS:
+        raise LatexError(f"nothing says what the function {name} is")
+    return _FUNCTIONS[name]
 
 
 @dataclass(frozen=True)
@@ -148,8 +155,8 @@ class Evaluator:
                 return self.cases(rows, scope)
             case Root(inner):
                 return np.asarray(np.sqrt(self.value(inner, scope)))
-            case Apply(function, power, arguments):
-                return self.applied(function, power, [self.value(a, scope) for a in arguments], scope)
+            case Apply(name, power, arguments):
+                return self.applied(name, power, [self.value(a, scope) for a in arguments], scope)
             case Fence(kind, (inner,)):
                 return self.fenced(kind, self.value(inner, scope))
             case Script(Fence("(", (Big("argmax") as big,)), (Name(component),), None):
@@ -180,10 +187,8 @@ class Evaluator:
     def power(self, base: Array, exponent: Array) -> Array:
         return np.asarray(base ** (exponent if exponent.dtype.kind == "f" or np.all(exponent >= 0) else exponent.astype(float)))
 
-    def applied(self, function: str, power: Node | None, arguments: list[Array], scope: Scope) -> Array:
-        if function not in _FUNCTIONS:
-            raise LatexError(f"nothing says what the function {function} is")
-        value = np.asarray(_FUNCTIONS[function](*arguments))
+    def applied(self, name: str, power: Node | None, arguments: list[Array], scope: Scope) -> Array:
+        value = np.asarray(function(name)(*arguments))
         return value if power is None else self.power(value, self.value(power, scope))
 
     def fenced(self, kind: str, value: Array) -> Array:
@@ -215,10 +220,13 @@ class Evaluator:
         sides = [self.value(side, scope) for side in node.sides]
         found = np.asarray(True)
         for sign, left, right in zip(node.signs, sides, sides[1:], strict=False):
-            found = found & _RELATIONS[sign](left, right)
+            found = found & self.compared(sign, left, right)
         for side in sides:
             found = found & (np.abs(side) < -NOWHERE / 2 if side.dtype.kind == "i" else True)
         return np.asarray(found)
+
+    def compared(self, sign: str, left: Array, right: Array) -> Array:
+        return np.asarray(_RELATIONS[sign](left, right))
 
     def term(self, node: Node, scope: Scope) -> tuple[Array, Array]:
         """The value of a product, and where it exists: where all conditions among its factors hold."""
@@ -280,7 +288,7 @@ class Evaluator:
             raise LatexError(f"no value of {'the adjoint of ' if entry.adjoint else ''}{entry.name}")
         grid = known[entry.name]
         place = tuple(self.value(part, scope) for part in entry.subscripts)
-        value = _at(grid, place)
+        value = at_places(grid, place)
         bump = self.bump
         if bump is not None and not entry.adjoint and entry.name == bump.name and bump.words in (None, entry.subscripts):
             same = np.asarray(True)
@@ -299,7 +307,7 @@ class Evaluator:
         return found
 
 
-def _at(grid: Grid, place: tuple[Array, ...]) -> Array:
+def at_places(grid: Grid, place: tuple[Array, ...]) -> Array:
     """The entries at these places; an integer outside its tensor is nowhere, a number is 0."""
     if not place:
         return np.asarray(grid.values)

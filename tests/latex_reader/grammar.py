@@ -15,8 +15,10 @@ from tests.latex_reader.tree import (
     Cases,
     Compare,
     Dots,
+    Entrywise,
     Fence,
     Fraction,
+    Hadamard,
     Name,
     Negative,
     Node,
@@ -26,14 +28,16 @@ from tests.latex_reader.tree import (
     Quotient,
     Root,
     Script,
+    Slice,
     Statement,
     Sum,
+    Transpose,
 )
 
 __all__ = ["formula", "statement"]
 
 FUNCTIONS = frozenset(
-    "tanh sinh cosh sin cos tan arctan exp log ln max min relu sign erf softplus expm1 log1p clip".split()) | {r"\sigma"}
+    "tanh sinh cosh sin cos tan arctan exp log ln max min relu sign erf softplus expm1 log1p clip diag".split()) | {r"\sigma"}
 RELATIONS = frozenset(("=", "<", "<=", ">", ">=", "!="))
 
 
@@ -70,6 +74,7 @@ class _Parser:
 
     def __init__(self, marks: list[Token]) -> None:
         self.marks, self.place = marks, 0
+        self.barred = False
 
     # ---- marks -----------------------------------------------------------------------------------------------------
 
@@ -125,6 +130,13 @@ class _Parser:
         return Sum(tuple(terms))
 
     def term(self) -> Node:
+        r"""Products with ``\odot`` between them."""
+        parts = [self.product()]
+        while self.take("sign", "odot"):
+            parts.append(self.product())
+        return parts[0] if len(parts) == 1 else Hadamard(tuple(parts))
+
+    def product(self) -> Node:
         factors: list[Node] = [self.factor()]
         while True:
             if self.take("sign", "/"):
@@ -136,7 +148,7 @@ class _Parser:
 
     def starts(self) -> bool:
         """Whether another factor begins here."""
-        return (self.here.kind in ("name", "bold", "number", "open")
+        return (self.here.kind in ("name", "bold", "number", "open") or self.here.kind == "bar" and not self.barred
                 or self.at("command", r"\frac", r"\sqrt", r"\sum", r"\prod", r"\bar", r"\partial", r"\begin{cases}", "{"))
 
     # ---- one factor ------------------------------------------------------------------------------------------------
@@ -171,10 +183,8 @@ class _Parser:
         power = self.group() if self.take("command", "^") else None
         if isinstance(power, Negative):
             raise LatexError(f"{function} to the power of minus one is an inverse function or a reciprocal")
-        if self.take("open", "("):
-            inner = self.list()
-            self.need("close", "(")
-            return Apply(function, power, inner)
+        if self.at("open", "("):
+            return Apply(function, power, self.fence().inner)
         return Apply(function, power, (self.factor(),))
 
     def big(self, kind: str) -> Node:
@@ -198,10 +208,8 @@ class _Parser:
             return Name(found.text)
         if found := self.take("bold"):
             return Bold(found.text)
-        if found := self.take("open"):
-            inner = self.list()
-            self.need("close", found.text)
-            return Fence(found.text, inner)
+        if self.at("open") or self.at("bar"):
+            return self.fence()
         if self.take("command", r"\frac"):
             return Fraction(self.group(), self.group())
         if self.take("command", r"\sqrt"):
@@ -216,6 +224,16 @@ class _Parser:
             return self.group()
         raise LatexError(f"expected a value, found {self.here.text or 'the end'!r}")
 
+    def fence(self) -> Node:
+        """What stands between brackets; a bar opens where none is open within them, or where it must."""
+        outer, opening = self.barred, self.marks[self.place]
+        self.place += 1
+        self.barred = opening.kind == "bar"
+        inner = self.list()
+        self.need("bar" if opening.kind == "bar" else "close", opening.text)
+        self.barred = outer
+        return Fence(opening.text, inner)
+
     def group(self) -> Node:
         """What stands in braces; one mark needs none."""
         if not self.take("command", "{"):
@@ -227,21 +245,52 @@ class _Parser:
     def scripted(self, base: Node) -> Node:
         below: tuple[Node, ...] | None = None
         above: Node | None = None
+        exponent: Node | None = None
+        turned = False
         while self.at("command", "_", "^"):
             sign = self.need("command").text
             if sign == "_":
                 if below is not None:
                     raise LatexError("two things stand below one letter")
                 if self.take("command", "{"):
-                    below = self.list()
+                    below = self.subscripts()
                     self.need("command", "}")
                 else:
                     below = (self.atom(),)
             else:
-                if above is not None:
+                if above is not None or exponent is not None or turned:
                     raise LatexError("two things stand above one letter")
-                above = self.group()
-        return base if below is None and above is None else Script(base, below, above)
+                above, exponent, turned = self.above()
+        shown = base if below is None and above is None else Script(base, below, above)
+        shown = shown if exponent is None else Entrywise(shown, exponent)
+        return Transpose(shown) if turned else shown
+
+    def above(self) -> tuple[Node | None, Node | None, bool]:
+        r"""What stands above a letter: a label or a power, the power of each entry (after ``\odot``), and whether ``\top``."""
+        if not self.take("command", "{"):
+            return (None, None, True) if self.take("command", r"\top") else (self.atom(), None, False)
+        found = exponent = None
+        if self.take("sign", "odot"):
+            exponent = self.sum()
+        elif not self.at("command", r"\top"):
+            found = self.relation()
+        turned = self.take("command", r"\top") is not None
+        self.need("command", "}")
+        return found, exponent, turned
+
+    def subscripts(self) -> tuple[Node, ...]:
+        """A list in which slices may stand."""
+        found: list[Node] = []
+        while True:
+            low = None if self.at("sign", ":") else self.relation()
+            if self.take("sign", ":"):
+                high = None if self.at("sign", ",") or self.at("command", "}") else self.sum()
+                found.append(Slice(low, high))
+            else:
+                assert low is not None
+                found.append(low)
+            if not self.take("sign", ","):
+                return tuple(found)
 
     def cases(self) -> Node:
         rows: list[tuple[Node, Node | None]] = []

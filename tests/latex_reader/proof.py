@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from tests.latex_reader.evaluation import Bump, Evaluator, Grid, Scope
-from tests.latex_reader.symbols import Entry
+from tests.latex_reader.matrices import Matrices, agreeing
+from tests.latex_reader.symbols import Entry, Symbol
 from tests.latex_reader.tokens import LatexError
-from tests.latex_reader.tree import Compare, Fraction, Name, Node, Number, Partial, Statement, below_of
+from tests.latex_reader.tree import Compare, Fraction, Name, Node, Number, Partial, Statement, below_of, is_bold
 
-__all__ = ["Refuted", "check_line", "check_partial", "indices_of", "partial_of", "scope_for"]
+__all__ = ["Refuted", "check_line", "check_partial", "defined", "indices_of", "partial_of", "scope_for"]
 
 RELATIVE, ABSOLUTE = 1e-9, 1e-11
 """Sums of a few hundred numbers of size 1, in another order than the interpreter's."""
@@ -32,6 +33,8 @@ def check_line(left: Node, line: Statement, evaluator: Evaluator, wanted: Grid |
     if whole is not None and isinstance(line.right, Number):  # all entries are one number
         known = evaluator.world.adjoints if whole.adjoint else evaluator.world.grids
         return _compare(line.right.value, known[whole.name].values, np.asarray(True), RELATIVE, ABSOLUTE)
+    if is_bold(left) or is_bold(line.right):
+        return _check_matrices(left, line, evaluator, wanted)
     entry = evaluator.world.symbols.entry(left)
     if entry is None or entry.power is not None:
         raise LatexError("the left side is no entry")
@@ -44,12 +47,39 @@ def check_line(left: Node, line: Statement, evaluator: Evaluator, wanted: Grid |
     return _compare(found, known, there, RELATIVE, ABSOLUTE)
 
 
-def _read(grid: Grid, entry: Entry, evaluator: Evaluator, scope: Scope) -> Any:
+def _check_matrices(left: Node, line: Statement, evaluator: Evaluator, wanted: Grid | None) -> int:
+    """Proves a line of matrices, or a number that is made of them."""
+    symbols = evaluator.world.symbols
+    if line.right == Number(0) and (named := symbols.bold_of(left)) is not None:
+        known = evaluator.world.adjoints if named[2] else evaluator.world.grids
+        return _compare(0, known[named[0].name].values, np.asarray(True), RELATIVE, ABSOLUTE)
+    matrix = symbols.matrix(left)
+    entry = symbols.entry(left) if matrix is None else Entry(matrix.name, matrix.scripts, matrix.adjoint)
+    if entry is None:
+        raise LatexError("the left side is no matrix and no entry")
+    scope = scope_for(entry.subscripts, line.where, (left, line.right), evaluator)
+    there = np.asarray(True)
+    for condition in line.where:
+        there = there & evaluator.holds(condition, scope)
+    grid = (evaluator.world.adjoints if entry.adjoint else evaluator.world.grids)[entry.name]
+    marked = _changed(Grid(np.ones(grid.values.shape), grid.lower), entry, evaluator)
+    inside = Matrices(marked).value(left, scope).values == 1  # the entries that the tensor has
+    found = Matrices(evaluator).value(line.right, scope)
+    known_as = Matrices(evaluator if wanted is None else _changed(wanted, entry, evaluator)).value(left, scope)
+    return _compare(*agreeing(found, known_as), inside & there[..., None, None], RELATIVE, ABSOLUTE)
+
+
+def _changed(grid: Grid, entry: Entry, evaluator: Evaluator) -> Evaluator:
+    """The evaluator of a world where a tensor, or its adjoint, has other values."""
     world = evaluator.world
     known = world.adjoints if entry.adjoint else world.grids
     changed = {**known, entry.name: grid}
     grids, adjoints = (world.grids, changed) if entry.adjoint else (changed, world.adjoints)
-    return Evaluator(type(world)(world.symbols, world.sizes, grids, adjoints)).read(entry, scope)
+    return Evaluator(type(world)(world.symbols, world.sizes, grids, adjoints))
+
+
+def _read(grid: Grid, entry: Entry, evaluator: Evaluator, scope: Scope) -> Any:
+    return _changed(grid, entry, evaluator).read(entry, scope)
 
 
 def _compare(found: Any, known: Any, there: Any, relative: float, absolute: float) -> int:
@@ -107,6 +137,24 @@ def scope_for(subscripts: Sequence[Node], where: Sequence[Node], nodes: Sequence
         known = next((node for node in nodes if evaluator.world.symbols.extents(index, (node,))), nodes[-1])
         scope = scope.over(index, 0, evaluator.extent(index, known))
     return scope
+
+
+# ---- definitions -------------------------------------------------------------------------------------------------------
+
+
+def defined(row: Symbol, said: Node, evaluator: Evaluator) -> Grid:
+    """The values that an equation gives to the tensor of a row, every entry of it."""
+    match said:
+        case Compare((left, right), ("=",)):
+            entry = evaluator.world.symbols.entry(left)
+        case _:
+            entry = None
+    if entry is None or entry != Entry(row.name, tuple(Name(name) for name in indices_of(entry.subscripts, evaluator))):
+        raise LatexError(f"this does not define {row.name}")
+    scope = scope_for(entry.subscripts, (), (left, right), evaluator)
+    shape = tuple(evaluator.size(extent) for extent in row.shape)
+    value = np.broadcast_to(evaluator.value(right, scope), shape[::-1])  # the first index is the last axis
+    return Grid(np.ascontiguousarray(value.transpose()), (0,) * len(shape))
 
 
 # ---- partial derivatives -----------------------------------------------------------------------------------------------

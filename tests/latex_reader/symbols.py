@@ -13,21 +13,34 @@ from functools import cached_property
 
 from tests.latex_reader.grammar import formula
 from tests.latex_reader.tokens import LatexError
-from tests.latex_reader.tree import Accent, Big, Fence, Fraction, Name, Node, Partial, Quotient, Script, below_of
+from tests.latex_reader.tree import Accent, Big, Bold, Fence, Fraction, Name, Node, Partial, Quotient, Script, Slice, below_of, is_bold
 
-__all__ = ["Entry", "Symbol", "Symbols"]
+__all__ = ["Entry", "MatrixEntry", "Symbol", "Symbols"]
 
 DELTA = Name(r"\delta")
 
 
 @dataclass(frozen=True)
 class Symbol:
-    """A row of the table: the symbol, the tensor's name, its extents, and what is said of it."""
+    """A row of the table: the symbol, the tensor's name, its extents, and what is said of it; ``bold``: the symbol of its matrices
+    without subscripts, of which it has ``scripts``."""
 
     letter: Node
     name: str
     shape: tuple[Node, ...]
     about: str
+    bold: Node | None = None
+    scripts: int = 0
+
+
+@dataclass(frozen=True)
+class MatrixEntry:
+    """A matrix or a vector of a tensor or of its adjoint: the subscripts of the axes before, a slice of each axis that is left."""
+
+    name: str
+    scripts: tuple[Node, ...]
+    slices: tuple[Slice, ...]
+    adjoint: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,11 +59,16 @@ class Symbols:
     def __init__(self, rows: Sequence[Symbol]) -> None:
         self.rows = tuple(rows)
         self.known: dict[Node, Symbol] = {}
+        self.bold: dict[Node, Symbol] = {}
         self.entries: dict[Node, Entry | None] = {}
         for row in rows:
             if row.letter in self.known:
                 raise LatexError(f"{row.name} and {self.known[row.letter].name} have one symbol")
             self.known[row.letter] = row
+            if row.bold is not None:
+                if row.bold in self.bold:
+                    raise LatexError(f"{row.name} and {self.bold[row.bold].name} have one matrix symbol")
+                self.bold[row.bold] = row
 
     @cached_property
     def by_name(self) -> Mapping[str, Symbol]:
@@ -117,11 +135,53 @@ class Symbols:
         if below is not None and (named := Script(letter, below, label)) in self.known:
             yield Entry(self.known[named].name, (), adjoint, power)
 
+    # ---- matrices --------------------------------------------------------------------------------------------------
+
+    def matrix(self, node: Node) -> MatrixEntry | None:
+        """The matrix or vector that a piece of a formula is. Raises LatexError where subscripts are missing or too many."""
+        found = self.bold_of(node)
+        if found is None:
+            return None
+        row, below, adjoint = found
+        slices = tuple(part for part in below if isinstance(part, Slice))
+        scripts = below[: row.scripts]
+        if len(scripts) != row.scripts or any(isinstance(part, Slice) for part in scripts):
+            raise LatexError(f"{row.name} has {row.scripts} subscripts")
+        left = len(row.shape) - row.scripts
+        if below[row.scripts :] != slices or len(slices) not in (0, left):
+            raise LatexError(f"{row.name} has {left} axes to take slices of")
+        return MatrixEntry(row.name, scripts, slices or (Slice(),) * left, adjoint)
+
+    def bold_of(self, node: Node) -> tuple[Symbol, tuple[Node, ...], bool] | None:
+        """The row of a matrix symbol, what stands below it, and whether it is the adjoint."""
+        match node:
+            case Fraction(Partial(top), Partial(bottom)) | Quotient(Partial(top), Partial(bottom)):
+                inner = self.bold_of(bottom) if top == self.loss.letter else None
+                return (inner[0], inner[1], True) if inner is not None else None
+            case Script(Bold(r"\delta"), below, Fence("(", (symbol,))) if symbol in self.bold:
+                return self.bold[symbol], below or (), True
+        plain, adjoint = _without_bar(node)
+        if plain in self.bold:
+            return self.bold[plain], (), adjoint
+        match plain:
+            case Script(Fence("(", (symbol,)), below, None) if symbol in self.bold and below:
+                return self.bold[symbol], below, adjoint
+            case Script(base, below, label) if below:
+                named = base if label is None else Script(base, None, label)
+                return (self.bold[named], below, adjoint) if named in self.bold else None
+        return None
+
     # ---- what stands in a formula ----------------------------------------------------------------------------------
 
     def entries_in(self, node: Node, hidden: str = "") -> Iterator[Entry]:
-        """Every entry in a formula, those in subscripts too; not under a sum over an index called ``hidden``."""
+        """Every entry in a formula, those in subscripts too; not under a sum over an index called ``hidden``. Of a matrix the
+        subscripts are those of the first axes."""
         if isinstance(node, Big) and hidden and hidden in self.bound(node):
+            return
+        if is_bold(node) and (matrix := self.matrix(node)) is not None:
+            yield Entry(matrix.name, matrix.scripts, matrix.adjoint)
+            for part in matrix.scripts:
+                yield from self.entries_in(part, hidden)
             return
         found = self.entry(node)
         if found is not None:
@@ -153,11 +213,51 @@ class Symbols:
         return list(dict.fromkeys(
             extent
             for node in nodes for entry in self.entries_in(node, index)
-            for part, extent in zip(entry.subscripts, self.shape(entry.name), strict=True) if part == Name(index)
+            for part, extent in zip(entry.subscripts, self.shape(entry.name), strict=False) if part == Name(index)
         ))
 
 
 def symbol(letter: str, name: str, shape: str, about: str) -> Symbol:
-    """A row of the table from its four columns: extents have a times sign between them, and 1 is a number."""
+    r"""A row of the table from its four columns: extents have a times sign between them, and 1 is a number; after the symbol of
+    the entries, and ``,\ ``, may stand the one of the matrices."""
     extents = tuple(formula(part) for part in shape.split(r"\times")) if shape.strip() != "1" else ()
-    return Symbol(formula(letter), name, extents, about)
+    plain, _, bold = letter.partition(r",\ ")
+    own = formula(plain)
+    return Symbol(own, name, extents, about, *(_parted(formula(bold), own) if bold else ()))
+
+
+def _parted(bold: Node, letter: Node) -> tuple[Node, int]:
+    """The symbol of a matrix without its subscripts, and their number: it is built like the symbol of the entries."""
+    if _like(bold, letter):
+        return bold, 0
+    match bold:
+        case Script(Fence("(", (inner,)), below, None) if below and _like(inner, letter):
+            return inner, len(below)
+        case Script(base, below, label) if below:
+            inner = base if label is None else Script(base, None, label)
+            if _like(inner, letter):
+                return inner, len(below)
+    raise LatexError(f"the symbols {letter} and {bold} do not go together")
+
+
+def _like(bold: Node, letter: Node) -> bool:
+    match bold, letter:
+        case Bold(), Name():
+            return True
+        case Script(Bold(), below, above), Script(Name(), other_below, other_above):
+            return below == other_below and above == other_above
+    return False
+
+
+def _without_bar(node: Node) -> tuple[Node, bool]:
+    """A symbol without the bar on its letter, and whether there was one."""
+    match node:
+        case Accent(base):
+            return base, True
+        case Script(base, below, above):
+            inner, barred = _without_bar(base)
+            return Script(inner, below, above), barred
+        case Fence("(", (single,)):
+            inner, barred = _without_bar(single)
+            return Fence("(", (inner,)), barred
+    return node, False

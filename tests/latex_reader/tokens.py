@@ -14,14 +14,14 @@ class LatexError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    r"""``kind``: name, bold, number, sign, open, close, command, text; ``text``: the letter, the word, the sign itself."""
+    r"""``kind``: name, bold, number, sign, open, close, bar, command, text; ``text``: the letter, the word, the sign itself."""
 
     kind: str
     text: str
 
 
 SPACES = frozenset((
-    *r"\, \: \; \! \quad \displaystyle \brk \brkh \brkp \brks \allowbreak \bigl \bigr \nobreak \dmore \limits".split(),
+    *r"\, \: \; \! \quad \displaystyle \brk \brkp \brks \brkh \allowbreak \bigl \bigr \nobreak \dmore \limits".split(),
     r"\nolimits", "\\ "))
 SIGNS = {
     r"\le": "<=", r"\leq": "<=", r"\ge": ">=", r"\geq": ">=", r"\ne": "!=", r"\neq": "!=", r"\lt": "<", r"\gt": ">",
@@ -72,7 +72,10 @@ def tokens(text: str) -> list[Token]:
         mark, start, at = match[0], at, match.end()
         if mark.endswith("*") and mark != r"\operatorname*":
             mark, at = mark[:-1], at - 1
-        if mark.isspace() or mark in SPACES or mark == "~" or text.startswith("{}", start):
+        if text.startswith("{:}", start):
+            found.append(Token("sign", ":"))
+            at = start + 3
+        elif mark.isspace() or mark in SPACES or mark == "~" or text.startswith("{}", start):
             at = start + 2 if mark == "{" else at
         elif mark in (r"\left", r"\right"):
             inner = MARK.match(text, at)
@@ -117,6 +120,8 @@ def _single(mark: str) -> Token:
         return Token("close", CLOSING[mark])
     if mark in (r"\frac", r"\sqrt", r"\sum", r"\prod", r"\bar", r"\partial", r"\prime", r"\top") or mark in "{}_^&":
         return Token("command", mark)
+    if mark == "|":
+        return Token("bar", mark)  # opens or closes: the grammar knows
     if mark in "+-=<>,/*:;'.":
         return Token("sign", mark)
     raise LatexError(f"{mark!r} is no mathematics that this reader knows")

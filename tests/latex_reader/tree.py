@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 __all__ = [
-    "Accent", "Apply", "Big", "Bold", "Cases", "Compare", "Dots", "Fence", "Fraction", "Name", "Negative", "Node", "Number",
-    "Partial", "Product", "Quotient", "Root", "Script", "Statement", "Sum", "below_of",
+    "Accent", "Apply", "Big", "Bold", "Cases", "Compare", "Dots", "Entrywise", "Fence", "Fraction", "Hadamard", "Name", "Negative",
+    "Node", "Number", "Partial", "Product", "Quotient", "Root", "Script", "Slice", "Statement", "Sum", "Transpose", "below_of",
+    "is_bold",
 ]
 
 
@@ -96,6 +97,34 @@ class Product(Node):
 
 
 @dataclass(frozen=True, slots=True)
+class Hadamard(Node):
+    """What is multiplied entry by entry."""
+
+    factors: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Transpose(Node):
+    inner: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Entrywise(Node):
+    """A power of each entry."""
+
+    base: Node
+    exponent: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Slice(Node):
+    """As a subscript: from ``low`` to below ``high``, ``None`` for the ends of the axis."""
+
+    low: Node | None = None
+    high: Node | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Apply(Node):
     """A function of arguments; ``power`` stands at its name, as in the square of a tanh."""
 
@@ -164,14 +193,23 @@ def below_of(node: Node) -> tuple[Node, ...]:
             return top, bottom
         case Sum(terms):
             return tuple(term for _, term in terms)
-        case Product(factors):
+        case Product(factors) | Hadamard(factors):
             return factors
+        case Entrywise(base, exponent):
+            return base, exponent
+        case Slice(low, high):
+            return tuple(part for part in (low, high) if part is not None)
         case Apply(_, power, arguments):
             return (*((power,) if power is not None else ()), *arguments)
         case Compare(sides):
             return sides
         case Cases(rows):
             return tuple(part for row in rows for part in row if part is not None)
-        case Accent(single) | Root(single) | Negative(single) | Partial(single):
+        case Accent(single) | Root(single) | Negative(single) | Partial(single) | Transpose(single):
             return (single,)
     return ()
+
+
+def is_bold(node: Node) -> bool:
+    """Whether a formula speaks of matrices."""
+    return isinstance(node, Bold) or any(map(is_bold, below_of(node)))
