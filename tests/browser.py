@@ -134,7 +134,8 @@ class Tab:
         place, seen = None, 0
         while seen < 3:
             time.sleep(0.03)
-            before, place = place, self.run(f"(({{left, top, height}}) => [left + 3, top + height / 2])({node}.getClientRects()[0])")
+            before = place
+            place = self.run(f"(({{left, top, height}}) => [left + 3, top + height / 2])({node}.getClientRects()[0])")
             seen = seen + 1 if place == before else 0
         x, y = place
         for kind in ("mousePressed", "mouseReleased"):
