@@ -71,9 +71,9 @@ def _matrices(plain: bool, in_parts: bool) -> list[Words]:
     letters = ("The last two axes of a tensor make a matrix, a single one a column vector; the axes before them, and all that "
                "are stepped along, are subscripts.")
     if in_parts:
-        letters = ("Where the network is rolled out, the last axes of a tensor make a matrix or a column vector: bold, its letter a "
-                   "capital or a small one. The axes before them are subscripts; of vectors, a subscript that is the same "
-                   "throughout may be left out.")
+        letters = ("Where the network is rolled out, the last axes of a tensor make a matrix or a column vector: bold, a capital "
+                   "or a small letter. The axes before them are subscripts; one that is the same throughout may be left out of "
+                   "vectors.")
     elif not plain:
         letters += (" Bold capitals are matrices, bold small letters vectors, or matrices whose capital is another tensor's; the "
                     "table shows the subscripts of each. What has no matrix form is written entry by entry.")

@@ -157,12 +157,13 @@ class Symbols:
         the table gives, or that of the tensor with the letter."""
         found = Symbols(self.rows)
         found.bold = {}
-        for row in self.rows:
-            for change, rank in ((str.upper, 2), (str.lower, 1)):
-                if len(row.shape) >= rank and (bold := _in_bold(row.letter, change)) is not None:
-                    found.bold.setdefault(bold, replace(row, bold=bold, scripts=len(row.shape) - rank))
-        for bold, row in self.bold.items():
-            found.bold[bold] = row
+        for own in (True, False):  # first the tensors whose letter is of that size
+            for row in self.rows:
+                for change, rank in ((str.upper, 2), (str.lower, 1)):
+                    bold = _in_bold(row.letter, change)
+                    if len(row.shape) >= rank and bold is not None and own == (bold == _in_bold(row.letter, str)):
+                        found.bold.setdefault(bold, replace(row, bold=bold, scripts=len(row.shape) - rank))
+        found.bold.update(self.bold)
         return found
 
     def matrix(self, node: Node) -> MatrixEntry | None:
