@@ -318,7 +318,7 @@ def generate(
     from symbolic.cost import cost
 
     several = isinstance(model, Iterable) and not isinstance(model, Model | str | os.PathLike | Mapping)
-    models = [_model("generate", each) for each in (cast(Iterable[Any], model) if several else [model])]
+    models = [model_of("generate", each) for each in (cast(Iterable[Any], model) if several else [model])]
     targets = [target] if isinstance(target, str) else list(dict.fromkeys(target))
     chosen = Options(dtype, wrt, unroll, tangent, hvp, disabled, block)
     if not str(out).strip():
@@ -362,7 +362,7 @@ def compile(  # noqa: A001 - the fixed name
     """
     if target in DOCUMENTS:
         raise SpecError(f"expected a target that computes, found '{target}'; it is a document, for generate")
-    model = _model("compile", model)
+    model = model_of("compile", model)
     texts = render(model, target, Options(dtype, wrt, unroll, tangent, hvp, disabled, block))
     if target == "c":
         from codegen.build import bind
@@ -375,7 +375,7 @@ def compile(  # noqa: A001 - the fixed name
     return module
 
 
-def _model(call: str, given: Any) -> Model:
+def model_of(call: str, given: Any) -> Model:
     """The model itself, or the one of a spec. Raises ArgumentError for anything else."""
     if isinstance(given, Model):
         return given

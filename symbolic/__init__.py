@@ -6,9 +6,11 @@ Everything here is loaded when it is first asked for, so that ``import symbolic`
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # not typing's, which takes longer to load than all that is here
 if TYPE_CHECKING:
+    from typing import Any
+
     from symbolic.adjoint import gradient
     from symbolic.errors import (
         ArgumentError,

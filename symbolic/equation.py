@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
+from html import escape
 from typing import Any
 
 import sympy as sp
 from sympy import Expr, Indexed
 from sympy.core.relational import Relational
+from sympy.printing.latex import LatexPrinter
 
+from symbolic.display import Shown
 from symbolic.entries import IndexName, index, index_symbols, reads, tensor_of
 from symbolic.errors import Location
 
@@ -24,6 +27,9 @@ class Reduction(StrEnum):
     SUM = "sum"
     MAX = "max"
     ARGMAX = "argmax"
+
+
+_BIG = {Reduction.SUM: r"\sum", Reduction.MAX: r"\max", Reduction.ARGMAX: r"\operatorname*{arg\,max}"}
 
 
 @dataclass(frozen=True)
@@ -73,8 +79,26 @@ class Origin:
     where: Location | None = None
 
 
+class _LatexPrinter(LatexPrinter):  # type: ignore[misc]
+    """SymPy's printer with the names of tensors upright in full."""
+
+    printmethod = "_chainrule_latex"  # else SymPy asks Indexed itself
+
+    def _print_Indexed(self, expr: Any) -> str:
+        name = tensor_of(expr)
+        base = name if len(name) == 1 else rf"\mathrm{{{name}}}".replace("_", r"\_")
+        below = ", ".join(map(self._print, expr.indices))
+        return f"{base}_{{{below}}}" if below else base
+
+    _print_Scalar = _print_Indexed
+
+
+def _latex(expr: Any) -> str:
+    return str(_LatexPrinter().doprint(expr))
+
+
 @dataclass(frozen=True)
-class Equation:
+class Equation(Shown):
     """``target += body`` over the domain ``indices`` where every guard holds; see the module for the meaning.
 
     ``component`` is set for ``ARGMAX`` alone: the reduced index whose value at the first maximum is the entry.
@@ -154,5 +178,18 @@ class Equation:
         number = f"({self.number}) " if self.numbers else ""
         return f"{number}{self.target} += {body}{guards}    for {domain or 'once'}"
 
-    def _repr_latex_(self) -> str:
-        return f"${sp.latex(self.target)} \\mathrel{{+}}= {sp.latex(self.body)}$"
+    def latex(self, relation: str = r"\mathrel{+}=") -> str:
+        """The equation as LaTeX in the names of the program, its sum and its guards before the body."""
+        front = ""
+        if self.reduced:
+            over = ", ".join(_latex(i.symbol) for i in self.reduced)
+            front = rf"{_BIG[self.reduction]}_{{{over}}} "
+        front += "".join(rf"\left[{_latex(guard)}\right]\, " for guard in self.guards)
+        body = rf"\left({_latex(self.body)}\right)" if front and self.body.is_Add else _latex(self.body)
+        return f"{_latex(self.target)} {relation} {front}{body}"
+
+    def _plain_latex(self) -> str:
+        return f"$\\displaystyle {self.latex()}$"
+
+    def _plain_html(self) -> str:
+        return f"<code>{escape(str(self), quote=False)}</code>"

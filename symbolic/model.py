@@ -19,6 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from symbolic.display import Shown
 from symbolic.elaborate import Elaborated, elaborate
 from symbolic.errors import SpecError
 from symbolic.initialisers import Init
@@ -41,7 +42,7 @@ class Update:
 
 
 @dataclass(frozen=True)
-class Model:
+class Model(Shown):
     """A model: its spec, its forward program, and what training needs beside it.
 
     ``layers``: layer name -> its output tensor. ``prediction``: the tensor that ``predict`` gives. ``initialisers``:
@@ -122,7 +123,10 @@ class Model:
         lines.append(f"  prediction {self.prediction}, loss {program.loss}")
         return "\n".join([*lines, str(program)])
 
-    def _repr_html_(self) -> str:
+    def _plain_latex(self) -> str:
+        return self._program._plain_latex()
+
+    def _plain_html(self) -> str:
         program = self._program
         rows = "".join(
             f"<tr><td>{escape(t.name)}</td><td>{escape(show_shape(t.shape))}</td><td>{escape(t.role)}</td></tr>"

@@ -16,11 +16,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from html import escape
 from types import MappingProxyType
 
 import sympy as sp
 from sympy import Expr, Indexed
 
+from symbolic.display import Shown
 from symbolic.entries import (
     IndexName,
     Scalar,
@@ -66,7 +68,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Program:
+class Program(Shown):
     """Tensors and the equations between them.
 
     Equations of which a guard is plainly false have no instance, and are dropped (law 3).
@@ -187,10 +189,12 @@ class Program:
         lines += [f"  {equation}" for equation in self.equations]
         return "\n".join(lines)
 
-    def _repr_html_(self) -> str:
-        from html import escape
+    def _plain_latex(self) -> str:
+        rows = (e.latex(r"&\mathrel{+}=") for e in self.equations)
+        return "$\\begin{aligned}\n" + " \\\\\n".join(rows) + "\n\\end{aligned}$"
 
-        return f"<pre>{escape(str(self))}</pre>"
+    def _plain_html(self) -> str:
+        return f"<pre>{escape(str(self), quote=False)}</pre>"
 
 
 @dataclass

@@ -128,10 +128,16 @@ class Tab:
         return found["result"].get("value")
 
     def click(self, selector: str) -> None:
-        """Press the mouse where an element starts."""
-        x, y = self.run(f"(() => {{ const n = document.querySelector({json.dumps(selector)}); "
-                        "n.scrollIntoView({block: 'center', behavior: 'instant'}); "
-                        "const r = n.getClientRects()[0]; return [r.left + 3, r.top + r.height / 2]; })()")
+        """Press the mouse where an element starts, once it lies still there; no script of the page has to run for that."""
+        node = f"document.querySelector({json.dumps(selector)})"
+        self.run(f"{node}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
+        place, seen = None, 0
+        while seen < 3:
+            time.sleep(0.03)
+            before = place
+            place = self.run(f"(({{left, top, height}}) => [left + 3, top + height / 2])({node}.getClientRects()[0])")
+            seen = seen + 1 if place == before else 0
+        x, y = place
         for kind in ("mousePressed", "mouseReleased"):
             self.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 

@@ -397,7 +397,6 @@ def test_sizes_beyond_the_memory(call: Any, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize(("suffix", "head"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
 def test_pictures(call: Any, tmp_path: Path, suffix: str, head: bytes) -> None:
-    pytest.importorskip("matplotlib")
     for name in ("one", "two"):
         assert call("analyze", ROOT / "specs/second_order.yaml", "--size", "T=9", "--plot", f"{name}.{suffix}")[0] == 0
     one, two = ((tmp_path / f"{name}.{suffix}").read_bytes() for name in ("one", "two"))
@@ -406,7 +405,6 @@ def test_pictures(call: Any, tmp_path: Path, suffix: str, head: bytes) -> None:
 
 
 def test_a_picture_that_cannot_be_written(call: Any, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     status, _, err = call("analyze", ROOT / "specs/scalar.yaml", "--plot", "nowhere/p.png")
     assert status == 2
     assert err.startswith("chainrule: nowhere/p.png: expected a file in a folder that exists")

@@ -61,6 +61,6 @@ def test_the_length_hardly_grows() -> None:
 
 def test_a_page_links_every_line_of_code() -> None:
     text = derivation(deep(10), "html")
-    assert 'class="equation" data-equations="5 6"' in text
+    assert 'class="equation-row" data-equations="5 6"' in text
     for number in (e.number for e in stages(deep(10)).optimised.equations):
         assert f'id="eq-{number}"' in text

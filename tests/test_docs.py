@@ -25,6 +25,7 @@ MODULES = (ROOT / "docs" / "modules.md").read_text(encoding="utf-8")
 SPEC = (ROOT / "docs" / "spec.md").read_text(encoding="utf-8")
 EQUATIONS = (ROOT / "docs" / "equations.md").read_text(encoding="utf-8")
 C = (ROOT / "docs" / "c.md").read_text(encoding="utf-8")
+DERIVATIONS = (ROOT / "docs" / "derivations.md").read_text(encoding="utf-8")
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
 
@@ -223,14 +224,45 @@ def test_accuracy_is_that_of_the_measurement() -> None:
     assert len(measured) == 8
 
 
-@pytest.mark.parametrize("folder", ["loops", "c"])
-def test_every_module_of_the_c_target_is_on_the_way(folder: str) -> None:
+def test_python_of_the_derivations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(ROOT / "specs", tmp_path / "specs")
+    monkeypatch.chdir(tmp_path)
+    (block,) = blocks(DERIVATIONS, "python")
+    exec(block.values[0], {})
+    assert (tmp_path / "char_rnn.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_the_derivation_that_is_read_is_derived() -> None:
+    import codegen
+
+    (shown,) = re.findall(r"^## Reading one\n\n((?: {4}.*\n)+)", DERIVATIONS, re.MULTILINE)
+    assert "\n" + re.sub(r"^ {4}", "", shown, flags=re.MULTILINE) in str(codegen.derive(ROOT / "specs" / "char_rnn.yaml"))
+
+
+def test_formats_and_options_of_the_tables_are_those_of_the_command() -> None:
+    import inspect
+
+    import codegen
+    from codegen.cli import FORMATS
+
+    table = DERIVATIONS.partition("| format |")[2].partition("\n\n")[0]
+    assert dict(re.findall(r"^\| `(\w+)` \| `(\.\w+)` \|", table, re.MULTILINE)) == {"text": ".txt", **FORMATS}
+    options = DERIVATIONS.partition("| flag |")[2].partition("\n\n")[0]
+    keywords = re.findall(r"^\| `--(\w+) .*?` \| `(\w+)=", options, re.MULTILINE)
+    assert {flag for flag, _ in keywords} == {keyword for _, keyword in keywords}
+    assert {keyword for _, keyword in keywords} == set(inspect.signature(codegen.derive).parameters) - {"model"}
+
+
+@pytest.mark.parametrize("folder", ["loops", "c", "derivation"])
+def test_every_module_is_on_the_way(folder: str) -> None:
     table = ARCHITECTURE.partition(f"| `codegen/{folder}/` | |\n")[2].partition("\n\n")[0]
-    listed = re.findall(r"^\| `(\w+\.py)` \| \S", table, re.MULTILINE)
+    rows = re.findall(r"^\| (`\w+\.py`(?:, `\w+\.py`)*) \| \S", table, re.MULTILINE)
+    listed = [name for row in rows for name in re.findall(r"`(\w+\.py)`", row)]
     assert sorted(listed) == sorted(p.name for p in (ROOT / "codegen" / folder).glob("*.py") if p.name != "__init__.py")
 
 
-@pytest.mark.parametrize("text", [README, SPEC, MODULES], ids=["README.md", "docs/spec.md", "docs/modules.md"])
+@pytest.mark.parametrize("text", [README, SPEC, MODULES, DERIVATIONS],
+                         ids=["README.md", "docs/spec.md", "docs/modules.md", "docs/derivations.md"])
 def test_links_lead_somewhere(text: str) -> None:
     base = ROOT if text is README else ROOT / "docs"
     for target in re.findall(r"\]\(([^)#:]+)\)", text):

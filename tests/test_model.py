@@ -468,10 +468,10 @@ def test_every_equation_knows_where_it_was_written() -> None:
 def test_models_show_themselves() -> None:
     model = load(ROOT / "specs" / "second_order.yaml")
     assert "layer cell -> cell.h[T, N, H] state real" in str(model)
-    html = model._repr_html_()
+    html = model._plain_html()
     assert html.startswith("<b>second_order</b> (float32)<table>")
     assert "<td>cell.W</td><td>[H, D]</td><td>parameter</td>" in html
-    guarded = load(ROOT / "specs" / "gru_classifier.yaml")._repr_html_()
+    guarded = load(ROOT / "specs" / "gru_classifier.yaml")._plain_html()
     assert "t &lt; len[n]" in guarded
 
 

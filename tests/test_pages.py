@@ -12,9 +12,10 @@ import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+import codegen
 from codegen.derivation.formats import Style
 from codegen.pipeline import Options, derivation
-from symbolic import load
+from symbolic import gradient, load
 from tests.browser import Browser, Tab, browser
 from tests.conftest import ROOT
 
@@ -288,6 +289,28 @@ def test_nothing_moves_for_those_who_asked_for_it(written: Any, tab: Tab) -> Non
     assert tab.run(moving) != "0s"
     tab.look(WIDE, still=True)
     assert tab.run(moving) == "0s"
+
+
+@pytest.mark.chromium
+@pytest.mark.parametrize("width", [900, NARROW])
+def test_a_piece_in_another_page_fits_and_restyles_nothing(tmp_path: Path, tab: Tab, width: int) -> None:
+    """As a notebook shows models, programs and derivations."""
+    model = load(ROOT / "specs" / "gru_classifier.yaml")
+    pieces = [model, gradient(model.program()), model.program().equations[1], codegen.derive(model, wrt="gru.U")]
+    own = ("<h1>Own</h1><h2>Own</h2><p>Own <a href='#x'>link</a> <code>code</code> <em>em</em></p>"
+           "<table><tr><td>own</td></tr></table>")
+    styles = ("[...document.querySelectorAll('#own, #own *')].map((n) => { const s = getComputedStyle(n); "
+              "return [s.font, s.color, s.margin, s.padding, s.border, s.background].join(); })")
+    looks = []
+    for name, inside in (("without", ""), ("with", "".join(piece._repr_html_() for piece in pieces))):
+        page = tmp_path / f"{name}.html"
+        page.write_text(f"<!DOCTYPE html><meta charset=utf-8><body><div id='own'>{own}</div>{inside}", encoding="utf-8")
+        tab.look(width)
+        tab.open(page)
+        looks.append(tab.run(styles))
+    assert looks[0] == looks[1]
+    seen, faults = tab.run(FAULTS)
+    assert (seen > 60, faults) == (True, [])
 
 
 # ---- documents ---------------------------------------------------------------------------------------------------------

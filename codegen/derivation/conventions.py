@@ -16,7 +16,7 @@ from codegen.derivation.symbols import letter_or_word
 from symbolic.functions import FUNCTIONS, Unspecified
 from symbolic.program import IndexName, Kind, Program, Reduction, Role, Tensor
 
-__all__ = ["conventions", "described"]
+__all__ = ["conventions", "described", "sizes_of"]
 
 _ROLES = {
     Role.PARAMETER: "parameter", Role.INPUT: "input", Role.STATE: "state", Role.INTERMEDIATE: "intermediate value",
@@ -27,7 +27,7 @@ _ROLES = {
 def conventions(derivation: Derivation, notation: Notation) -> tuple[Words, ...]:
     """The conventions that this derivation uses."""
     program, form = derivation.derived, notation.index
-    found = [_sizes(program)]
+    found = [sizes_of(program)]
     if notation.matrix is not None or derivation.rolled is not None:
         found += _matrices(form.adjoint == "code", notation.matrix is None)
     found.append(words("Indices count from 0. A sum without a range runs over the whole axis that its index subscripts."))
@@ -72,8 +72,8 @@ def _matrices(plain: bool, in_parts: bool) -> list[Words]:
                "are stepped along, are subscripts.")
     if in_parts:
         letters = ("Where the network is rolled out, the last axes of a tensor make a matrix or a column vector: bold, a capital "
-                   "or a small letter. The axes before them are subscripts; one that is the same throughout may be left out of "
-                   "vectors.")
+                   "or a small letter. The axes before them are subscripts; of vectors, a subscript that is the same throughout "
+                   "may be left out.")
     elif not plain:
         letters += (" Bold capitals are matrices, bold small letters vectors, or matrices whose capital is another tensor's; the "
                     "table shows the subscripts of each. What has no matrix form is written entry by entry.")
@@ -109,7 +109,8 @@ def described(tensor: Tensor, form: IndexForm, names: Iterable[Softmax] = ()) ->
     return words(*about)
 
 
-def _sizes(program: Program) -> Words:
+def sizes_of(program: Program) -> Words:
+    """The sizes of a program, those that are fixed first."""
     fixed = [(n, v) for n, v in program.sizes.items() if v is not None]
     free = [n for n, v in program.sizes.items() if v is None]
     found: list[Inline] = []

@@ -5,13 +5,13 @@ A ``Line`` is a displayed formula ``head = terms``: its terms, and in them the f
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 __all__ = [
-    "CLOSE", "LONG", "OPEN", "Bar", "Big", "Call", "Cases", "Fence", "Formula", "Fraction", "Letter", "Line", "List",
-    "Matrices", "Number", "Product", "Root", "Row", "Script", "Sign", "Term", "Terms", "Word", "brackets",
-    "child_formulas", "groups", "groups_of", "is_tall", "row", "size", "stands_apart", "width",
+    "LONG", "Bar", "Big", "Bracket", "Call", "Cases", "Fence", "Formula", "Fraction", "Letter", "Line", "List", "Matrices",
+    "Number", "Product", "Root", "Row", "Script", "Sign", "Term", "Terms", "Word", "brackets", "child_formulas", "groups",
+    "groups_of", "is_tall", "row", "size", "stands_apart", "width",
 ]
 
 
@@ -124,6 +124,14 @@ class Fence(Formula):
 
 
 @dataclass(frozen=True, slots=True)
+class Bracket(Formula):
+    """One bracket alone, where a formula breaks between it and the other one; ``tall``: round something high."""
+
+    mark: str
+    tall: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Call(Formula):
     """A function of arguments."""
 
@@ -205,47 +213,61 @@ LONG = 20.0
 
 def groups(term: Term) -> tuple[tuple[Formula, ...], ...]:
     """The factors of a term in groups between which it may break: one group where it is short. A sum stays with what follows it,
-    a condition too where both are short; a sign begins a group."""
+    a condition too where both are short; a sign begins a group. A long factor may break inside its brackets."""
     if sum(map(width, term.factors)) <= LONG:
         return (term.factors,)
-    factors = tuple(_opened(_flat(term.factors)))
-    found: list[tuple[Formula, ...]] = []
+    return tuple(_gathered(tuple(_flat(term.factors))))
+
+
+def _gathered(factors: Sequence[Formula]) -> Iterable[tuple[Formula, ...]]:
     current: tuple[Formula, ...] = ()
     for k, factor in enumerate(factors):
-        current = (*current, factor)
         following = factors[k + 1 : k + 2]
         condition = isinstance(factor, Fence) and factor.kind == "[]"
-        if isinstance(factor, Big) or isinstance(factor, Sign) and factor != CLOSE or following == (CLOSE,):
+        if isinstance(factor, Big | Sign) or condition and sum(map(width, (*current, factor, *following))) <= LONG:
+            current = (*current, factor)
             continue
-        if following == (OPEN,) or condition and sum(map(width, (*current, *following))) <= LONG:
-            continue
-        found.append(current)
+        first, *rest = _opened(factor)
+        yield (*current, *first)
+        yield from rest
         current = ()
-    return (*found, current) if current else tuple(found)
+    if current:
+        yield current
 
 
-OPEN, CLOSE = Sign("("), Sign(")")
-"""Brackets by themselves, round what is broken inside them."""
+def _opened(factor: Formula) -> Sequence[tuple[Formula, ...]]:
+    """A factor in the pieces between which it may break: where it is long, what stands in its brackets, term by term."""
+    if width(factor) <= LONG:
+        return [(factor,)]
+    match factor:
+        case Fence(inner, "()"):
+            return _between((), _pieces(inner), Bracket("(", is_tall(inner)), Bracket(")", is_tall(inner)))
+        case Script(Fence(inner, "()"), below, above):
+            right = Script(Bracket(")", is_tall(inner)), below, above)
+            return _between((), _pieces(inner), Bracket("(", is_tall(inner)), right)
+        case Call(head, (argument,)):
+            return _between((head,), _pieces(argument), Bracket("(", is_tall(argument)), Bracket(")", is_tall(argument)))
+    return [(factor,)]
 
 
-def _opened(factors: Iterable[Formula]) -> Iterable[Formula]:
-    """The factors; of what stands between brackets and is very long, the terms and their factors one by one, for it has to break
-    inside."""
-    for factor in factors:
-        inner = factor.inner if isinstance(factor, Fence) and factor.kind == "()" else None
-        if isinstance(factor, Call) and len(factor.arguments) == 1:
-            (inner,) = factor.arguments
-        if inner is None or width(factor) <= 1.2 * LONG or _is_high(inner):
-            yield factor
-            continue
-        if isinstance(factor, Call):
-            yield factor.head
-        yield OPEN
-        for k, (sign, part) in enumerate(inner.terms if isinstance(inner, Terms) else (("+", inner),)):
-            if k or sign == "-":
-                yield Sign(sign)
-            yield from _opened(_flat((part,)))
-        yield CLOSE
+def _between(
+    head: tuple[Formula, ...], pieces: Sequence[tuple[Formula, ...]], left: Formula, right: Formula
+) -> Sequence[tuple[Formula, ...]]:
+    found = [*pieces]
+    found[0] = (*head, left, *found[0])
+    found[-1] = (*found[-1], right)
+    return found
+
+
+def _pieces(formula: Formula) -> Sequence[tuple[Formula, ...]]:
+    """A formula inside brackets in the pieces between which it may break."""
+    if not isinstance(formula, Terms):
+        return [*_gathered(tuple(_flat((formula,))))]
+    found: list[tuple[Formula, ...]] = []
+    for k, (sign, part) in enumerate(formula.terms):
+        first, *rest = _gathered(tuple(_flat((part,))))
+        found += [first if k == 0 and sign == "+" else (Sign(sign), *first), *rest]
+    return found
 
 
 def groups_of(formula: Formula) -> tuple[tuple[Formula, ...], ...]:
@@ -271,14 +293,9 @@ def is_tall(formula: Formula) -> bool:
     """Whether brackets round it must grow; those that may grow stand a little off what is in them."""
     if isinstance(formula, Fraction | Root | Big | Cases):
         return True
-    if isinstance(formula, Script) and formula.below is not None and formula.above is not None:
+    if isinstance(formula, Script) and formula.below is not None and not isinstance(formula.above, Letter | Number | None):
         return True
     return any(map(is_tall, child_formulas(formula)))
-
-
-def _is_high(formula: Formula) -> bool:
-    """Whether a bracket of the size of a letter would be too small for it."""
-    return isinstance(formula, Fraction | Root | Big | Cases) or any(map(_is_high, child_formulas(formula)))
 
 
 def stands_apart(formula: Formula) -> bool:

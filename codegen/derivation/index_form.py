@@ -90,7 +90,7 @@ class IndexForm(Printer):  # type: ignore[misc]
         """An entry of a tensor, or of its adjoint."""
         below = [self.show(part) for part in subscripts]
         if name not in self.primal:
-            return (self.symbols[name] if name in self.symbols else Symbol(Word(name))).entry(below)
+            return (self.symbols.get(name) or Symbol(Word(name))).entry(below)
         return self.adjoint_of(self.primal[name], below)
 
     def adjoint_of(self, name: str, below: Sequence[Formula] = ()) -> Formula:

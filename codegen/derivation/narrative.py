@@ -22,26 +22,24 @@ from codegen.derivation.document import (
     LikeTable,
     Math,
     Paragraph,
-    Ref,
     Section,
     Strong,
     SymbolRow,
     SymbolTable,
     Words,
-    continued,
     listed,
     words,
 )
-from codegen.derivation.formula import Formula, Letter, Line, Number, Sign, Term, row
+from codegen.derivation.formula import Letter, Line, Number, Sign, Term, row
 from codegen.derivation.index_form import partial_of
 from codegen.derivation.notation import Notation
-from codegen.derivation.provenance import Adjoint, Change, Derivation, Path, is_part, replaced, whole, with_the_rest
+from codegen.derivation.provenance import Change, Derivation, is_part, replaced, whole, with_the_rest
 from codegen.derivation.repeats import layer_of, repeats
-from codegen.derivation.rules import FORMS, FORWARD, MACHINE, RESCALES, rules_of, shift_of
-from codegen.derivation.statements import Statement, statements
+from codegen.derivation.rules import FORWARD, MACHINE, RESCALES, shift_of
+from codegen.derivation.steps import Steps
 from codegen.derivation.unrolled import rolled_out
 from symbolic.analysis import may_meet
-from symbolic.program import Equation, Program, index, index_symbols, tensor_of
+from symbolic.program import Equation, Program, tensor_of
 
 __all__ = ["Narrator", "narrate"]
 
@@ -51,11 +49,11 @@ def narrate(derivation: Derivation, notation: Notation) -> Document:
     return Narrator(derivation, notation).document()
 
 
-class Narrator:
+class Narrator(Steps):
     """Writes the sections of one document."""
 
     def __init__(self, derivation: Derivation, notation: Notation) -> None:
-        self.derivation, self.notation, self.form = derivation, notation, notation.index
+        super().__init__(derivation, notation)
         self.repeats = repeats(derivation)
 
     def document(self) -> Document:
@@ -64,20 +62,6 @@ class Narrator:
         sections = [self.symbols(), *rolled_out(self.derivation, self.notation), self.forward(), *self.stable(), self.backward(),
                     self.results(), *self.machine()]
         return Document(name, words("The gradient of ", Code(name)), tuple(sections))
-
-    # ---- small pieces ----------------------------------------------------------------------------------------------
-
-    def symbol(self, name: str) -> Math:
-        """A tensor's symbol without subscripts."""
-        return Math(self.notation.symbol(name))
-
-    def adjoint(self, name: str) -> Math:
-        """dL/dX without subscripts."""
-        return Math(self.notation.adjoint(name))
-
-    def lines(self, equations: Sequence[Equation], program: Program) -> list[Display]:
-        """The statements that equations of one tensor make, displayed."""
-        return [Display(*self.notation.line(s)) for s in statements(equations, program)]
 
     # ---- symbols and conventions -----------------------------------------------------------------------------------
 
@@ -224,97 +208,6 @@ class Narrator:
                                         tuple(self._alike(first, made)), step=True))
         return Section("backward", words("Backward"), tuple(blocks), tuple(sections))
 
-    def step(self, adjoint: Adjoint) -> Section:
-        """One step: the adjoint of one tensor."""
-        name = adjoint.name
-        blocks: list[Block] = []
-        if adjoint.seed:
-            blocks.append(Paragraph(words("The start: the derivative of the loss by itself.")))
-        else:
-            blocks += self._opening(adjoint)
-        blocks += self._chain(adjoint)
-        return Section(f"d-{name}", words(self.adjoint(name), "  ", Code(name)), tuple(blocks), step=True)
-
-    def _opening(self, adjoint: Adjoint) -> list[Block]:
-        """Where the tensor is read, and what each of these equations passes back."""
-        name = self.symbol(adjoint.name)
-        if len(adjoint.paths) == 1:
-            (path,) = adjoint.paths
-            return [Paragraph(words(name, " is read in ", Ref(path.origin.parents[0]), " alone: ", *self._passed(path), "."))]
-        sources = list(dict.fromkeys(n for path in adjoint.paths for n in path.origin.parents))
-        met = " in " if len(sources) == 1 else ", in "
-        slices = len(statements(adjoint.forms[0].equations, self.derivation.known)) == len(adjoint.paths)
-        then = ("Each writes a slice of its own of the adjoint:",) if slices else (
-            "Its adjoint is the ", Strong("sum over these paths"), ":")
-        return [
-            Paragraph(words(name, " is read in ", _count(len(adjoint.paths)), " places", met, *listed([Ref(n) for n in sources]),
-                            ". ", *then)),
-            Bullets(tuple(words("through ", Ref(p.origin.parents[0]), ": ", *self._passed(p)) for p in adjoint.paths)),
-        ]
-
-    def _passed(self, path: Path) -> Words:
-        """What one equation passes back: the partial derivative, and the rules that give it."""
-        origin, source = path.origin, path.source
-        if source is None or origin.read is None:
-            return words(origin.rule)
-        over = partial_of(self.form.show(source.target), self.form.show(origin.read))
-        said: list[Inline] = [Math(row(over, Sign("="), self.form.slope(source, origin.read, origin.partial))), ", by the "]
-        said += listed([Strong(rule) for rule in rules_of(path)])
-        for symbol, distance in shift_of(source, origin.read):
-            here = index(symbol)
-            if distance.is_Integer:
-                said += ["; ", Strong("shift of the index"), " ", Math(self.form.show(here)), ": what is read at ",
-                         Math(self.form.show(here + distance)), " gets its part from ", Math(self.form.show(here - distance))]
-            else:
-                said += ["; of a ", Strong("slice"), ", at ", Math(self.form.show(here + distance))]
-        lost = [i for i in source.free if i.symbol not in index_symbols(origin.read)]
-        if lost:
-            said += ["; the same entry is read for every ", *listed([Math(self.form.show(i.symbol)) for i in lost]),
-                     ", so their parts are added up"]
-        return words(*said)
-
-    def _chain(self, adjoint: Adjoint) -> list[Block]:
-        """The adjoint in its forms, one after another, with the reason for each; slices that are written apart one by one."""
-        forms = [*adjoint.forms, *self.derivation.closed.get(adjoint.name, ())]
-        known = self.derivation.known
-        stages = [(form, {s.target: s for s in statements(form.equations, known)}) for form in forms]
-        shown: list[Display] = []
-        for target in dict.fromkeys(t for _, rows in stages for t in rows):
-            last: Statement | None = None
-            head: Formula | None = None
-            for form, rows in stages:
-                now = rows.get(target)
-                if now is None or last is not None and _same(now, last):
-                    continue
-                reason = () if last is None else self._reason(form.rule, last, now)
-                line, written = self.notation.line(now)
-                said = reason if shown and written else words(*reason, *(("; ",) if reason and written else ()), *written)
-                display = Display(line, said)
-                shown.append(continued(display) if last is not None and line.head == head else display)
-                head = line.head
-                last = now
-        return list(shown)
-
-    def _reason(self, rule: str, last: Statement, now: Statement) -> Words:
-        """Why a statement may be written in another form."""
-        before, after = ({tensor_of(r) for e in s.terms for r in e.reads} for s in (last, now))
-        primal = {name: tensor for tensor, name in self.derivation.derived.gradients.items()}
-        if rule == "constants":
-            gone = [self.adjoint(primal[n]) for n in primal if n in before - after]
-            return words(*listed(gone), " ", FORMS[rule]) if gone else words("a number put in")
-        if rule == "reuse":
-            new = {tensor_of(r): r for e in now.terms for r in e.reads if tensor_of(r) not in primal}
-            stored = [(n, [e.number for e in self.derivation.stable.writers_near(r)]) for n, r in new.items()]
-            said = listed([*(words(self.symbol(n), " is ", Ref(numbers[-1])) for n, numbers in stored
-                             if numbers and (n not in before or len(stored) == 1))])
-            return words(Strong(FORMS[rule]), *((": ", *said) if said else ()))
-        if rule == "normalised":
-            return self._softmax(after)
-        if rule == "composed":
-            gone = [self.adjoint(primal[n]) for n in before if n not in after and n in primal]
-            return words(*listed(gone), " put in")
-        return words(FORMS[rule])
-
     def _alike(self, first: str, equations: Iterable[Equation]) -> list[Block]:
         """The layers that are like ``first``, with the numbers of their own among these equations."""
         numbers: dict[str, dict[int, None]] = {}
@@ -334,16 +227,6 @@ class Narrator:
                             "tensors in place of those that ", Code(first), " reads:")),
             LikeTable(tuple(rows)),
         ]
-
-    def _softmax(self, names: Iterable[str]) -> Words:
-        """What the softmaxes with these names are."""
-        said: list[Words] = []
-        for softmax in self.derivation.softmaxes:
-            if softmax.name in names:
-                e, s = (self.symbol(tensor_of(entry)) for entry in (softmax.exponential, softmax.total))
-                number = (Ref(softmax.equation.number), ", ") if softmax.given else ()
-                said.append(words(self.symbol(softmax.name), " is ", *number, e, " over its sum ", s))
-        return words(FORMS["normalised"], " ", *listed(said))
 
     # ---- results ---------------------------------------------------------------------------------------------------
 
@@ -391,7 +274,7 @@ class Narrator:
         opening = Paragraph(words(
             "The generated code computes these equations in another order, and puts some of them together, with the same values. "
             "A line of code stands under the numbers of all equations that went into it.",
-            *((" ", Math(Sign("+=")), " stands where an equation is one of several that add into its left side.")
+            *((" ", Code("+="), " stands where an equation is one of several that add into its left side.")
               if partly else ())))
         return [Section("computed", words("As it is computed"), (opening, *blocks))]
 
@@ -443,11 +326,3 @@ def by_target(equations: Iterable[Equation]) -> dict[str, list[Equation]]:
     for equation in equations:
         found.setdefault(equation.name, []).append(equation)
     return found
-
-
-def _same(one: Statement, other: Statement) -> bool:
-    return [(e.body, e.guards, e.indices) for e in one.terms] == [(e.body, e.guards, e.indices) for e in other.terms]
-
-
-def _count(number: int) -> str:
-    return ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")[number] if number < 10 else str(number)

@@ -60,8 +60,7 @@ def _rendered(template: str, document: Document, prefix: str, **context: Any) ->
     writer = _Writer(prefix, {n for d in displays(document) if d.line.head is not None for n in d.line.numbers})
     return str(_template(template).render(
         document=document, prefix=prefix, html=writer.html, kind=_kind, formula=writer.formula, math=math, chained=_chained,
-        anchors=writer.anchors,
-        escape=escape, **context,
+        anchors=writer.anchors, escape=escape, **context,
     ))
 
 
@@ -115,8 +114,8 @@ class _Writer:
         """A displayed line."""
         line = display.line
         numbers = tuple(n for n in line.numbers if n) if line.head is not None else ()
-        head, reason = line_head(line), self.html(display.reason)
-        return Formula(numbers, self.anchors(numbers), head, line_pieces(line), reason, line.head is None)
+        return Formula(numbers, self.anchors(numbers), line_head(line), line_pieces(line), self.html(display.reason),
+                       line.head is None)
 
 
 def _chained(blocks: Sequence[Block]) -> list[Block | tuple[Display, ...]]:

@@ -9,6 +9,7 @@ from html import escape
 from codegen.derivation.formula import (
     Bar,
     Big,
+    Bracket,
     Call,
     Cases,
     Fence,
@@ -130,6 +131,10 @@ def mathml(formula: Formula) -> str:
         case Fence(inner, kind):
             marks, tall = _FENCES[kind], is_tall(inner)
             return f"<mrow>{_fence(marks[0], 'prefix', tall)}{mathml(inner)}{_fence(marks[1], 'postfix', tall)}</mrow>"
+        case Bracket(mark, tall):
+            form = "prefix" if mark == "(" else "postfix"
+            size = ' stretchy="true" symmetric="true" minsize="1.45em" maxsize="1.45em"' if tall else ' stretchy="false"'
+            return f'<mo fence="true" form="{form}"{size}>{mark}</mo>'
         case Call(head, arguments):
             inside, tall = _COMMA.join(map(mathml, arguments)), any(map(is_tall, arguments))
             inside = f"{_fence('(', 'prefix', tall)}{inside}{_fence(')', 'postfix', tall)}"
@@ -152,8 +157,6 @@ def _condition(condition: Formula | None) -> str:
 
 
 def _operator(name: str, form: str) -> str:
-    if name in "()":
-        return _fence(name, "prefix" if name == "(" else "postfix", tall=False)
     return f'<mo form="{form}">{escape(_SIGNS.get(name, name))}</mo>'
 
 

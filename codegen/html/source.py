@@ -29,8 +29,8 @@ class Source:
 
 
 def source(name: str, language: str, text: str) -> Source:
-    """The lines of a generated file. A comment with numbers stands over what computes these equations: it counts until the next
-    such comment, a blank line, or a line that is less indented."""
+    """The lines of a generated file. A comment with numbers stands over what computes these equations: it counts until the
+    next such comment, a blank line, or a line that is less indented."""
     lines: list[SourceLine] = []
     numbers: tuple[int, ...] = ()
     depth, inside = 0, False

@@ -1,4 +1,4 @@
-"""A document as LaTeX: a whole one that compiles with pdflatex and usual packages, or a fragment to \\input."""
+"""A document as LaTeX: a whole one, for pdflatex and the packages of every distribution, or a fragment to \\input."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from codegen.derivation.document import (
     Display,
     Document,
     Inline,
+    LikeTable,
     Math,
     Paragraph,
     Ref,
@@ -93,7 +94,7 @@ def _formula(line: Line) -> str:
 
 
 def _kind(block: object) -> str:
-    return {Paragraph: "paragraph", Bullets: "bullets", Display: "display", Box: "box", SymbolTable: "symbols",
+    return {Paragraph: "paragraph", Bullets: "bullets", Display: "display", Box: "box", SymbolTable: "symbols", LikeTable: "like",
             Section: "section"}[type(block)]
 
 

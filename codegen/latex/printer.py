@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from codegen.derivation.formula import (
-    CLOSE,
-    OPEN,
     Bar,
     Big,
+    Bracket,
     Call,
     Cases,
     Fence,
@@ -31,7 +30,10 @@ from codegen.derivation.formula import (
     stands_apart,
 )
 
-__all__ = ["BREAK", "BREAK_AFTER_HEAD", "BREAK_AT_SIGN", "BREAK_IN_PRODUCT", "broken", "escape", "joined", "latex", "line_pieces"]
+__all__ = [
+    "BREAK", "BREAK_AFTER_HEAD", "BREAK_AT_SIGN", "BREAK_IN_PRODUCT", "begins_with_sign", "broken", "escape", "joined", "latex",
+    "line_pieces",
+]
 
 BREAK, BREAK_IN_PRODUCT, BREAK_AT_SIGN, BREAK_AFTER_HEAD = r"\brk", r"\brkp", r"\brks", r"\brkh"
 """Where a displayed formula may go on in the next row: macros of the document, and of the fragment."""
@@ -39,7 +41,7 @@ BREAK, BREAK_IN_PRODUCT, BREAK_AT_SIGN, BREAK_AFTER_HEAD = r"\brk", r"\brkp", r"
 _SPECIAL = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
             "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "<": r"\textless{}", ">": r"\textgreater{}"}
 _SIGNS = {"<=": r"\le", ">=": r"\ge", "!=": r"\ne", "odot": r"\odot", "cdot": r"\cdot", "times": r"\times", "dots": r"\cdots",
-          "in": r"\in", "to": r"\to", ":": "{:}"}
+          "in": r"\in", "to": r"\to", ":": "{:}", "+=": r"\mathrel{+}="}
 _NAMED = frozenset("max min exp log tanh sinh cosh sin cos tan arctan".split())
 _LETTERS = {"partial": r"\partial", "infinity": r"\infty", "ell": r"\ell", "calL": r"\mathcal{L}", "top": r"\top", "one": "1"}
 _FENCES = {"()": (r"\left(", r"\right)"), "[]": (r"\left[", r"\right]"), "||": (r"\left|", r"\right|"),
@@ -91,6 +93,8 @@ def latex(formula: Formula) -> str:
         case Fence(inner, kind):
             left, right = _fences(kind, is_tall(inner))
             return f"{left}{_apart(left, latex(inner))}{right}"
+        case Bracket(mark, tall):
+            return (r"\bigl" if mark == "(" else r"\bigr") + mark if tall else mark
         case Call(head, arguments):
             inside = ", ".join(map(latex, arguments))
             tall = any(map(is_tall, arguments))
@@ -114,7 +118,7 @@ def line_pieces(line: Line) -> list[list[str]]:
     """A displayed line as its terms, the head with the first; each in the pieces between which it may break too."""
     terms = []
     for k, term in enumerate(line.terms):
-        first, *rest = (f"{{}}{_beside(g)}" if g[0] in (Sign("+"), Sign("-")) else _beside(g) for g in groups(term))
+        first, *rest = map(_beside, groups(term))
         sign = ("" if term.sign == "+" else "-") if k == 0 else f"{{}}{term.sign} "
         terms.append([sign + first, *rest])
     head = "" if line.head is None else f"{latex(line.head)} "
@@ -126,14 +130,19 @@ def line_pieces(line: Line) -> list[list[str]]:
 
 def joined(pieces: Sequence[str]) -> str:
     """The pieces of a term with the places between them where it may break; a break between factors is marked by a dot."""
-    return pieces[0] + "".join(f" {BREAK_AT_SIGN if p.startswith((_SIGNS['odot'], '{}')) else BREAK_IN_PRODUCT} {p}"
-                               for p in pieces[1:])
+    return pieces[0] + "".join(f" {BREAK_AT_SIGN if begins_with_sign(p) else BREAK_IN_PRODUCT} {p}" for p in pieces[1:])
+
+
+def begins_with_sign(piece: str) -> bool:
+    """Whether a piece of a formula begins with a sign, so that no other is wanted where a row begins with it."""
+    return piece.startswith(("+", "-", _SIGNS["odot"]))
 
 
 def _fences(kind: str, tall: bool) -> tuple[str, str]:
-    """Brackets, which grow where they must: TeX sets those that grow apart from their neighbours, and breaks no line in them."""
+    """Brackets, which grow where they must: TeX sets those that grow apart from their neighbours, and breaks no line in them.
+    Bars grow always, for only so does TeX know the left one from the right one."""
     left, right = _FENCES[kind]
-    return (left, right) if tall else (left.removeprefix(r"\left"), right.removeprefix(r"\right"))
+    return (left, right) if tall or kind in ("||", "norm") else (left.removeprefix(r"\left"), right.removeprefix(r"\right"))
 
 
 def _signed(k: int, sign: str, shown: str) -> str:
@@ -149,16 +158,19 @@ def _beside(parts: Sequence[Formula]) -> str:
         piece = latex(part)
         if k and shown:
             before = parts[k - 1]
-            wide = stands_apart(before) or stands_apart(part)
+            wide = stands_apart(before) or stands_apart(part) and not _grows(part)
             calculus = isinstance(before, Letter) and before.name == "partial"
-            if OPEN in (before, part) or part == CLOSE:
-                shown += piece
-                continue
             shown += " " if isinstance(before, Big | Sign) or isinstance(part, Sign) or calculus or not wide else r"\,"
             if isinstance(before, Number) and isinstance(part, Number):
                 shown += r"\cdot "
         shown += piece
     return shown
+
+
+def _grows(part: Formula) -> bool:
+    """Whether it begins with a bracket that TeX itself sets apart."""
+    fence = part.base if isinstance(part, Script) else part
+    return isinstance(fence, Fence) and is_tall(fence.inner)
 
 
 def _apart(left: str, inner: str) -> str:

@@ -23,11 +23,10 @@ from codegen.derivation.document import (
     Words,
 )
 from codegen.derivation.formula import Line, Sign, width
-from codegen.latex.printer import latex, line_pieces
+from codegen.latex.printer import begins_with_sign, latex, line_pieces
 
 __all__ = ["aligned", "emit", "markdown_of"]
 
-ODOT = latex(Sign("odot"))
 WIDTH = 62.0
 """Letters of a row of a displayed formula; there are no rows of their own accord in what draws Markdown."""
 
@@ -128,7 +127,7 @@ def aligned(line: Line) -> str:
             used += sizes[k]
         for piece in pieces[1:]:
             if sizes[k] > WIDTH:
-                rows.append(r"&\quad {}" + ("" if piece.startswith(ODOT) else r"\cdot ") + piece)
+                rows.append(r"&\quad {}" + ("" if begins_with_sign(piece) else r"\cdot ") + piece)
             else:
                 rows[-1] += rf"\, {piece}"
     if len(rows) == 1:

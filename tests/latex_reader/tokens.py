@@ -21,7 +21,8 @@ class Token:
 
 
 SPACES = frozenset((
-    *r"\, \: \; \! \quad \displaystyle \brk \brkp \brks \brkh \allowbreak \nobreak \dmore \limits \nolimits".split(), "\\ "))
+    *r"\, \: \; \! \quad \displaystyle \brk \brkp \brks \brkh \allowbreak \bigl \bigr \nobreak \dmore \limits".split(),
+    r"\nolimits", "\\ "))
 SIGNS = {
     r"\le": "<=", r"\leq": "<=", r"\ge": ">=", r"\geq": ">=", r"\ne": "!=", r"\neq": "!=", r"\lt": "<", r"\gt": ">",
     r"\cdot": "*", r"\times": "*", r"\odot": "odot", r"\cdots": "dots", r"\dots": "dots", r"\ldots": "dots", r"\in": "in",

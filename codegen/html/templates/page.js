@@ -3,7 +3,7 @@
 (() => {
   const all = [...document.querySelectorAll("[data-equations]")];
   const lines = all.filter((node) => node.matches(".line"));
-  const equations = all.filter((node) => node.matches(".equation"));
+  const equations = all.filter((node) => node.matches(".equation, .equation-row"));
   const numbers = (node) => node.dataset.equations.split(" ");
   const code = new Set(lines.flatMap(numbers));
   const said = new Set(equations.flatMap(numbers));
@@ -34,7 +34,7 @@
       const found = others.filter((node) => file.contains(node)).map((node) => node.textContent.replace(/\n$/, ""));
       const depth = Math.min(...found.map((line) => line.search(/\S/)));
       peek.textContent = found.map((line) => line.slice(depth)).join("\n");
-      from.append(peek);
+      (from.querySelector("td:last-child") || from).append(peek);
     }
   };
 
