@@ -140,7 +140,7 @@ def test_what_is_rolled_out_is_true_beside_matrices(name: str) -> None:
     ("char_rnn", r"\mathbf{H}^{(0)} \brkp \mathbf{U}^{\top}", r"\mathbf{H}^{(0)} \brkp \mathbf{U}"),
     ("char_rnn", r"\mathbf{h}_{t,n})\,\mathbf{U}", r"\mathbf{h}_{t,n})\,\mathbf{U}^{\top}"),
     ("char_rnn", r"1 - \mathbf{h}_{t,n} \odot \mathbf{h}_{t,n}", r"1 - \mathbf{h}_{t - 1, n} \odot \mathbf{h}_{t - 1, n}"),
-    ("char_rnn", r"h_{t - 1, n, j}\,\left(1 - h", r"h_{t,n,j}\,\left(1 - h"),
+    ("char_rnn", r"\brkh = h_{t - 1, n, j}", r"\brkh = h_{t,n,j}"),
     ("gru_classifier", r"[t < \mathrm{len}_{n}]\,[k = j]\,z_{t,n,k}", r"[k = j]\,z_{t,n,k}"),
     ("lstm_lm", r"\mathbf{U}_{3 H {:} 4 H, {:}}", r"\mathbf{U}_{2 H {:} 3 H, {:}}"),
     ("second_order", r"\mathbf{h}_{t,n})\,\mathbf{V}", r"\mathbf{h}_{t,n})\,\mathbf{U}"),
