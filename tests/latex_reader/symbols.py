@@ -46,6 +46,19 @@ class Symbol:
     bold: Node | None = None
     scripts: int = 0
 
+    def like(self, layer: str) -> Symbol:
+        """The symbol of the tensor that is called so in another layer, whose name stands above the letter."""
+        own, _, local = self.name.rpartition(".")
+
+        def moved(node: Node) -> Node:
+            match node:
+                case Script(base, below, Fence("(", (Name(name), *rest))) if name == own:
+                    return Script(base, below, Fence("(", (Name(layer), *rest)))
+            raise LatexError(f"the symbol of {self.name} does not say its layer")
+
+        bold = moved(self.bold) if self.bold is not None else None
+        return replace(self, letter=moved(self.letter), name=f"{layer}.{local}", bold=bold)
+
 
 @dataclass(frozen=True)
 class MatrixEntry:
