@@ -52,6 +52,13 @@ o[n,t,d] = e[n,t,u]*x[n,u,d]/s[n,t]
     },
 }
 
+DEEP: dict[str, Any] = {
+    "inputs": {"x": ["N", 3], "y": ["N", 3]},
+    "layers": [{"name": f"fc{k}", "type": "dense", "units": 3, "activation": "tanh"} for k in range(7)],
+    "loss": {"type": "mse", "target": "y"},
+}
+"""Layers of which one is told, and the others are said to be like it."""
+
 EQUATIONS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "branches": ("""
 y[n,k] = where(x[n,k] > 0, log(1 + x[n,k])*w[k], x[n,k]*v)
@@ -99,8 +106,8 @@ def _tiny(data: dict[str, Any], name: str) -> Model:
 @cache
 def trial(name: str, unroll: int | None = None) -> Trial:
     """A spec of the folder, an odd model or a text of equations, small, at one point."""
-    if name in ODD:
-        return Trial(load({"name": name, **ODD[name]}))
+    if name in ODD or name == "deep":
+        return Trial(load({"name": name, **ODD.get(name, DEEP)}))
     if name in EQUATIONS:
         text, inputs, parameters = EQUATIONS[name]
         return Trial(load(text.strip(), name=name, inputs=inputs, parameters=parameters, loss="loss"))

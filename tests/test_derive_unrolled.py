@@ -66,7 +66,7 @@ def test_the_published_forms_in_latex() -> None:
     ("lstm_lm", "dlstm.c[t,n]/dlstm.c[t-1,n] = diag(lstm.f[t,n])"),
     ("leaky_integrator", "dcell.u[t,n]/dcell.u[t-1,n] = diag(1 - cell.a)"),
     ("minimal_gated_unit", "cell.h[t] = F(F(F(..., x[t-2]), x[t-1]), x[t])"),
-    ("rnn_regression", "out.y[0] = tanh(x[0] rnn.W^T + rnn.h0 rnn.U^T + rnn.b) out.W^T + out.b"),
+    ("rnn_regression", "out.y[0] = tanh(x[0] rnn.W^T + (1 rnn.h0^T) rnn.U^T + rnn.b) out.W^T + out.b"),
 ])
 def test_each_cell_has_its_own_formulas(specs: Path, spec: str, line: str) -> None:
     assert f"  {line}\n" in show(derive(load(specs / f"{spec}.yaml"), unroll=3))

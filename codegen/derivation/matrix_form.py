@@ -98,19 +98,18 @@ class MatrixForm:
         odd = [i for i in statement.free if i.symbol in scripts
                and any(self.form.is_odd(i, e, statement.target) for e in statement.terms)]
         where = List(tuple(self.form.range_of(i) for i in odd)) if odd else None
-        met = frozenset().union(*(self._axes_of(e) for e in statement.terms)) & frozenset(frame)
-        alike = len(frame) == 2 and met == frozenset(frame[1:])  # the same in every row
-        terms = [t for e in statement.terms for t in self.terms(e, frame[1:] if alike else frame)]
-        terms.sort(key=lambda term: term.sign == "-")
-        if alike:
-            terms = [Term("+", (ONES, transposed(operand(summed_up(terms)))))]
-        elif frame and not met:
-            terms = [_on_ones(term, len(frame)) for term in terms]
+        terms = sorted(self.whole(statement.terms, frame), key=lambda term: term.sign == "-")
         return Line(shown, tuple(terms), statement.numbers, where)
 
-    def _axes_of(self, equation: Equation) -> frozenset[IndexName]:
-        """The indices on the axes of the matrices that a body reads."""
-        return self._standing(operands(equation.body))[0]
+    def whole(self, equations: Sequence[Equation], frame: Axes) -> list[Term]:
+        """The bodies of equations that add into the same entries, as all of the matrix over a frame, not as what its rows or its
+        entries have in common. Raises NoMatrixForm where there is no such form."""
+        met = frozenset().union(*(self._standing(operands(e.body))[0] for e in equations)) & frozenset(frame)
+        if len(frame) == 2 and met == frozenset(frame[1:]):  # the same in every row
+            terms = [t for e in equations for t in self.terms(e, frame[1:])]
+            return [Term("+", (Matrices((ONES, transposed(operand(summed_up(terms))))),))]
+        terms = [t for e in equations for t in self.terms(e, frame)]
+        return [_on_ones(term, len(frame)) for term in terms] if frame and not met else terms
 
     def _scripts_of(self, entry: Indexed) -> tuple[Any, ...]:
         return tuple(entry.indices[: self.layouts[tensor_of(entry)].scripts])

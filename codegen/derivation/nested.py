@@ -84,7 +84,7 @@ class Nested(MatrixForm):
         if not found or any(e.reduction is not Reduction.SUM for e in found):
             raise NoMatrixForm
         frame = self.axes(entry, domain)
-        return tuple(t for e in found for t in self.terms(e, frame))
+        return tuple(self.whole(found, frame))
 
     def _at(self, equation: Equation, rule: Mapping[IndexName, Any], domain: Mapping[IndexName, Index]) -> Equation:
         """The equation for one entry: its free indices are those of the reader, its sums have names of their own."""

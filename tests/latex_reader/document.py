@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tests.latex_reader.symbols import Symbol, Symbols, symbol
 from tests.latex_reader.tokens import LatexError, argument, unescaped
 
-__all__ = ["Document", "Inline", "Line", "balanced", "equations", "read"]
+__all__ = ["Document", "Inline", "Like", "Line", "balanced", "equations", "read"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,17 @@ class Inline:
 
 
 @dataclass(frozen=True)
+class Like:
+    """A layer with the equations of ``first``, under these numbers; ``reads``: what that reads, and what stands in its place."""
+
+    section: str
+    layer: str
+    first: str
+    reads: tuple[tuple[str, str], ...]
+    numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Document:
     """All that is read: ``sizes`` has ``None`` for what may be any number."""
 
@@ -46,10 +57,11 @@ class Document:
     sizes: dict[str, int | None]
     lines: tuple[Line, ...]
     inlines: tuple[Inline, ...]
+    likes: tuple[Like, ...] = ()
 
 
 PIECE = re.compile(
-    r"\\(?P<command>(?:sub)*section\*|dsymbol|dreason|texttt|eqnumber|eqanchor|item|par)(?![A-Za-z])"
+    r"\\(?P<command>(?:sub)*section\*|dsymbol|dlike|dreason|texttt|eqnumber|eqanchor|item|par)(?![A-Za-z])"
     r"|\\begin\{(?P<begin>\w+)\}|\\end\{(?P<end>\w+)\}|(?P<dollar>\$)"
 )
 
@@ -62,7 +74,8 @@ def read(text: str) -> Document:
     reader.read()
     if not reader.rows:
         raise LatexError("the document has no table of symbols")
-    return Document(Symbols(reader.rows), reader.sizes, tuple(reader.lines), tuple(reader.inlines))
+    rows = [*reader.rows, *(row for row in reader.called_like() if row.name not in {known.name for known in reader.rows})]
+    return Document(Symbols(rows), reader.sizes, tuple(reader.lines), tuple(reader.inlines), tuple(reader.likes))
 
 
 def balanced(text: str) -> None:
@@ -98,6 +111,7 @@ class _Reader:
         self.sizes: dict[str, int | None] = {}
         self.lines: list[Line] = []
         self.inlines: list[Inline] = []
+        self.likes: list[Like] = []
         self.section = self.title = ""
         self.number: int | None = None
 
@@ -137,6 +151,14 @@ class _Reader:
             self.rows.append(symbol(letter, unescaped(tensor), shape, about))
             for text in re.findall(r"\$(.*?)\$", about):
                 self.inline(text)
+        elif name == "dlike":
+            layer, at = argument(self.body, at)
+            reads, at = argument(self.body, at)
+            numbers, at = argument(self.body, at)
+            first = re.findall(r"that \\texttt\{([^{}]*)\} reads", self.body[:at])[-1]
+            names = _names(reads)
+            self.likes.append(Like(self.section, _names(layer)[0], first, tuple(zip(names[1::2], names[::2], strict=True)),
+                                   tuple(int(n) for n in numbers.split(","))))
         elif name.endswith("section*"):
             title, at = argument(self.body, at)
             shown = argument(title, title.index("{"))[0]
@@ -159,6 +181,12 @@ class _Reader:
                 self.read_sizes(self.body[at : self.body.index("\n", at)])
         return at
 
+    def called_like(self) -> Iterator[Symbol]:
+        """The symbols that need no row of their own: those of a layer that are called like those of another."""
+        for layers, first in re.findall(r"The tensors of (.*?) are called like those of \\texttt\{(.*?)\}\.", self.body):
+            for layer in _names(layers):
+                yield from (row.like(layer) for row in self.rows if row.name.startswith(f"{unescaped(first)}."))
+
     def read_sizes(self, text: str) -> None:
         """``$V = 65$, $T$ are any numbers``."""
         for shown in re.findall(r"\$(.*?)\$", text):
@@ -168,6 +196,10 @@ class _Reader:
 
     def inline(self, text: str) -> None:
         self.inlines.append(Inline(self.section, text, self.number))
+
+
+def _names(text: str) -> list[str]:
+    return [unescaped(name) for name in re.findall(r"\\texttt\{((?:[^{}]|\{\})*)\}", text)]
 
 
 def equations(lines: tuple[Line, ...]) -> Iterator[tuple[Line, Line]]:

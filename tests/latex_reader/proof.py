@@ -13,7 +13,7 @@ from tests.latex_reader.symbols import Entry, Symbol
 from tests.latex_reader.tokens import LatexError
 from tests.latex_reader.tree import Compare, Fraction, Name, Node, Number, Partial, Statement, below_of, is_bold
 
-__all__ = ["Refuted", "check_line", "check_partial", "defined", "indices_of", "partial_of", "scope_for"]
+__all__ = ["SLOPE", "Refuted", "check_line", "check_partial", "compared", "defined", "indices_of", "partial_of", "scope_for"]
 
 RELATIVE, ABSOLUTE = 1e-9, 1e-11
 """Sums of a few hundred numbers of size 1, in another order than the interpreter's."""
@@ -32,7 +32,7 @@ def check_line(left: Node, line: Statement, evaluator: Evaluator, wanted: Grid |
     whole = evaluator.world.symbols.whole(left)
     if whole is not None and isinstance(line.right, Number):  # all entries are one number
         known = evaluator.world.adjoints if whole.adjoint else evaluator.world.grids
-        return _compare(line.right.value, known[whole.name].values, np.asarray(True), RELATIVE, ABSOLUTE)
+        return compared(line.right.value, known[whole.name].values, np.asarray(True), RELATIVE, ABSOLUTE)
     if is_bold(left) or is_bold(line.right):
         return _check_matrices(left, line, evaluator, wanted)
     entry = evaluator.world.symbols.entry(left)
@@ -44,7 +44,7 @@ def check_line(left: Node, line: Statement, evaluator: Evaluator, wanted: Grid |
     there = evaluator.inside(entry, scope)
     for condition in line.where:
         there = there & evaluator.holds(condition, scope)
-    return _compare(found, known, there, RELATIVE, ABSOLUTE)
+    return compared(found, known, there, RELATIVE, ABSOLUTE)
 
 
 def _check_matrices(left: Node, line: Statement, evaluator: Evaluator, wanted: Grid | None) -> int:
@@ -52,7 +52,7 @@ def _check_matrices(left: Node, line: Statement, evaluator: Evaluator, wanted: G
     symbols = evaluator.world.symbols
     if line.right == Number(0) and (named := symbols.bold_of(left)) is not None:
         known = evaluator.world.adjoints if named[2] else evaluator.world.grids
-        return _compare(0, known[named[0].name].values, np.asarray(True), RELATIVE, ABSOLUTE)
+        return compared(0, known[named[0].name].values, np.asarray(True), RELATIVE, ABSOLUTE)
     matrix = symbols.matrix(left)
     entry = symbols.entry(left) if matrix is None else Entry(matrix.name, matrix.scripts, matrix.adjoint)
     if entry is None:
@@ -66,7 +66,7 @@ def _check_matrices(left: Node, line: Statement, evaluator: Evaluator, wanted: G
     inside = Matrices(marked).value(left, scope).values == 1  # the entries that the tensor has
     found = Matrices(evaluator).value(line.right, scope)
     known_as = Matrices(evaluator if wanted is None else _changed(wanted, entry, evaluator)).value(left, scope)
-    return _compare(*agreeing(found, known_as), inside & there[..., None, None], RELATIVE, ABSOLUTE)
+    return compared(*agreeing(found, known_as), inside & there[..., None, None], RELATIVE, ABSOLUTE)
 
 
 def _changed(grid: Grid, entry: Entry, evaluator: Evaluator) -> Evaluator:
@@ -82,7 +82,7 @@ def _read(grid: Grid, entry: Entry, evaluator: Evaluator, scope: Scope) -> Any:
     return _changed(grid, entry, evaluator).read(entry, scope)
 
 
-def _compare(found: Any, known: Any, there: Any, relative: float, absolute: float) -> int:
+def compared(found: Any, known: Any, there: Any, relative: float, absolute: float) -> int:
     found, known, there = map(np.atleast_1d, np.broadcast_arrays(found, known, there))
     if not there.any():
         raise LatexError("the line says nothing about any entry")
@@ -182,7 +182,7 @@ def check_partial(of: Node, by: Node, slope: Node, equation: Statement, evaluato
     ahead, back = (
         Evaluator(evaluator.world, Bump(read.name, place, step, words)).value(equation.right, inner) for step in (STEP, -STEP))
     there = there & evaluator.inside(read, scope) & evaluator.inside(target, scope)
-    return _compare(evaluator.value(slope, scope), (ahead - back) / (2 * STEP), there, SLOPE, SLOPE)
+    return compared(evaluator.value(slope, scope), (ahead - back) / (2 * STEP), there, SLOPE, SLOPE)
 
 
 def _instance(head: Entry, target: Entry, scope: Scope, evaluator: Evaluator) -> tuple[Scope, Any]:

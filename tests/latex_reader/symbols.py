@@ -46,6 +46,19 @@ class Symbol:
     bold: Node | None = None
     scripts: int = 0
 
+    def like(self, layer: str) -> Symbol:
+        """The symbol of the tensor that is called so in another layer, whose name stands above the letter."""
+        own, _, local = self.name.rpartition(".")
+
+        def moved(node: Node) -> Node:
+            match node:
+                case Script(base, below, Fence("(", (Name(name), *rest))) if name == own:
+                    return Script(base, below, Fence("(", (Name(layer), *rest)))
+            raise LatexError(f"the symbol of {self.name} does not say its layer")
+
+        bold = moved(self.bold) if self.bold is not None else None
+        return replace(self, letter=moved(self.letter), name=f"{layer}.{local}", bold=bold)
+
 
 @dataclass(frozen=True)
 class MatrixEntry:
@@ -157,12 +170,13 @@ class Symbols:
         the table gives, or that of the tensor with the letter."""
         found = Symbols(self.rows)
         found.bold = {}
-        for row in self.rows:
-            for change, rank in ((str.upper, 2), (str.lower, 1)):
-                if len(row.shape) >= rank and (bold := _in_bold(row.letter, change)) is not None:
-                    found.bold.setdefault(bold, replace(row, bold=bold, scripts=len(row.shape) - rank))
-        for bold, row in self.bold.items():
-            found.bold[bold] = row
+        for own in (True, False):  # first the tensors whose letter is of that size
+            for row in self.rows:
+                for change, rank in ((str.upper, 2), (str.lower, 1)):
+                    bold = _in_bold(row.letter, change)
+                    if len(row.shape) >= rank and bold is not None and own == (bold == _in_bold(row.letter, str)):
+                        found.bold.setdefault(bold, replace(row, bold=bold, scripts=len(row.shape) - rank))
+        found.bold.update(self.bold)
         return found
 
     def matrix(self, node: Node) -> MatrixEntry | None:
