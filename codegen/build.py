@@ -83,8 +83,11 @@ def typeset(name: str, text: str) -> bytes:
         path.write_text(text, encoding="utf-8")
         command = [engine, *ENGINES[Path(engine).stem], path.name]
         for _ in range(1 if Path(engine).stem == "tectonic" else 2):  # the second time it knows the contents
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False,  # noqa: S603
-                                  stdin=subprocess.DEVNULL)
+            try:
+                done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False,  # noqa: S603
+                                      stdin=subprocess.DEVNULL, timeout=300)
+            except subprocess.TimeoutExpired:
+                raise MachineError(f"{engine} did not end within 5 minutes; write --format latex and run it yourself") from None
             if done.returncode:
                 said = [line for line in done.stdout.splitlines() if line.startswith(("!", "l."))] or done.stderr.splitlines()
                 raise MachineError(f"{engine} failed: {' '.join(said[:3]) or f'exit status {done.returncode}'}; its packages "

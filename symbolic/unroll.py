@@ -115,7 +115,8 @@ def _time(program: Program, axis: str) -> Size:
             "it is written (h[t-1] where h[t] is computed) along an axis whose extent is a named size; found none"
         )
     if len(found) > 1:
-        raise ProgramError(f"{program.name}: expected one recurrent axis to unroll, found {', '.join(names)}; name one")
+        raise ProgramError(f"{program.name}: expected one recurrent axis to unroll, found {', '.join(names)}; unroll(program, "
+                           "steps, axis) takes one of them by its name")
     return found[0]
 
 

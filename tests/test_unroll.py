@@ -238,7 +238,7 @@ def test_a_recurrence_over_two_axes_asks_for_one() -> None:
         states={"u": "S,T"},
         sizes={"S": None, "T": None},
     )
-    with pytest.raises(ProgramError, match="expected one recurrent axis to unroll, found S, T; name one"):
+    with pytest.raises(ProgramError, match="expected one recurrent axis to unroll, found S, T; unroll"):
         unroll(p, 2)
     straight = unroll(p, 2, "S")
     values = values_for(p, {"S": 2, "T": 3})

@@ -17,7 +17,7 @@ from sympy import Add, Expr, Indexed, Mul, expand_mul, factor_terms
 
 from codegen.derivation.provenance import Adjoint, Derivation, Form
 from codegen.derivation.softmax import Softmax, named, softmaxes
-from codegen.derivation.statements import Statement, statements
+from codegen.derivation.statements import Statement, fresh, statements
 from symbolic.analysis import is_equal
 from symbolic.functions import sigmoid
 from symbolic.program import Equation, Index, IndexName, index, tensor_of
@@ -208,13 +208,12 @@ def _whole(found: Sequence[Statement]) -> Terms | None:
 def _at(term: Equation, read: Indexed, reader: Equation) -> Equation:
     """A term for the entry that is read; its summed indices get names that the reader has not."""
     taken = {i.symbol for i in reader.indices}
-    letters = [index(letter) for letter in "jklmpqruvwz"]
-    fresh: dict[IndexName, IndexName] = {}
+    names: dict[IndexName, IndexName] = {}
     for i in term.reduced:
-        free = [i.symbol, *letters]
-        fresh[i.symbol] = next(s for s in free if s not in taken and s not in fresh.values())
+        used = {*taken, *names.values()}
+        names[i.symbol] = i.symbol if i.symbol not in used else next(fresh("jklmpqruvwz", used))
     own = {symbol: index(f"_{k}") for k, symbol in enumerate(term.target.indices)}
-    term = term.renamed({**fresh, **own})
+    term = term.renamed({**names, **own})
     place = dict(zip(own.values(), read.indices, strict=True))
     indices = tuple(Index(place.get(i.symbol, i.symbol), i.lower.xreplace(place), i.upper.xreplace(place)) for i in term.indices)
     return replace(term.xreplace(place), indices=indices)

@@ -40,6 +40,8 @@ class Compositions(Recurrent):
     def blocks(self) -> list[Block]:
         """One step, what is predicted with earlier steps put in, and the same from the start on; or a function of one step, where
         the cell is too large to be put into itself."""
+        if not self.way:
+            return []
         if len(self.states) > 1:
             return self._composed()
         for top in self._tops():
@@ -72,7 +74,7 @@ class Compositions(Recurrent):
         blocks.append(Paragraph(words("Put into itself, ", _times(steps), ":")))
         blocks.append(self._line(Nested(self.form, whole, inside, frozenset(self.states), self.time, steps - 1), top))
         if steps <= WRITTEN_OUT:
-            blocks.append(Paragraph(words("And from the first step on:")))
+            blocks.append(Paragraph(words("And step by step:")))
             blocks += self._from_the_start(top, inside)
         return blocks
 
@@ -96,28 +98,30 @@ class Compositions(Recurrent):
 
     def _composed(self) -> list[Block]:
         """The composition as a function of one step, where the cell is too large to be put into itself."""
-        f, inputs = Letter("F"), self._inputs()
+        f, inputs, lags = Letter(self.letter("FGP")), self._inputs(), self.lags()
         written = [self.notation_of_step(group) for group in _by_target(
             [e for e in self.program.equations if e.name in self.jacobian.recurrence.tensors])]
 
         def state(back: int) -> Formula:
-            at = self.form.show(self.time - back)
+            at = self.at(back)
             parts = tuple(self.state(n, at) for n in self.states)
             return parts[0] if len(parts) == 1 else Fence(List(parts))
 
         def fed(back: int) -> tuple[Formula, ...]:
-            return tuple(self.state(n, self.form.show(self.time - back)) for n in inputs)
+            return tuple(self.state(n, self.at(back)) for n in inputs)
 
         inner: Formula = Sign("dots")
         for back in reversed(range(self.rolled.steps)):
             inner = Call(f, (inner, *fed(back)))
+        deeper: tuple[Block, ...] = (Paragraph(words("Put into itself, ", _times(self.rolled.steps), ":")),
+                                     Display(Line(state(0), (Term("+", (inner,)),))))
         return [
             Paragraph(words("One step computes")),
             *written,
-            Paragraph(words("This is a function ", Math(f), " of the state before it and of what the step reads,")),
-            Display(Line(state(0), (Term("+", (Call(f, (state(1), *fed(0))),)),))),
-            Paragraph(words("Put into itself, ", _times(self.rolled.steps), ":")),
-            Display(Line(state(0), (Term("+", (inner,)),))),
+            Paragraph(words("This is a function ", Math(f), f" of the {'states' if lags else 'state'} before it and of what the "
+                            "step reads,")),
+            Display(Line(state(0), (Term("+", (Call(f, (*map(state, range(1, lags + 2)), *fed(0))),)),))),
+            *(() if lags else deeper),
         ]
 
     def notation_of_step(self, equations: Sequence[Equation]) -> Display:

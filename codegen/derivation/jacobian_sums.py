@@ -8,6 +8,7 @@ The Jacobians are those of symbolic.jacobian, for whatever cell the spec has. (W
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 
 from sympy import Indexed
 
@@ -32,6 +33,7 @@ from codegen.derivation.matrix_form import NoMatrixForm
 from codegen.derivation.recurrent import WRITTEN_OUT, Recurrent, immediate, partial, total
 from symbolic.jacobian import Block as JacobianBlock
 from symbolic.program import Equation, index, tensor_of
+from symbolic.recurrence import recurrences
 
 __all__ = ["JacobianSums"]
 
@@ -41,15 +43,17 @@ class JacobianSums(Recurrent):
 
     def blocks(self) -> list[Block]:
         """The general sum, the Jacobians of this cell, and the one pass."""
+        if not self.way:
+            return [Paragraph(words("Some of its states are made from earlier steps and others from later ones, so there is no "
+                                    "sum over time in one direction.")), *self._cell()]
         return [*self._gradient(), *self._cell(), *self._one_pass()]
 
     def _gradient(self) -> list[Block]:
         """The product rule at one step, the sum that it unrolls to, and its terms one by one."""
-        time, k, j = self.form.show(self.time), Letter("k"), Letter("j")
-        now, before = self.all_at(time), self.all_at(self.form.show(self.time - 1))
+        time, k = self.form.show(self.time), Letter(self.letter("kmpq"))
+        now, before = self.all_at(time), self.all_at(self.at(1))
         theta = self.parameter()
         weights = self.weights()
-        l_t = Script(self.loss, List((time,)))
         opening: list[Inline | Words] = []
         if self.lags():
             opening += [Math(now), " is the state of a step together with those that later steps still read. "]
@@ -57,9 +61,9 @@ class JacobianSums(Recurrent):
             opening += [Math(now), " stands for ", listed([Math(self.state(n, time)) for n in self.states]), " together. "]
         if len(weights) > 1:
             opening += [Math(theta), " stands for any of ", listed([Math(self.vectors.symbol(n)) for n in weights]), ". "]
-        chain = Big("prod", Row((j, Sign("="), k, Sign("+"), Number("1"))), time)
-        step = partial(self.all_at(j), self.all_at(Row((j, Sign("-"), Number("1")))))
-        path = brackets(Product((chain, step)))
+        big, step = self._product_of_steps(k)
+        path = brackets(Product((big, step)))
+        over = Big("sum", Row((k, Sign("<=" if self.way > 0 else ">="), time)))
         read: list[Block] = [
             Paragraph(words(
                 *opening, "The weights ", Math(theta), " are read at every step, so a change of them reaches ",
@@ -71,32 +75,90 @@ class JacobianSums(Recurrent):
             Paragraph(words(
                 "Put into itself down to the first step, it becomes a sum over the steps ", Math(k), " at which the weights were "
                 "read, each with the product of the Jacobians from there on:")),
-            Display(Line(total(now, theta), (Term("+", (
-                Big("sum", Row((k, Sign("<="), time))), path, immediate(self.all_at(k), theta))),))),
-            Paragraph(words(Math(l_t), " is the part of the loss that reads the state of step ", Math(time),
-                            " directly, 0 where there is none. Over all steps,")),
-            Display(Line(total(self.loss, theta), (Term("+", (
-                Big("sum", time), Big("sum", Row((k, Sign("<="), time))), partial(l_t, now), path,
-                immediate(self.all_at(k), theta))),))),
+            Display(Line(total(now, theta), (Term("+", (over, path, immediate(self.all_at(k), theta))),))),
+            Paragraph(self._of_the_loss(now, time)),
+            Display(Line(total(self.loss, theta), (
+                Term("+", (Big("sum", time), over, self._loss_by(time), path, immediate(self.all_at(k), theta))),
+                *self._elsewhere(theta)))),
         ]
         if self.rolled.steps <= WRITTEN_OUT:
             read += [Paragraph(words(f"Written out for {self.rolled.steps} steps:")), Display(self._written_out(theta))]
         return read
 
-    def _written_out(self, theta: Formula) -> Line:
-        terms = []
-        for t in range(self.rolled.steps):
-            def at(step: int) -> Formula:
-                return self.all_at(Number(str(step)))
+    def _product_of_steps(self, k: Formula) -> tuple[Formula, Formula]:
+        """The product sign from the step ``k`` to this one, and the Jacobian under it."""
+        time, j, one = self.form.show(self.time), Letter(self.letter("jlir")), Number("1")
+        if self.way > 0:
+            return Big("prod", Row((j, Sign("="), k, Sign("+"), one)), time), partial(
+                self.all_at(j), self.all_at(Row((j, Sign("-"), one))))
+        return Big("prod", Row((j, Sign("="), time)), Row((k, Sign("-"), one))), partial(
+            self.all_at(j), self.all_at(Row((j, Sign("+"), one))))
 
+    def _loss_by(self, step: Formula) -> Formula:
+        """The derivative of the loss by the state of a step with the later states held fixed."""
+        state = self.all_at(step)
+        return partial(Script(self.loss, List((step,))), state) if self._is_sum_over_steps else immediate(self.loss, state)
+
+    def _of_the_loss(self, now: Formula, time: Formula) -> Words:
+        if self._is_sum_over_steps:
+            part = Math(Script(self.loss, List((time,))))
+            return words("The loss is a sum over the steps; ", part, " is the part of it that reads the state of step ",
+                         Math(time), ". Over all steps,")
+        return words(Math(immediate(self.loss, now)), " is the derivative of the loss by the state of a step with the later "
+                     "states held fixed, 0 where the loss hangs on that state through later ones alone. Over all steps,")
+
+    @cached_property
+    def _is_sum_over_steps(self) -> bool:
+        """Whether each state reaches the loss at its own step alone, and the loss adds the steps up."""
+        group, reading = frozenset(self.jacobian.recurrence.tensors), self.reading()
+        for name in reading - group:
+            tensor = self.program.tensor(name)
+            axes = self.jacobian.recurrence.axes(tensor)
+            if name in self.rolled.program.outputs:
+                continue
+            for equation in self.program.writers.get(name, ()):
+                for entry in equation.reads:
+                    places = self.jacobian.recurrence.axes(self.program.tensor(tensor_of(entry)))
+                    if tensor_of(entry) not in reading or not places:
+                        continue
+                    step = entry.indices[places[0]]
+                    alone = tensor_of(entry) not in self._other_groups
+                    same = equation.target.indices[axes[0]] == step if axes else name == self.program.loss and step in {
+                        i.symbol for i in equation.reduced}
+                    if not (alone and same):
+                        return False
+        return True
+
+    @cached_property
+    def _other_groups(self) -> frozenset[str]:
+        """What lies in another recurrence: it hangs on the states of other steps."""
+        own = frozenset(self.jacobian.recurrence.tensors)
+        return frozenset(n for r in recurrences(self.program) for n in r.tensors) - own
+
+    def _elsewhere(self, theta: Formula) -> tuple[Term, ...]:
+        """What the loss gets from the weights not through this recurrence."""
+        group = frozenset(self.jacobian.recurrence.tensors)
+        other = any(e.name not in group for n in self.weights() for e in self.program.readers.get(n, ()))
+        return (Term("+", (immediate(self.loss, theta),)),) if other else ()
+
+    def _written_out(self, theta: Formula) -> Line:
+        """The double sum for as many steps as were unrolled."""
+        terms, last = [], self.rolled.steps - 1
+
+        def at(step: int) -> Formula:
+            return self.all_at(number(step))
+
+        def number(step: int) -> Formula:
+            return Number(str(step if self.way > 0 else last - step))
+
+        for t in range(self.rolled.steps):
             inner: list[tuple[str, Formula]] = []
             for k in range(t, -1, -1):
                 jacobians = tuple(partial(at(j), at(j - 1)) for j in range(t, k, -1))
                 inner.append(("+", Product((*jacobians, immediate(at(k), theta))) if jacobians else immediate(at(k), theta)))
-            part = Script(self.loss, List((Number(str(t)),)))
             whole = inner[0][1] if len(inner) == 1 else brackets(Terms(tuple(inner)))
-            terms.append(Term("+", (partial(part, at(t)), whole)))
-        return Line(total(self.loss, theta), tuple(terms))
+            terms.append(Term("+", (self._loss_by(number(t)), whole)))
+        return Line(total(self.loss, theta), (*terms, *self._elsewhere(theta)))
 
     # ---- the cell --------------------------------------------------------------------------------------------------
 
@@ -106,8 +168,8 @@ class JacobianSums(Recurrent):
         blocks += [Display(self._jacobian(b)) for b in self.jacobian.blocks]
         single = self.jacobian.blocks[0] if len(self.jacobian.blocks) == 1 else None
         if single is not None and not single.is_diagonal and (line := self._product(single)) is not None:
-            blocks.append(Paragraph(words("and the product of the Jacobians from step ", Math(Letter("k")), " to step ",
-                                          Math(self.form.show(self.time)))))
+            start, end = Math(Letter(self.letter("kmpq"))), Math(self.form.show(self.time))
+            blocks.append(Paragraph(words("and the product of the Jacobians from step ", start, " to step ", end)))
             blocks.append(Display(line))
         weights = self.weights()
         direct = [b for b in self.jacobian.direct if tensor_of(b.by) in weights]
@@ -143,7 +205,7 @@ class JacobianSums(Recurrent):
         return found
 
     def _product(self, block: JacobianBlock) -> Line | None:
-        k, j, time = Letter("k"), index("j"), self.form.show(self.time)
+        k, j = Letter(self.letter("kmpq")), index(self.letter("jlir"))
         rule = {j: index("_j"), self.time: j}  # an index of the block that is called j too does not show in matrices
         moved = replace(block, of=block.of.xreplace(rule), by=block.by.xreplace(rule),
                         indices=tuple(replace(i, symbol=rule.get(i.symbol, i.symbol)) for i in block.indices),
@@ -153,7 +215,7 @@ class JacobianSums(Recurrent):
             head = self._head(moved)
         except NoMatrixForm:
             return None
-        big = Big("prod", Row((self.form.show(j), Sign("="), k, Sign("+"), Number("1"))), time)
+        big, _ = self._product_of_steps(k)
         inner = terms[0].factors if len(terms) == 1 and terms[0].sign == "+" else (
             brackets(Terms(tuple((t.sign, row(*t.factors)) for t in terms))),)
         return Line(Product((big, head)), (Term("+", (big, *inner)),))
@@ -174,21 +236,22 @@ class JacobianSums(Recurrent):
 
     def _one_pass(self) -> list[Block]:
         """How the rolled code computes the same sum."""
-        time, k = self.form.show(self.time), Letter("k")
-        now, after = self.all_at(time), self.all_at(self.form.show(self.time + 1))
-        theta, l_t = self.parameter(), Script(self.loss, List((time,)))
+        time, k = self.form.show(self.time), Letter(self.letter("kmpq"))
+        now, after = self.all_at(time), self.all_at(self.at(-1))
+        theta = self.parameter()
         steps = self.program.tensor(self.states[0]).shape[self.axis]
+        start, end = ("last", "first") if self.way > 0 else ("first", "last")
         return [
-            Paragraph(words("The double sum is never formed. Taken together from the last step backwards, everything that "
-                            "arrives at a "
-                            "state is one row,")),
+            Paragraph(words(f"The double sum is never formed. Taken together from the {start} step to the {end}, everything that "
+                            "arrives at a state is one row,")),
             Display(Line(total(self.loss, now), (
-                Term("+", (partial(l_t, now),)), Term("+", (total(self.loss, after), partial(after, now)))))),
+                Term("+", (self._loss_by(time),)), Term("+", (total(self.loss, after), partial(after, now)))))),
             Paragraph(words("and each step adds its part to the gradient,")),
-            Display(Line(total(self.loss, theta), (Term("+", (
-                Big("sum", k), total(self.loss, self.all_at(k)), immediate(self.all_at(k), theta))),))),
+            Display(Line(total(self.loss, theta), (
+                Term("+", (Big("sum", k), total(self.loss, self.all_at(k)), immediate(self.all_at(k), theta))),
+                *self._elsewhere(theta)))),
             Paragraph(words(
-                "This is one loop from the last step to the first: the rolled derivation and its code (without ",
+                f"This is one loop from the {start} step to the {end}: the rolled derivation and its code (without ",
                 Strong("unrolling"), ") do just this, a row times a Jacobian at each of the ", Math(self.form.show(steps)),
                 " steps, and the sum over the steps in one product of matrices after the loop. The same values come out. "
                 "(Derivatives by a vector are rows here, so that Jacobians stand in the order in which they are applied.)",

@@ -59,8 +59,8 @@ class Narrator(Steps):
     def document(self) -> Document:
         """All of it."""
         name = self.derivation.name
-        sections = [self.symbols(), *rolled_out(self.derivation, self.notation), self.forward(), *self.stable(), self.backward(),
-                    self.results(), *self.machine()]
+        rolled = rolled_out(self.derivation, self.notation, self.repeats.told)
+        sections = [self.symbols(), *rolled, self.forward(), *self.stable(), self.backward(), self.results(), *self.machine()]
         return Document(name, words("The gradient of ", Code(name)), tuple(sections))
 
     # ---- symbols and conventions -----------------------------------------------------------------------------------

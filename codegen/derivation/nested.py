@@ -16,6 +16,7 @@ from codegen.derivation.index_form import IndexForm
 from codegen.derivation.layouts import Layout
 from codegen.derivation.matrix_form import Axes, MatrixForm, NoMatrixForm, bare, operand, summed_up
 from codegen.derivation.softmax import normalised
+from symbolic.analysis import is_equal
 from symbolic.program import Equation, Index, IndexName, Reduction, index, index_symbols, tensor_of
 from symbolic.rewrite.terms import substitute
 
@@ -72,13 +73,13 @@ class Nested(MatrixForm):
         self.count += 1
         if self.count > LARGEST:
             raise NoMatrixForm
-        for target, argument in self.softmax.get(name, ()):
-            if (rule := _match(target, entry)) is not None:
+        for equation, argument in self.softmax.get(name, ()):
+            if (rule := self._match(equation, entry)) is not None:
                 inner, _ = self.read(substitute(argument, rule), domain)
                 return (Term("+", (Call(Word("softmax"), (bare(inner),)),)),)
         found: list[Equation] = []
         for equation in self.program.writers.get(name, ()):
-            rule = _match(equation.target, entry)
+            rule = self._match(equation, entry)
             if rule is not None:
                 found.append(self._at(equation, rule, domain))
         if not found or any(e.reduction is not Reduction.SUM for e in found):
@@ -99,13 +100,22 @@ class Nested(MatrixForm):
             indices=(*(i for i in domain.values() if substitute(equation.target, rule).has(i.symbol)), *equation.reduced),
         )
 
+    def _match(self, equation: Equation, entry: Indexed) -> dict[IndexName, Any] | None:
+        """What the indices of a writer stand for where it writes the entry; ``None`` where it writes another step.
 
-def _match(target: Indexed, entry: Indexed) -> dict[IndexName, Any] | None:
-    """What the target's indices stand for where it writes the entry; ``None`` where it plainly writes another."""
-    rule: dict[IndexName, Any] = {}
-    for part, wanted in zip(target.indices, entry.indices, strict=True):
-        if isinstance(part, IndexName):
-            rule[part] = wanted
-        elif part != wanted:
-            return None
-    return rule
+        Raises NoMatrixForm for a writer of a part of the matrix, a slice or a diagonal: it is not all of the definition.
+        """
+        rule: dict[IndexName, Any] = {}
+        tensor, scripts = self.program.tensor(equation.name), self.layouts[equation.name].scripts
+        for axis, (part, wanted) in enumerate(zip(equation.target.indices, entry.indices, strict=True)):
+            if not isinstance(part, IndexName):
+                if part == wanted:
+                    continue
+                if part.is_Integer and axis < scripts:
+                    return None
+                raise NoMatrixForm
+            over, bounds = equation.index(part), tensor.bounds(axis)
+            whole = is_equal(over.lower, bounds[0], self.program) and is_equal(over.upper, bounds[1], self.program)
+            if rule.setdefault(part, wanted) != wanted or axis >= scripts and not whole:
+                raise NoMatrixForm
+        return rule

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import sympy as sp
 
 from codegen.derivation.formula import (
@@ -54,11 +56,31 @@ class Recurrent:
         """The state of a step: h_t, or s_t for several together."""
         if len(self.states) == 1 and not self.lags():
             return self.state(self.states[0], at)
-        return Script(Letter("s", bold=True), List((at,)))
+        return Script(Letter(self.letter("szwv"), bold=True), List((at,)))
 
-    def lags(self) -> bool:
-        """Whether a step reads further back than the one before."""
-        return any(abs(self.jacobian.lag(b)) > 1 for b in self.jacobian.blocks)
+    def lags(self) -> int:
+        """How many steps lie between a state and the farthest one that it is made from, beyond the first."""
+        return max((abs(self.jacobian.lag(b)) for b in self.jacobian.blocks), default=1) - 1
+
+    @property
+    def way(self) -> int:
+        """1 where time runs forwards, -1 where it runs backwards, 0 where some states do this and others that."""
+        ways = {1 if self.jacobian.lag(b) > 0 else -1 for b in self.jacobian.blocks if self.jacobian.lag(b)}
+        return ways.pop() if len(ways) == 1 else 0
+
+    def at(self, steps: int) -> Formula:
+        """The step so many steps before this one, in the direction of the recurrence."""
+        return self.form.show(self.time - steps * self.way)
+
+    @cached_property
+    def taken(self) -> frozenset[str]:
+        """The letters of the time and of tensors: no letter of the general formulas may be one of them."""
+        bases = (symbol.base for symbol in self.form.symbols.values())
+        return frozenset(base.name for base in bases if isinstance(base, Letter)) | {str(self.time), *self.program.sizes}
+
+    def letter(self, choices: str) -> str:
+        """The first of these letters that stands for nothing else."""
+        return next((letter for letter in choices if letter not in self.taken), choices[0])
 
     def weights(self) -> tuple[str, ...]:
         """The parameters that multiply a state of an earlier step."""
@@ -75,7 +97,10 @@ class Recurrent:
     def parameter(self) -> Formula:
         """The recurrent weights, by a letter for all where there are several."""
         weights = self.weights()
-        return self.vectors.symbol(weights[0]) if len(weights) == 1 else Letter("theta")
+        if len(weights) == 1:
+            return self.vectors.symbol(weights[0])
+        greek = ("theta", "phi", "psi", "omega")
+        return Letter(next((name for name in greek if name not in self.taken), greek[0]))
 
     def reading(self) -> frozenset[str]:
         """The tensors that depend on the state, the recurrence among them."""

@@ -121,12 +121,13 @@ def _bare(entry: Indexed) -> bool:
 # ---- for compositions: which entries are softmaxes, and of what --------------------------------------------------
 
 
-def normalised(program: Program) -> dict[str, list[tuple[Indexed, Indexed]]]:
-    """For each tensor that is a softmax: the entries that are written, each with the entry z whose exponential is normalised."""
-    found: dict[str, list[tuple[Indexed, Indexed]]] = {}
+def normalised(program: Program) -> dict[str, list[tuple[Equation, Indexed]]]:
+    """For each tensor that is a softmax along its last axis: its equations, each with the entry z whose exponential is
+    normalised."""
+    found: dict[str, list[tuple[Equation, Indexed]]] = {}
     for equation in program.equations:
         if (inner := _argument(equation, program)) is not None:
-            found.setdefault(equation.name, []).append((equation.target, inner))
+            found.setdefault(equation.name, []).append((equation, inner))
     return found
 
 
@@ -145,6 +146,11 @@ def _argument(equation: Equation, program: Program) -> Indexed | None:
     if not whole or tensor_of(summed.body) != tensor_of(top) or not isinstance(inner, Indexed) or made.reduced or made.guards:
         return None
     if made.target.indices != inner.indices:
+        return None
+    # The sum must be that of the entry's own exponentials, along the last axis.
+    place = dict(zip(summed.body.indices, top.indices, strict=True))
+    along = summed.reduced[0].symbol
+    if summed.target.xreplace(place) != bottom or summed.body.indices[-1] != along or equation.target.indices != top.indices:
         return None
     shown: Indexed = inner.xreplace(dict(zip(made.target.indices, top.indices, strict=True)))
     return shown

@@ -11,7 +11,8 @@ entry is the sum of all instances that write it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import sympy as sp
@@ -21,7 +22,7 @@ from symbolic.analysis import affine, index_reads, is_nonnegative, may_meet
 from symbolic.program import Equation, Index, IndexName, Program, index, index_symbols, tensor_of
 from symbolic.rewrite.terms import substitute, tidy
 
-__all__ = ["Statement", "groups", "statements"]
+__all__ = ["Statement", "fresh", "groups", "statements"]
 
 
 @dataclass(frozen=True)
@@ -122,8 +123,7 @@ def _axis_names(group: Sequence[Equation], program: Program) -> tuple[Expr, ...]
             found.append(first)
             continue
         bare = [p for p in parts if isinstance(p, IndexName) and p not in found]
-        letters = (index(letter) for letter in "vwuqzrsk" if index(letter) not in found and letter not in _spoken_for(program))
-        found.append(bare[0] if bare else next(letters))
+        found.append(bare[0] if bare else next(fresh("vwuqzrsk", {*found, *map(index, _spoken_for(program))})))
     return tuple(found)
 
 
@@ -176,9 +176,15 @@ def _names_of_summed(
 ) -> dict[IndexName, IndexName]:
     """Names for the summed indices: their own, or where a subscript has taken that, one that became free."""
     left = [old for old in wanted.values() if old not in names and old not in {wanted[s] for s in symbols}]
-    taken = {*names, *wanted.values()}
-    left += [index(letter) for letter in "jklmpqruvwz" if index(letter) not in taken and letter not in spoken_for]
-    return {s: wanted[s] if wanted[s] not in names else left.pop(0) for s in symbols}
+    others = itertools.chain(left, fresh("jklmpqruvwz", {*names, *wanted.values(), *map(index, spoken_for)}))
+    return {s: wanted[s] if wanted[s] not in names else next(others) for s in symbols}
+
+
+def fresh(letters: str, taken: Collection[Expr]) -> Iterator[IndexName]:
+    """Indices that are not taken: these letters, then the same with numbers."""
+    for count in itertools.count(1):
+        names = (index(letter if count == 1 else f"{letter}_{count}") for letter in letters)
+        yield from (name for name in names if name not in taken)
 
 
 def _solvable(part: Expr, target: Sequence[Expr], domain: Mapping[IndexName, Index]) -> list[tuple[IndexName, int]]:

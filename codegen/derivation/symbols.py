@@ -58,11 +58,14 @@ def symbols(program: Program) -> Mapping[str, Symbol]:
         symbol = _split(local)
         if not program.tensor(name).rank and symbol == Symbol(Letter(local)) and local in taken:
             symbol = Symbol(Word(local))
+        below = getattr(symbol.below, "name", getattr(symbol.below, "text", ""))
+        if below in taken and local.rpartition("_")[0] in own:
+            symbol = Symbol(Word(local))  # u_i beside u[i]
         if layer and len(own[local]) > 1:
             symbol = replace(symbol, above=(_level(layer), *symbol.above))
         found[name] = symbol
     if program.loss in found:
-        found[program.loss] = Symbol(Letter("L"))
+        found[program.loss] = Symbol(Letter("calL" if "L" in taken else "L"))
     return _distinct(found, program.loss)
 
 
