@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -35,6 +36,8 @@ NOTATIONS = ("index", "matrix")
 GRAPHS = ("layers", "equations")
 ADJOINTS = ("frac", "bar", "delta")
 DTYPES = ("float32", "float64")
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What the place that the output goes to may lack."""
 BUG = 70
 """Exit status of an error of ours (EX_SOFTWARE), apart from the 1 that says a gradient is wrong."""
 
@@ -101,7 +104,7 @@ def _main(
 @app.command(epilog="Example: chainrule generate specs/char_rnn.yaml --target numpy --target latex --out build")
 def generate(
     specs: Specs,
-    target: Annotated[list[str], typer.Option(help="What to write: numpy, c or latex; may be repeated.")] = ["numpy"],  # noqa: B006
+    target: Annotated[list[str], typer.Option(help="What to write: numpy, c, latex or html; may be repeated.")] = ["numpy"],  # noqa: B006
     dtype: Dtype = None,
     wrt: Wrt = "params",
     unroll: Unroll = None,
@@ -153,6 +156,8 @@ def derive(
         raise ChainruleError(f"--fragment: expected --format latex, found '{format}'; other formats have no preamble")
     if forward and format != "svg":
         raise ChainruleError(f"--forward: expected --format svg, found '{format}'; it leaves the gradients out of the drawing")
+    if graph != GRAPHS[0] and format not in ("svg", "html"):
+        raise ChainruleError(f"--graph {graph}: expected --format svg or html, found '{format}'; other formats have no drawing")
     if format == "pdf" and output is None:
         raise ChainruleError("--format pdf: expected a file to write (-o FILE.pdf), found none")
     import symbolic
@@ -395,7 +400,11 @@ def _run(arguments: list[str]) -> int:
         # The reader (head, less) has all it wanted. What is left in the buffer must not be flushed into the closed pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception:  # noqa: BLE001 - the last resort: it says that the fault is ours
+    except Exception as error:  # noqa: BLE001 - the last resort: it says that the fault is ours
+        if isinstance(error, OSError) and error.errno in _FULL:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            print(f"chainrule: the output cannot be written: {(error.strerror or str(error)).lower()}", file=sys.stderr)
+            return 3
         traceback.print_exc()
         print("chainrule: this is a bug in Chainrule, not in your spec; please report it with the lines above", file=sys.stderr)
         return BUG

@@ -30,8 +30,10 @@ def write_all(files: Mapping[Path, str | bytes], folders: bool = True) -> None:
     disk or a refused folder leaves nothing behind. A reader never sees half a file. Raises MachineError where the
     machine refuses (permission, space), ChainruleError where the path cannot be a file.
     """
+    files = {path.resolve() if path.is_symlink() and not _is_special(path) else path: text for path, text in files.items()}
     made: list[Path] = []
     waiting: dict[Path, Path] = {}
+    special: dict[Path, str | bytes] = {}
     path = Path()
     try:
         for path, text in files.items():
@@ -42,8 +44,13 @@ def write_all(files: Mapping[Path, str | bytes], folders: bool = True) -> None:
                                      "make it first")
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+            if _is_special(path):
+                special[path] = text
+                continue
             waiting[path] = _write_beside(path, text)
-        for path in files:
+        for path, text in special.items():
+            path.write_bytes(text.encode() if isinstance(text, str) else text)
+        for path in list(waiting):
             waiting[path].replace(path)
             del waiting[path]
     except BaseException as error:
@@ -54,6 +61,11 @@ def write_all(files: Mapping[Path, str | bytes], folders: bool = True) -> None:
         if isinstance(error, OSError):
             raise _worded(path, error, "folder" if folders else "file") from None
         raise
+
+
+def _is_special(path: Path) -> bool:
+    """A device or a pipe: it is written to, not replaced. A link to a file stays one, and the file is replaced."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def refuse_foreign(path: Path, source: str) -> None:

@@ -63,7 +63,7 @@ def test_the_adjoint_of_a_layer() -> None:
     assert "  (2) rnn.h[t,n,i] = f(rnn.a[t,n,i])\n" in shown
     assert re.search(r"^    \(\d+\) d_rnn.a\[t,n,i\] = d_rnn.h\[t,n,i\]\*f'\(rnn.a\[t,n,i\]\)$", shown, re.MULTILINE)
     assert "drnn.h[t,n,i]/drnn.a[t,n,i] = f'(rnn.a[t,n,i]), by the derivative of f." in " ".join(shown.split())
-    said = "- Left unspecified: f, phi, differentiable functions of one argument; a prime marks a derivative."
+    said = "- Left unspecified: f, phi, of one argument and differentiable; a prime marks a derivative."
     assert said in " ".join(shown.split())
 
 
@@ -89,7 +89,7 @@ def test_the_adjoint_in_latex(adjoint: str, line: str) -> None:
         shown = show(derive(model), "latex", Style(adjoint=adjoint))
         assert line in shown
         assert r"h_{t,n,i} = f(a_{t,n,i})" in shown
-        assert "Left unspecified: $f$, differentiable functions of one argument; a prime marks a derivative." in shown
+        assert "Left unspecified: $f$, of one argument and differentiable; a prime marks a derivative." in shown
 
 
 def test_unrolled() -> None:

@@ -36,15 +36,11 @@ def conventions(derivation: Derivation, notation: Notation) -> tuple[Words, ...]
     if form.adjoint == "code":
         found.append(words("The derivative of ", Math(loss), " by a tensor ", Math(x), ", its adjoint, is called ", Code("d_X"),
                            " and has the shape of ", Math(x), "."))
-    elif form.adjoint == "frac":
-        found.append(words(Math(form.adjoint_of(program.loss)), " and the like: the derivative of ", Math(loss),
-                           " by a tensor has the tensor's shape; it is called its adjoint, ", Code("d_X"), " in code."))
     else:
-        said = "has a bar" if form.adjoint == "bar" else "is a delta with the tensor above it"
-        found.append(words("The derivative of ", Math(loss), f" by a tensor, its adjoint, {said}: ",
-                           Math(form.adjoint_of(program.loss)),
-                           " is ", Math(Row((Letter("partial"), loss, Sign("/"), Letter("partial"), loss))), "; ", Code("d_X"),
-                           " in code."))
+        by = derivation.wrt[0] if derivation.wrt else program.loss
+        tensor = Math(notation.symbol(by))
+        found.append(words(Math(notation.adjoint(by)), " is the derivative of ", Math(loss), " by ", tensor, ", its adjoint: it "
+                           "has the shape of ", tensor, ", and is called ", Code(f"d_{by}"), " in code."))
     if _reads_outside(program):
         given = any(part.is_Integer and part.is_negative for e in program.equations for part in e.target.indices)
         found.append(words("An entry outside its tensor's bounds is 0", ", unless an equation gives it a value" if given else "",
@@ -58,7 +54,7 @@ def conventions(derivation: Derivation, notation: Notation) -> tuple[Words, ...]
     if functions := sorted({f.base for e in derivation.given.equations for f in e.body.atoms(Unspecified)}):
         shown = [Math(letter_or_word(name)) for name in functions]
         found.append(words("Left unspecified: ", *[p for k, m in enumerate(shown) for p in ((", ", m) if k else (m,))],
-                           ", differentiable functions of one argument; a prime marks a derivative."))
+                           ", of one argument and differentiable; a prime marks a derivative."))
     kinks = _kinks(program)
     if kinks:
         found.append(words("Where a function has a kink, its derivative there is a convention: " + "; ".join(kinks) + "."))

@@ -122,6 +122,8 @@ class IndexForm(Printer):  # type: ignore[misc]
         return Terms((("-", shown),)) if expr.p < 0 else shown
 
     def _print_Float(self, expr: Any) -> Formula:
+        if float(expr).is_integer() and abs(float(expr)) < 1e6:
+            return self._print_Integer(sp.Integer(int(expr)))
         mantissa, mark, exponent = repr(float(expr)).partition("e")
         if not mark:
             return Number(mantissa)
@@ -162,7 +164,7 @@ class IndexForm(Printer):  # type: ignore[misc]
             elif part.is_Rational and not part.is_Integer:
                 over += [sp.Integer(part.p)] if part.p != 1 else []
                 under.append(sp.Integer(part.q))
-            else:
+            elif part != 1 or not part.is_Float:  # 0.5*2
                 over.append(part)
         over.sort(key=self._rank)
         if not under:

@@ -74,7 +74,7 @@ class JacobianSums(Recurrent):
             Display(Line(total(now, theta), (Term("+", (
                 Big("sum", Row((k, Sign("<="), time))), path, immediate(self.all_at(k), theta))),))),
             Paragraph(words(Math(l_t), " is the part of the loss that reads the state of step ", Math(time),
-                            " directly. Over all steps,")),
+                            " directly, 0 where there is none. Over all steps,")),
             Display(Line(total(self.loss, theta), (Term("+", (
                 Big("sum", time), Big("sum", Row((k, Sign("<="), time))), partial(l_t, now), path,
                 immediate(self.all_at(k), theta))),))),
@@ -114,6 +114,11 @@ class JacobianSums(Recurrent):
         if direct:
             blocks.append(Paragraph(words("At once, with the states before held fixed, the recurrent weights give")))
             blocks += [Display(self._indexed(b, plus=True)) for b in direct]
+        others = dict.fromkeys(n for b in self.jacobian.direct if (n := tensor_of(b.by)) not in weights)
+        if others:
+            names = listed([Math(self.vectors.symbol(n)) for n in others])
+            blocks.append(Paragraph(words("What else is read at every step, ", names, ", has the same sum for its gradient, with "
+                                          "its own immediate derivative.")))
         return blocks
 
     def _jacobian(self, block: JacobianBlock) -> Line:

@@ -325,7 +325,7 @@ class _Entrywise:
             if factor.is_Pow and factor.exp.is_number and factor.exp.is_negative and operands(factor):
                 below.append(factor.base ** -factor.exp)
             elif not operands(factor):
-                numbers.append(factor)
+                numbers += [factor] if factor != 1 else []
             else:
                 above.append(operand(self.show(factor, frame), self._is_scalar(factor)))
         if (outer := self._outer(expr, frame)) is not None:

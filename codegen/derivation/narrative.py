@@ -30,7 +30,7 @@ from codegen.derivation.document import (
     listed,
     words,
 )
-from codegen.derivation.formula import Line, Number, Sign, Term, row
+from codegen.derivation.formula import Big, Line, Number, Sign, Term, row
 from codegen.derivation.index_form import partial_of
 from codegen.derivation.notation import Notation
 from codegen.derivation.provenance import Change, Derivation, is_part, replaced, whole, with_the_rest
@@ -74,9 +74,8 @@ class Narrator(Steps):
         by = listed([self.symbol(n) for n in names]) if len(names) <= 9 else words(
             f"{len(names)} tensors, ", self.symbol(names[0]), ", ", self.symbol(names[1]), ", ..., ", self.symbol(names[-1]))
         opening = Paragraph(words(
-            "The loss ", loss, " is a function of ", by, ", and its derivatives by them are wanted. One rule gives them all, "
-                                                         "the chain "
-            "rule, applied to one equation after another from the loss back to the start."
+            "The loss is ", loss, ", and its derivatives by ", by, " are wanted. One rule gives them all, the chain rule, "
+            "applied to one equation after another from the loss back to the start."
         ))
         rows = tuple(
             SymbolRow(self.notation.defined(t.name), t.name, tuple(map(form.show, t.shape)),
@@ -110,7 +109,10 @@ class Narrator(Steps):
             if self.repeats.of(layer):
                 blocks += self._alike(layer, program.equations)
             parts.append(Section(f"forward-{layer or 'model'}", self._layer_title(layer), tuple(blocks)))
-        opening = Paragraph(words("The model, as its spec has it. Each equation holds for every value of its free indices."))
+        staged = len({(e.number, e.name) for e in program.equations}) > len({e.number for e in program.equations})
+        more = "; a sum inside a function stands as a tensor of its own" if staged else ""
+        opening = Paragraph(words(
+            f"The model, as its spec has it{more}. Each equation holds for every value of its free indices."))
         if len(parts) == 1:
             return Section("forward", words("Forward"), (opening, *parts[0].blocks))
         return Section("forward", words("Forward"), (opening,), tuple(parts))
@@ -157,11 +159,12 @@ class Narrator(Steps):
                     for part in (change.before, change.after))
         if not new:
             return [because(shown, "not needed") for shown in old]
-        found: list[Block] = []
+        heads = {shown.line.head for shown in new}
+        found: list[Block] = [because(shown, "as written") for shown in old if shown.line.head not in heads]
         for shown in new:
             first = next((other for other in old if other.line.head == shown.line.head), None)
             if first is None:
-                found.append(shown)
+                found.append(because(shown, "as computed") if found else shown)
                 continue
             found.append(because(first, "as written"))
             same = chained and first.line.numbers == shown.line.numbers
@@ -177,18 +180,18 @@ class Narrator(Steps):
                    for letters in (("Y", "Z", "Q"), ("X", "V", "P"), ("f", "g", "phi", "psi")))
         loss = self.form.symbols[self.derivation.given.loss].entry()
         rule = Display(Line(partial_of(loss, x), (
-            Term("+", (partial_of(loss, y), partial_of(f, x))), Term("+", (Sign("dots"),)))))
+            Term("+", (Big("sum", y), partial_of(loss, y), partial_of(f, x))), Term("+", (Sign("dots"),)))))
         blocks: list[Block] = [
             Paragraph(words(
                 "If ", Math(row(y, Sign("="), f)), " reads ", Math(x), ", a change of ", Math(x), " changes ", Math(loss),
                 " through ", Math(y), ". This is the ", Strong("chain rule"), ": each equation that reads ", Math(x),
                 " adds one term, a path from ", Math(x), " to the loss, and the adjoint of ", Math(x), " is the ",
-                Strong("sum over the paths"), ",",
+                Strong("sum over the paths"), ", each summed over the entries of ", Math(y), " that read the entry of ",
+                Math(x), ",",
             )),
             rule,
             Paragraph(words("An adjoint is complete when all equations that read its tensor have been differentiated, so the "
-                            "work goes "
-                            "from the loss backwards.")),
+                            "work goes from the loss backwards.")),
         ]
         if self.derivation.arguments:
             blocks.append(Paragraph(words("A maximum passes its adjoint to the entry that attains it first. The places of "

@@ -18,7 +18,7 @@ FORMS = {
     "zeros": "what no equation writes is 0",
     "reuse": "reuse of a forward value",
     "cancel": "multiplied out, because terms cancel",
-    "closed": "with the adjoints put in that are known in full",
+    "closed": "with the known adjoints put in",
     "normalised": "softmax:",
     "sigmoid": "1 minus the sigmoid of x is that of -x",
 }

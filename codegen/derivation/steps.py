@@ -26,6 +26,7 @@ from codegen.derivation.notation import Notation
 from codegen.derivation.provenance import Adjoint, Derivation, Path
 from codegen.derivation.rules import FORMS, rules_of, shift_of
 from codegen.derivation.statements import Statement, statements
+from symbolic.analysis import index_reads
 from symbolic.program import Equation, Program, index, index_symbols, tensor_of
 
 __all__ = ["Steps"]
@@ -92,6 +93,10 @@ class Steps:
                          Math(self.form.show(here + distance)), " gets its part from ", Math(self.form.show(here - distance))]
             else:
                 said += ["; of a ", Strong("slice"), ", at ", Math(self.form.show(here + distance))]
+        for part in origin.read.indices:
+            if len(index_symbols(part)) > 1 and not index_reads((part,)):
+                said += ["; of a ", Strong("window"), ": the entry at ", Math(self.form.show(part)),
+                         " is read for every pair that leads to it, and their parts are added up"]
         lost = [i for i in source.free if i.symbol not in index_symbols(origin.read)]
         if lost:
             said += ["; the same entry is read for every ", *listed([Math(self.form.show(i.symbol)) for i in lost]),

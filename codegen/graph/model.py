@@ -18,7 +18,7 @@ from codegen.graph.folding import folded_layers
 from codegen.graph.lines import Line, Lines, Terminal, layer_of, lines_of
 from codegen.graph.words import adjoint_name, full_text, numbers_text, operation, shape_text, shortened, step_text
 from symbolic.errors import SpecError, nearest
-from symbolic.program import Program, Role
+from symbolic.program import Program, Role, tensor_of
 
 __all__ = ["LEVELS", "MOST_NODES", "Edge", "Flow", "Graph", "Kind", "Node", "Row", "graph_of"]
 
@@ -242,7 +242,9 @@ class _Places:
         mine = [t for t in self.program.parameters if layer_of(t.name) == layer != t.name]
         local = [t.name.rpartition(".")[2] for t in mine]
         if self.unrolled:
-            return [Row(f"{', '.join(local)} shared", muted=True)] if mine else []
+            read = {tensor_of(r) for line in lines for e in line.equations for r in e.reads}
+            here = [name for name, tensor in zip(local, mine, strict=True) if tensor.name in read]
+            return [Row(f"{', '.join(here)} shared", muted=True)] if here else []
         primal = self.found.primal
         gradients = {primal[line.name]: line.number for line in lines if line.backward and line.name in primal}
         return [

@@ -122,7 +122,9 @@ def _below(below: Formula | None) -> str:
 def _above(above: Formula | None) -> str:
     if above is None:
         return ""
-    shown = plain(above)
     if isinstance(above, Letter) and above.name == "top":
         return "^T"
+    if isinstance(above, Row) and above.parts[-1] == Letter("top"):
+        return f"{_above(Row(above.parts[:-1]))}^T"
+    shown = plain(above)
     return shown if shown.startswith("'") else f"**{shown}" if shown.isalnum() else f"^{shown}"
