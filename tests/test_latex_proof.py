@@ -6,6 +6,7 @@ formulas are caught.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 
@@ -23,7 +24,7 @@ from tests.latex_reader.grammar import formula, statement
 from tests.latex_reader.mutations import MUTATIONS
 from tests.latex_reader.proof import check_line, indices_of
 from tests.latex_reader.tokens import LatexError
-from tests.latex_reader.tree import Number
+from tests.latex_reader.tree import Name, Number
 from tests.latex_worlds import Trial
 from tests.programs import drawn
 
@@ -116,6 +117,14 @@ def test_a_wrong_formula_in_the_text_is_refused(right: str, wrong: str) -> None:
 # ---- symbols and braces ------------------------------------------------------------------------------------------------
 
 
+def letter_of_the_rule(document: Document) -> str:
+    """The letter by which the general chain rule differentiates."""
+    (line,) = (line for line in document.lines if line.title == "Backward" and r"\cdots" in line.text)
+    found = re.match(r"(?:\\frac\{\\partial L\}\{\\partial |\\bar\{|\\delta\^\{\()(\S+?)(?:\}|\)\})", line.text)
+    assert found is not None, line.text
+    return found[1]
+
+
 @pytest.mark.parametrize("adjoint", ["frac", "bar", "delta"])
 @pytest.mark.parametrize("name", [*SPECS, *ODD])
 def test_every_symbol_in_the_text_is_defined(name: str, adjoint: str) -> None:
@@ -124,6 +133,10 @@ def test_every_symbol_in_the_text_is_defined(name: str, adjoint: str) -> None:
     evaluator = Proof(trial(name), document).evaluator()
     indices = {index for line in document.lines if r"\cdots" not in line.text
                for index in indices_of((statement(line.text).right, statement(line.text).left or Number(0)), evaluator)}
+    (rule,) = (found for inline in document.inlines
+               if inline.section == "Backward" and (found := re.fullmatch(r"(\\?\w+) = (\\?\w+)", inline.text)))
+    general = {*rule.groups(), letter_of_the_rule(document)}
+    assert not general & (indices | {letter.text for letter in document.symbols.known if isinstance(letter, Name)})
     named = {row.name for row in document.symbols.rows}
     made_up = {row.name for row in Proof(trial(name), document).names}
     assert all(" a name for the formulas: " in row.about for row in document.symbols.rows if row.name in made_up)
@@ -135,7 +148,7 @@ def test_every_symbol_in_the_text_is_defined(name: str, adjoint: str) -> None:
         known = document.symbols.whole(node) is not None or document.symbols.entry(node) is not None
         if known or inline.section == "Symbols and conventions":
             continue
-        unknown = set(indices_of((node,), evaluator)) - indices - {"X", "Y", "f"}
+        unknown = set(indices_of((node,), evaluator)) - indices - general
         assert not unknown, f"{inline.text}: nothing says what {unknown} is"
 
 

@@ -30,13 +30,14 @@ from codegen.derivation.document import (
     listed,
     words,
 )
-from codegen.derivation.formula import Big, Letter, Line, Number, Sign, Term, row
+from codegen.derivation.formula import Big, Line, Number, Sign, Term, row
 from codegen.derivation.index_form import partial_of
 from codegen.derivation.notation import Notation
 from codegen.derivation.provenance import Change, Derivation, is_part, replaced, whole, with_the_rest
 from codegen.derivation.repeats import layer_of, repeats
 from codegen.derivation.rules import FORWARD, MACHINE, RESCALES, shift_of
 from codegen.derivation.steps import Steps
+from codegen.derivation.symbols import free
 from codegen.derivation.unrolled import rolled_out
 from symbolic.analysis import may_meet
 from symbolic.program import Equation, Program, tensor_of
@@ -175,7 +176,8 @@ class Narrator(Steps):
 
     def backward(self) -> Section:
         """The adjoint of each tensor, from the loss back."""
-        y, x, f = Letter("Y"), Letter("X"), Letter("f")
+        y, x, f = (free(letters, self.form.symbols, self.derivation.derived)
+                   for letters in (("Y", "Z", "Q"), ("X", "V", "P"), ("f", "g", "phi", "psi")))
         loss = self.form.symbols[self.derivation.given.loss].entry()
         rule = Display(Line(partial_of(loss, x), (
             Term("+", (Big("sum", y), partial_of(loss, y), partial_of(f, x))), Term("+", (Sign("dots"),)))))

@@ -7,13 +7,13 @@ are three namespaces, and stay apart on paper too: a tensor without axes that is
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from codegen.derivation.formula import Fence, Formula, Letter, List, Number, Script, Word
 from symbolic.program import Program, Role
 
-__all__ = ["GREEK", "Symbol", "letter_or_word", "symbols"]
+__all__ = ["GREEK", "Symbol", "free", "letter_or_word", "symbols"]
 
 GREEK = frozenset(
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega".split()
@@ -67,6 +67,13 @@ def symbols(program: Program) -> Mapping[str, Symbol]:
     if program.loss in found:
         found[program.loss] = Symbol(Letter("calL" if "L" in taken else "L"))
     return _distinct(found, program.loss)
+
+
+def free(choices: Sequence[str], known: Mapping[str, Symbol], program: Program) -> Letter:
+    """The first of some letters that no tensor, index or size of a document has; the last where all are taken."""
+    taken = {i.name for e in program.equations for i in e.indices} | set(program.sizes)
+    taken |= {symbol.base.name for symbol in known.values() if isinstance(symbol.base, Letter)}
+    return Letter(next((letter for letter in choices if letter not in taken), choices[-1]))
 
 
 def _level(layer: str) -> Formula:
