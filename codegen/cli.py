@@ -139,7 +139,7 @@ def derive(
     notation: Annotated[str, typer.Option(help="index, entry by entry, or matrix, where there is such a form.")] = "index",
     adjoint: Annotated[str, typer.Option(help="How dL/dX is written: frac, bar (X with a bar) or delta.")] = "frac",
     format: Annotated[str | None, typer.Option(help=(
-        "text, latex, markdown, html, pdf, or svg, a drawing of the graph; left out, by the file's name, else text."))] = None,
+        "text, latex, markdown, html, pdf, or svg, a drawing of the graph; left out, by the file's suffix, else text."))] = None,
     fragment: Annotated[bool, _flag("--fragment", "LaTeX without a preamble, to \\\\input.")] = False,
     graph: Annotated[str, typer.Option(help="What the drawing has as nodes: layers or equations.")] = "layers",
     forward: Annotated[bool, _flag("--forward", "Leave the gradients out of the drawing.")] = False,
@@ -147,7 +147,7 @@ def derive(
 ) -> None:
     """Print the derivation: every equation, the rules that made it, the gradient of each parameter."""
     if format is None:
-        format = next((name for name, suffix in FORMATS.items() if output and output.suffix.lower() == suffix), "text")  # noqa: A001
+        format = _format_of(output)  # noqa: A001
     _one_of("--format", format, FORMATS)
     _one_of("--notation", notation, NOTATIONS)
     _one_of("--adjoint", adjoint, ADJOINTS)
@@ -326,6 +326,16 @@ def _sizes(given: list[str]) -> dict[str, int]:
         if name in found:
             raise ChainruleError(f"--size {item}: expected each size once, found '{name}' again")
         found[name] = int(number)
+    return found
+
+
+def _format_of(output: Path | None) -> str:
+    """The format that a file's name asks for; text where it has no suffix."""
+    suffix = output.suffix.lower() if output is not None else ""
+    found = next((name for name, own in FORMATS.items() if suffix == own), None if suffix else "text")
+    if found is None:
+        raise ChainruleError(f"-o {output}: expected a file name that ends in {', '.join(FORMATS.values())} or a --format, "
+                             f"found '{suffix}'")
     return found
 
 

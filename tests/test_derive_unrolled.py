@@ -141,3 +141,84 @@ def test_the_double_sum_is_the_gradient(kind: str) -> None:
                     row = row @ step(j, n)
                 total += np.tensordot(row, at_once(k, n), 1)
     np.testing.assert_allclose(total, wanted[adjoint.gradients["cell.U"]], rtol=1e-9, atol=1e-13)
+
+
+RNN = "a[t,i] = U[i,j]*h[t-1,j] + x[t,i]\nh[t,i] = tanh(a[t,i])\n"
+REVERSE = RNN.replace("t-1", "t+1")
+
+
+def cell(equations: str, **given: Any) -> Model:
+    """A recurrence written out, whose weights are U."""
+    return load(equations, **{"sizes": {"H": 3}, "inputs": {"x": ["T", "H"]}, "parameters": {"U": ["H", "H"]},
+                              "states": {"h": ["T", "H"]}, "loss": "loss", **given})
+
+
+ELSEWHERE = cell(f"{REVERSE}loss = sum(h[t,i]**2, over=(t,i)) + 0.1*sum(U[i,j]**2, over=(i,j))")
+SQUARED = cell(f"{RNN}loss = sum(h[t,i], over=(t,i))**2")
+LAGS = cell("c[t,i] = tanh(h[t-2,i])*c[t-1,i] + x[t,i]\n"
+            "h[t,i] = tanh(sum(U[i,j]*h[t-1,j], over=j) + c[t,i])\nloss = sum(h[t,i], over=(t,i))",
+            states={"h": ["T", "H"], "c": ["T", "H"]})
+
+
+@pytest.mark.parametrize(("model", "lines"), [
+    (ELSEWHERE, (  # time runs backwards, and the loss reads the weights too
+        "dh[t]/dU = d^+h[t]/dU + dh[t]/dh[t+1]*dh[t+1]/dU",
+        "dloss/dU = sum_t sum_k>=t dloss[t]/dh[t]*(prod_j=t..k - 1 dh[j]/dh[j+1])*d^+h[k]/dU + d^+loss/dU",
+        "d^+h[t,i]/dU[i,j] = h[t+1,j]*(1 - h[t,i]**2)",
+        "dloss/dU = sum_k dloss/dh[k]*d^+h[k]/dU + d^+loss/dU",
+    )),
+    (SQUARED, (  # no sum over the steps
+        "dloss/dU = sum_t sum_k<=t d^+loss/dh[t]*(prod_j=k+1..t dh[j]/dh[j-1])*d^+h[k]/dU",
+        "dloss/dh[t] = d^+loss/dh[t] + dloss/dh[t+1]*dh[t+1]/dh[t]",
+    )),
+    (cell(f"{RNN}loss = 0.5*sum(h[t,i]**2, over=(t,i))"), (
+        "dloss/dU = sum_t sum_k<=t dloss[t]/dh[t]*(prod_j=k+1..t dh[j]/dh[j-1])*d^+h[k]/dU",
+    )),
+], ids=["reverse, weights elsewhere", "squared", "sum over steps"])
+def test_the_general_sum_is_that_of_the_model(model: Model, lines: tuple[str, ...]) -> None:
+    shown = show(derive(model, unroll=3))
+    for line in lines:
+        assert f"  {line}\n" in shown, line
+
+
+@pytest.mark.parametrize(("model", "direct"), [(ELSEWHERE, 0.2), (SQUARED, 0.0), (LAGS, 0.0)], ids=["reverse", "squared", "lags"])
+def test_one_pass_gives_the_gradient(model: Model, direct: float) -> None:
+    """dL/dU = sum_k dL/dh_k d+h_k/dU + d+L/dU, from the displayed blocks; h stands for all states."""
+    program, _ = apply(model.program(), "forward")
+    sizes = choose_sizes(program, {"T": 5})
+    rng = np.random.default_rng(2)
+    point = draw(program, sizes, {"U": rng.normal(size=(3, 3))}, 0).values
+    jacobian = step_jacobian(program)
+    built, names = with_blocks(jacobian, jacobian.direct)
+    values = evaluate(built, point, sizes, list(names.values()))
+    adjoint = gradient(program)
+    states = jacobian.recurrence.states
+    wanted = evaluate(adjoint, point, sizes, [adjoint.gradients[n] for n in ("U", *states)])
+    found = direct*point["U"]
+    for block in jacobian.direct:
+        if block.between[1] != "U":
+            continue
+        table, arriving = values[names[block]], wanted[adjoint.gradients[block.between[0]]]
+        found = found + np.einsum("ti,tij->ij", arriving[:table.shape[0]], table)
+    assert np.any(found)
+    np.testing.assert_allclose(found, wanted[adjoint.gradients["U"]], rtol=1e-12)
+
+
+def test_both_directions_of_a_layer_are_rolled_out() -> None:
+    shown = show(derive(load({
+        "name": "both", "sizes": {"D": 3, "H": 4, "C": 2}, "inputs": {"x": ["T", "N", "D"], "y": ["T", "N", "C"]},
+        "layers": [{"name": "f", "type": "rnn", "units": "H", "direction": "both"}, {"name": "o", "type": "dense", "units": "C"}],
+        "loss": {"type": "mse", "target": "y"}}), unroll=3))
+    assert "\nRolled out: f.h\n" in shown
+    assert "\nRolled out: f.h_r\n" in shown
+    assert "sum_t sum_k<=t dloss[t]/df.h[t]*(prod_j=k+1..t df.h[j]/df.h[j-1])*d^+f.h[k]/df.U\n" in shown
+    assert "sum_t sum_k>=t dloss[t]/df.h_r[t]*(prod_j=t..k - 1 df.h_r[j]/df.h_r[j+1])*d^+f.h_r[k]/df.Ur\n" in shown
+
+
+def test_exponentials_over_the_sum_of_another_step_are_no_softmax() -> None:
+    other = CELL.replace("e[t,v]/s[t]", "e[t,v]/s[0]").replace("f(a", "tanh(a")
+    model = load(other, inputs={"x": ["T", "D"], "y": {"shape": ["T"], "kind": "index", "below": "V"}},
+                 parameters={"W_h": ["H", "H"], "W_x": ["D", "H"], "W_o": ["H", "V"]}, states={"h": ["T", "H"]}, loss="loss")
+    shown = show(derive(model, unroll=3), style=Style("matrix"))
+    assert "softmax" not in shown
+    assert "y_hat[1] = e[1]/s[0]" in shown

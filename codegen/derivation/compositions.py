@@ -22,7 +22,8 @@ from codegen.derivation.formula import (
 )
 from codegen.derivation.index_form import IndexForm
 from codegen.derivation.layouts import layouts
-from codegen.derivation.matrix_form import MatrixForm, NoMatrixForm
+from codegen.derivation.matrix_form import MatrixForm
+from codegen.derivation.matrix_parts import NoMatrixForm
 from codegen.derivation.nested import Nested
 from codegen.derivation.recurrent import WRITTEN_OUT, Recurrent
 from codegen.derivation.statements import statements

@@ -166,12 +166,12 @@ class IndexForm(Printer):  # type: ignore[misc]
                 under.append(sp.Integer(part.q))
             elif part != 1 or not part.is_Float:  # 0.5*2
                 over.append(part)
-        over.sort(key=self._rank)
+        over.sort(key=self.rank)
         if not under:
             return tuple(self._factor(part, len(over) > 1) for part in over) or (Number("1"),)
         apart = [p for p in over if self._is_adjoint(p) and self.adjoint == "frac" or p.is_Add]
         top = [p for p in over if p not in apart]
-        below = sorted(under, key=self._rank)
+        below = sorted(under, key=self.rank)
         fraction = Fraction(self._side(top), self._side(below))
         return (fraction, *(self._factor(part, True) for part in apart))
 
@@ -189,7 +189,8 @@ class IndexForm(Printer):  # type: ignore[misc]
     def _is_adjoint(self, part: Any) -> bool:
         return isinstance(part, Indexed) and tensor_of(part) in self.primal
 
-    def _rank(self, part: Any) -> Any:
+    def rank(self, part: Any) -> Any:
+        """Where a factor stands in a product: numbers, sizes, values, adjoints, functions, sums."""
         if part.is_number:
             group = 0
         elif not part.atoms(Indexed):
@@ -263,7 +264,7 @@ class IndexForm(Printer):  # type: ignore[misc]
         terms = statement.terms
         odd = [i for i in statement.free if any(self.is_odd(i, e, statement.target) for e in terms)]
         where = List(tuple(map(self.range_of, odd))) if odd else None
-        shown = sorted((t for e in terms for t in self.terms(e, len(terms) == 1)), key=lambda term: term.sign == "-")
+        shown = sorted((t for e in terms for t in self.terms(e)), key=lambda term: term.sign == "-")
         return Line(self.show(statement.target), tuple(shown), statement.numbers, where)
 
     def is_odd(self, over: Index, equation: Equation, target: Any = None) -> bool:
@@ -274,7 +275,7 @@ class IndexForm(Printer):  # type: ignore[misc]
         axes = {n for entry, shape in shapes for part, n in zip(entry.indices, shape, strict=True) if part == over.symbol}
         return over.lower != 0 or axes != {over.upper}
 
-    def terms(self, equation: Equation, alone: bool = True) -> list[Term]:
+    def terms(self, equation: Equation) -> list[Term]:
         """An equation's body as terms, under its sum and its guards."""
         front: list[Formula] = [self._big(equation)] if equation.reduced else []
         front += [Fence(self.show(guard), "[]") for guard in equation.guards]

@@ -29,7 +29,7 @@ from codegen.derivation.formula import (
     brackets,
     row,
 )
-from codegen.derivation.matrix_form import NoMatrixForm
+from codegen.derivation.matrix_parts import NoMatrixForm
 from codegen.derivation.recurrent import WRITTEN_OUT, Recurrent, immediate, partial, total
 from symbolic.jacobian import Block as JacobianBlock
 from symbolic.program import Equation, index, tensor_of
@@ -74,7 +74,7 @@ class JacobianSums(Recurrent):
                 Term("+", (immediate(now, theta),)), Term("+", (partial(now, before), total(before, theta)))))),
             Paragraph(words(
                 "Put into itself down to the first step, it becomes a sum over the steps ", Math(k), " at which the weights were "
-                "read, each with the product of the Jacobians from there on:")),
+                "read, each with the product of the Jacobians from there on, the last of them on the left:")),
             Display(Line(total(now, theta), (Term("+", (over, path, immediate(self.all_at(k), theta))),))),
             Paragraph(self._of_the_loss(now, time)),
             Display(Line(total(self.loss, theta), (
@@ -227,7 +227,7 @@ class JacobianSums(Recurrent):
         for term in block.terms:
             equation = Equation(target, term.coefficient, (*block.indices, *term.sums), term.guards)
             shown = self.form.terms(replace(equation, indices=tuple(
-                i for i in equation.indices if i in term.sums or i in equation.free)), alone=len(block.terms) == 1)
+                i for i in equation.indices if i in term.sums or i in equation.free)))
             terms += shown
         over = immediate if plus else partial
         return Line(over(self.form.show(block.of), self.form.show(block.by)), tuple(terms))

@@ -14,7 +14,8 @@ from sympy import Indexed
 from codegen.derivation.formula import Call, Formula, Sign, Term, Word
 from codegen.derivation.index_form import IndexForm
 from codegen.derivation.layouts import Layout
-from codegen.derivation.matrix_form import Axes, MatrixForm, NoMatrixForm, bare, operand, summed_up
+from codegen.derivation.matrix_form import MatrixForm
+from codegen.derivation.matrix_parts import Axes, NoMatrixForm, bare, operand, summed_up
 from codegen.derivation.softmax import normalised
 from symbolic.analysis import is_equal
 from symbolic.program import Equation, Index, IndexName, Reduction, index, index_symbols, tensor_of

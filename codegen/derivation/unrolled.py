@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from codegen.derivation.compositions import Compositions
-from codegen.derivation.document import Math, Paragraph, Section, listed, words
+from codegen.derivation.document import Code, Math, Paragraph, Section, listed, words
 from codegen.derivation.jacobian_sums import JacobianSums
 from codegen.derivation.notation import Notation
 from codegen.derivation.provenance import Derivation
@@ -38,6 +38,6 @@ def rolled_out(derivation: Derivation, notation: Notation, told: Callable[[str],
         names = listed([Math(compositions.state(name)) for name in compositions.states])
         opening = Paragraph(words("The recurrence of ", names, " along ", Math(compositions.form.show(compositions.time)),
                                   f", rolled out over {derivation.rolled.steps} steps."))
-        found.append(Section(f"rolled-{compositions.states[0]}", words("Rolled out: ", *names),
-                             (opening, *compositions.blocks(), *sums.blocks())))
+        title = words("Rolled out: ", *listed([Code(name) for name in compositions.states]))
+        found.append(Section(f"rolled-{compositions.states[0]}", title, (opening, *compositions.blocks(), *sums.blocks())))
     return found
