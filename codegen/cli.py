@@ -10,16 +10,27 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from zipfile import BadZipFile
 
 import typer
 
-from symbolic.errors import ChainruleError, nearest
+from codegen.arguments import (
+    ADJOINTS,
+    FORMATS,
+    GRAPHS,
+    MODULES,
+    NOTATIONS,
+    apart,
+    arrays,
+    check_dtype,
+    format_of,
+    one_of,
+    sizes,
+)
+from symbolic.errors import ChainruleError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from symbolic.model import Model
 
 TARGETS = {
     "numpy": "a Python module that imports NumPy alone",
@@ -27,15 +38,6 @@ TARGETS = {
     "latex": "the derivation as a LaTeX document",
     "html": "the derivation as one page, with the code beside it",
 }
-MODULES = ("numpy", "c")
-"""The targets that compute; ``check`` can hold these."""
-
-FORMATS = {"text": ".txt", "latex": ".tex", "markdown": ".md", "html": ".html", "pdf": ".pdf", "svg": ".svg"}
-"""The formats of a derivation, and the suffix of a file that asks for one."""
-NOTATIONS = ("index", "matrix")
-GRAPHS = ("layers", "equations")
-ADJOINTS = ("frac", "bar", "delta")
-DTYPES = ("float32", "float64")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """What the place that the output goes to may lack."""
 BUG = 70
@@ -116,12 +118,12 @@ def generate(
 ) -> None:
     """Write the modules (or derivations) of models; all of them or, on any error, none."""
     for name in target:
-        _one_of("--target", name, TARGETS)
-    _dtype(dtype)
+        one_of("--target", name, TARGETS)
+    check_dtype(dtype)
     import symbolic
 
     models = [symbolic.load(Path(spec)) for spec in specs]
-    _apart(specs, models)
+    apart(specs, models)
     from codegen.pipeline import generate as write
 
     with _working(", ".join(model.name for model in models)):
@@ -147,11 +149,11 @@ def derive(
 ) -> None:
     """Print the derivation: every equation, the rules that made it, the gradient of each parameter."""
     if format is None:
-        format = _format_of(output)  # noqa: A001
-    _one_of("--format", format, FORMATS)
-    _one_of("--notation", notation, NOTATIONS)
-    _one_of("--adjoint", adjoint, ADJOINTS)
-    _one_of("--graph", graph, GRAPHS)
+        format = format_of(output)  # noqa: A001
+    one_of("--format", format, FORMATS)
+    one_of("--notation", notation, NOTATIONS)
+    one_of("--adjoint", adjoint, ADJOINTS)
+    one_of("--graph", graph, GRAPHS)
     if fragment and format != "latex":
         raise ChainruleError(f"--fragment: expected --format latex, found '{format}'; other formats have no preamble")
     if forward and format != "svg":
@@ -198,15 +200,15 @@ def check(
     params: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Check at these parameters and inputs.")] = None,
 ) -> None:
     """Hold the generated gradients against perturbation and the interpreter; exit status 1 where one is wrong."""
-    _one_of("--target", target, MODULES)
-    _dtype(dtype)
+    one_of("--target", target, MODULES)
+    check_dtype(dtype)
     import symbolic
     from codegen.verify import check as run
 
     model = symbolic.load(Path(spec))
-    point = _arrays(params) if params is not None else None
+    point = arrays(params) if params is not None else None
     with _working(model.name) as say:
-        report = run(model, target=target, dtype=dtype, sizes=_sizes(size), seed=seed, nodes=nodes, wrt=wrt, progress=say,
+        report = run(model, target=target, dtype=dtype, sizes=sizes(size), seed=seed, nodes=nodes, wrt=wrt, progress=say,
                      point=point)
     if json:
         import json as notation
@@ -238,7 +240,7 @@ def analyze(
 
         ready_to_plot(plot)
     with _working(model.name) as say:
-        found = run(model, _sizes(size), seed, _arrays(params) if params is not None else None, progress=say)
+        found = run(model, sizes(size), seed, arrays(params) if params is not None else None, progress=say)
     if plot is not None:
         from codegen.files import write_all
 
@@ -259,7 +261,7 @@ def show(spec: Spec, size: Sizes = [], block: Steps = None) -> None:  # noqa: B0
     import symbolic
     from codegen.report import print_model
 
-    print_model(symbolic.load(Path(spec)), _sizes(size), block)
+    print_model(symbolic.load(Path(spec)), sizes(size), block)
 
 
 @app.command(epilog="Example: chainrule layers lstm")
@@ -298,69 +300,6 @@ def demo(
 
 
 # ---- what commands share ---------------------------------------------------------------------------------------------
-
-
-def _one_of(option: str, value: str, known: Any) -> None:
-    if value not in known:
-        raise ChainruleError(f"{option} {value}: expected {_listed(known)}, found '{value}'{nearest(value, known)}")
-
-
-def _listed(words: Any) -> str:
-    """``numpy, c or latex``."""
-    *first, last = words
-    return f"{', '.join(first)} or {last}" if first else str(last)
-
-
-def _dtype(dtype: str | None) -> None:
-    if dtype is not None:
-        _one_of("--dtype", dtype, DTYPES)
-
-
-def _sizes(given: list[str]) -> dict[str, int]:
-    """``["T=5", "N=3"]`` as numbers."""
-    found: dict[str, int] = {}
-    for item in given:
-        name, mark, number = item.partition("=")
-        if not (mark and name.isidentifier() and number.isascii() and number.isdigit() and len(number) < 10):
-            raise ChainruleError(f"--size {item}: expected NAME=NUMBER such as T=5, a number of at most 9 digits, found '{item}'")
-        if name in found:
-            raise ChainruleError(f"--size {item}: expected each size once, found '{name}' again")
-        found[name] = int(number)
-    return found
-
-
-def _format_of(output: Path | None) -> str:
-    """The format that a file's name asks for; text where it has no suffix."""
-    suffix = output.suffix.lower() if output is not None else ""
-    found = next((name for name, own in FORMATS.items() if suffix == own), None if suffix else "text")
-    if found is None:
-        raise ChainruleError(f"-o {output}: expected a file name that ends in {', '.join(FORMATS.values())} or a --format, "
-                             f"found '{suffix}'")
-    return found
-
-
-def _arrays(path: Path) -> dict[str, Any]:
-    """The arrays of a ``.npz`` file by name."""
-    import numpy as np
-
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, AttributeError, BadZipFile) as error:
-        raise ChainruleError(f"--params {path}: expected a file of arrays by name (numpy.savez), found none: {error}") from None
-
-
-def _apart(specs: list[str], models: list[Model]) -> None:
-    """Two models of one name would write the same files."""
-    first: dict[str, str] = {}
-    for spec, model in zip(specs, models, strict=True):
-        key = model.name.lower()  # file systems that ignore case
-        if key in first:
-            raise ChainruleError(
-                f"{spec}: expected models of different names, found '{model.name}' here and in {first[key]}; "
-                "rename one (key 'name')"
-            )
-        first[key] = spec
 
 
 @contextmanager

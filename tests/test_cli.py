@@ -485,11 +485,23 @@ def test_check_at_a_point_of_the_users(call: Any, small: Path, tmp_path: Path) -
     status, out, _ = call("check", small, "--params", "point.npz")
     assert status == 0
     assert re.search(r"small: numpy, float64, D=3, N=7, seed 0, loss 1\b", out)
-    (tmp_path / "wrong.npz").write_text("no archive")
-    for name in ("wrong.npz", "missing.npz"):
+
+
+def test_a_file_that_holds_no_arrays_by_name(call: Any, small: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "one.npy", np.ones(3))
+    np.savez_compressed(tmp_path / "whole.npz", **{"out.w": np.ones(3000)})
+    np.savez(tmp_path / "objects.npz", **{"out.w": np.array([{}])})
+    whole = (tmp_path / "whole.npz").read_bytes()
+    (tmp_path / "spoilt.npz").write_bytes(whole[:60] + bytes(20) + whole[80:])
+    (tmp_path / "short.npz").write_bytes(whole[:80])
+    (tmp_path / "text.npz").write_text("no archive")
+    for name, found in {
+        "one.npy": "one array without a name", "missing.npz": "no such file or directory", ".": "is a directory",
+        **dict.fromkeys(("spoilt.npz", "short.npz", "text.npz", "objects.npz"), "something else"),
+    }.items():
         status, out, err = call("check", small, "--params", name)
         assert (status, out) == (2, "")
-        assert re.match(rf"chainrule: --params {name}: expected a file of arrays by name \(numpy.savez\), found none: ", err)
+        assert err == f"chainrule: --params {name}: expected a file of arrays by name (numpy.savez), found {found}\n"
 
 
 def test_check_json(call: Any, small: Path) -> None:
