@@ -165,8 +165,10 @@ def test_what_a_derivation_is_of(model: Model) -> None:
 def test_a_derivation_is_saved_in_the_format_of_the_name(model: Model, tmp_path: Path, suffix: str) -> None:
     found = codegen.derive(model, wrt="out.b")
     path = found.save(tmp_path / f"out{suffix}")
-    made = {".txt": found.to_text, ".tex": found.to_latex, ".md": found.to_markdown, ".html": found.to_html}[suffix]()
+    made = {".txt": found.to_text, ".tex": found.to_latex, ".md": found.to_markdown, ".html": found.to_html,
+            ".svg": found.to_svg}[suffix]()
     assert path.read_text(encoding="utf-8") == made
+    assert made.startswith("<svg") == (suffix == ".svg")
 
 
 @pytest.mark.latex

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codegen.arguments import FORMATS
 from codegen.derivation.formats import Style, document_of, show
 from codegen.derivation.provenance import Derivation, derivation_of
 from symbolic.errors import SpecError, nearest
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Derived", "derive"]
 
-SUFFIXES = {".txt": "text", ".tex": "latex", ".md": "markdown", ".html": "html", ".pdf": "pdf"}
+SUFFIXES = {suffix: name for name, suffix in FORMATS.items()}
 
 
 @dataclass(frozen=True, repr=False)
@@ -57,8 +58,14 @@ class Derived:
 
         return derivation(self.model, "html", self.style, self.options, self.done)
 
+    def to_svg(self) -> str:
+        """The drawing of the graph alone, layers as nodes. Raises MachineError where Graphviz is missing."""
+        from codegen.graph import drawing_of
+
+        return drawing_of(self.done)
+
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write a file in the format that its name ends in: .txt, .tex, .md, .html or .pdf.
+        """Write a file in the format that its name ends in: .txt, .tex, .md, .html, .pdf, or .svg for the drawing.
 
         Raises SpecError for another ending, MachineError for a PDF where there is no TeX engine.
         """
@@ -68,7 +75,8 @@ class Derived:
         if (kind := SUFFIXES.get(path.suffix.lower())) is None:
             raise SpecError(f"save: expected a name that ends in {', '.join(SUFFIXES)}, found '{path.name}'"
                             f"{nearest(path.suffix, SUFFIXES)}")
-        text: str | bytes = self.to_html() if kind == "html" else show(self.derivation, kind, self.style)
+        own = {"html": self.to_html, "svg": self.to_svg}
+        text: str | bytes = own[kind]() if kind in own else show(self.derivation, kind, self.style)
         if kind == "pdf":
             from codegen.build import typeset
 
