@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import sys
 import traceback
@@ -323,6 +324,7 @@ def _errors() -> Console:
 
 def main() -> None:
     """The entry point: every outcome as an exit status, every error of the user's as a message without a traceback."""
+    gc.set_threshold(100_000)  # a process that ends soon makes many small values and few cycles: looking for those takes a tenth
     sys.exit(_run(sys.argv[1:]))
 
 
