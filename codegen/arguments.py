@@ -7,23 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
+from codegen.choices import DTYPES, FORMATS
 from symbolic.errors import ChainruleError, nearest
 
 if TYPE_CHECKING:
     from symbolic.model import Model
 
-__all__ = ["ADJOINTS", "FORMATS", "GRAPHS", "MODULES", "NOTATIONS", "apart", "arrays", "check_dtype", "format_of", "one_of",
-           "sizes"]
-
-MODULES = ("numpy", "c")
-"""The targets that compute; ``check`` can hold these."""
-
-FORMATS = {"text": ".txt", "latex": ".tex", "markdown": ".md", "html": ".html", "pdf": ".pdf", "svg": ".svg"}
-"""The formats of a derivation, and the suffix of a file that asks for one."""
-NOTATIONS = ("index", "matrix")
-GRAPHS = ("layers", "equations")
-ADJOINTS = ("frac", "bar", "delta")
-DTYPES = ("float32", "float64")
+__all__ = ["apart", "arrays", "check_dtype", "format_of", "one_of", "sizes"]
 
 
 def one_of(option: str, value: str, known: Any) -> None:

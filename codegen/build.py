@@ -60,11 +60,9 @@ def bind(name: str, texts: Mapping[str, str]) -> types.ModuleType:
     return module
 
 
+_QUIET = ("-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape")
 ENGINES: Mapping[str, tuple[str, ...]] = {
-    "pdflatex": ("-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape"),
-    "lualatex": ("-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape"),
-    "xelatex": ("-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape"),
-    "tectonic": ("--untrusted",),
+    "pdflatex": _QUIET, "lualatex": _QUIET, "xelatex": _QUIET, "tectonic": ("--untrusted",),
 }
 """TeX engines, the first choice first, with what keeps each from asking questions and from running other programs."""
 
@@ -91,8 +89,7 @@ def typeset(name: str, text: str) -> bytes:
             if done.returncode:
                 said = [line for line in done.stdout.splitlines() if line.startswith(("!", "l."))] or done.stderr.splitlines()
                 raise MachineError(f"{engine} failed: {' '.join(said[:3]) or f'exit status {done.returncode}'}; its packages "
-                                   f"amsmath, "
-                                   "geometry and hyperref must be installed (Debian: texlive-latex-recommended)")
+                                   "amsmath, geometry and hyperref must be installed (Debian: texlive-latex-recommended)")
         return path.with_suffix(".pdf").read_bytes()
 
 

@@ -14,31 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from codegen.arguments import (
-    ADJOINTS,
-    FORMATS,
-    GRAPHS,
-    MODULES,
-    NOTATIONS,
-    apart,
-    arrays,
-    check_dtype,
-    format_of,
-    one_of,
-    sizes,
-)
+from codegen.arguments import apart, arrays, check_dtype, format_of, one_of, sizes
+from codegen.choices import ADJOINTS, FORMATS, LEVELS, MODULES, NOTATIONS, TARGETS
 from symbolic.errors import ChainruleError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-
-TARGETS = {
-    "numpy": "a Python module that imports NumPy alone",
-    "c": "a C99 file that allocates nothing and needs the C library alone, and its Python binding",
-    "latex": "the derivation as a LaTeX document",
-    "html": "the derivation as one page, with the code beside it",
-}
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """What the place that the output goes to may lack."""
 BUG = 70
@@ -154,12 +136,12 @@ def derive(
     one_of("--format", format, FORMATS)
     one_of("--notation", notation, NOTATIONS)
     one_of("--adjoint", adjoint, ADJOINTS)
-    one_of("--graph", graph, GRAPHS)
+    one_of("--graph", graph, LEVELS)
     if fragment and format != "latex":
         raise ChainruleError(f"--fragment: expected --format latex, found '{format}'; other formats have no preamble")
     if forward and format != "svg":
         raise ChainruleError(f"--forward: expected --format svg, found '{format}'; it leaves the gradients out of the drawing")
-    if graph != GRAPHS[0] and format not in ("svg", "html"):
+    if graph != LEVELS[0] and format not in ("svg", "html"):
         raise ChainruleError(f"--graph {graph}: expected --format svg or html, found '{format}'; other formats have no drawing")
     if format == "pdf" and output is None:
         raise ChainruleError("--format pdf: expected a file to write (-o FILE.pdf), found none")

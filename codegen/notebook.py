@@ -19,12 +19,11 @@ from codegen.derivation.document import (
     Section,
     SymbolRow,
     SymbolTable,
-    Words,
     displays,
     words,
 )
 from codegen.derivation.index_form import IndexForm
-from codegen.derivation.narrative import by_layer
+from codegen.derivation.narrative import by_layer, layer_title
 from codegen.derivation.statements import Statement, statements
 from codegen.derivation.symbols import symbols
 from codegen.html.emit import fragment
@@ -79,19 +78,13 @@ def _of_model(model: Model) -> Document:
         for t in program.tensors
     )
     parts = tuple(
-        Section(layer or "model", _layer_title(layer, program), _lines(made, program, form))
-        for layer, made in by_layer(program.equations).items()
+        Section(layer or "model", layer_title(layer, program), _lines(made, program, form))
+        for layer, made in by_layer(program).items()
     )
     return Document(f"{model.name}-model", words("The model ", Code(model.name), f", {model.dtype}"), (
         Section("tensors", words("Tensors"), (SymbolTable(rows), Paragraph(sizes_of(program)))),
         Section("equations", words("Equations"), (), parts),
     ))
-
-
-def _layer_title(layer: str, program: Program) -> Words:
-    if not layer:
-        return words("The equations")
-    return words("The loss") if layer == program.loss else words("Layer ", Code(layer))
 
 
 def _of_program(program: Program) -> Document:

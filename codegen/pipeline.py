@@ -17,6 +17,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from codegen.choices import DOCUMENTS, DTYPES, FORMATS, MODULES, TARGETS
 from symbolic.adjoint import gradient
 from symbolic.errors import ArgumentError, MachineError, SpecError, nearest
 from symbolic.model import Model, load
@@ -30,16 +31,9 @@ if TYPE_CHECKING:
     from codegen.verdict import Verdict
 
 __all__ = [
-    "DOCUMENTS", "MODULES", "TARGETS", "Options", "Stages", "Written", "compile", "derivation", "generate", "render", "stages",
-    "units", "verdicts",
+    "Options", "Stages", "Written", "compile", "derivation", "generate", "render", "stages", "units", "verdicts",
 ]
 
-MODULES = ("numpy", "c")
-"""The targets that compute: they write Python modules."""
-DOCUMENTS = {"latex": "tex", "html": "html"}
-"""The targets that are read, with the suffix of their files."""
-TARGETS = (*MODULES, *DOCUMENTS)
-DTYPES = ("float32", "float64")
 OUT = "generated"
 """The folder that files go to where none is named."""
 
@@ -165,7 +159,7 @@ def render(
     done = done or stages(model, options)
     if target in DOCUMENTS:
         header = f"{origin(model)}. Regenerate with\n    {command(model, target, options, out)}"
-        return {f"{model.name}.{DOCUMENTS[target]}": derivation(model, target, options=options, done=done, header=header)}
+        return {f"{model.name}{FORMATS[target]}": derivation(model, target, options=options, done=done, header=header)}
     from codegen.numpy.emit import emit
     from codegen.prepared import Prepared
 

@@ -145,6 +145,11 @@ class Program(Shown):
                 table.setdefault(name, []).append(equation)
         return MappingProxyType({name: tuple(rows) for name, rows in table.items()})
 
+    @cached_property
+    def primals(self) -> Mapping[str, str]:
+        """For each adjoint the tensor that it belongs to: ``gradients`` the other way round."""
+        return MappingProxyType({adjoint: name for name, adjoint in self.gradients.items()})
+
     def of_role(self, *roles: Role) -> tuple[Tensor, ...]:
         """The tensors of these roles, in order."""
         return tuple(tensor for tensor in self.tensors if tensor.role in roles)

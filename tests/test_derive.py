@@ -393,3 +393,9 @@ def test_markdown_has_its_formulas_between_dollars(char_rnn: Derivation) -> None
 def test_equation_is_a_statement_of_its_terms(char_rnn: Derivation) -> None:
     """Terms are equations themselves, so that they can be evaluated as such."""
     assert all(isinstance(e, Equation) for s in statements(char_rnn.derived.writers["d_rnn.h"], char_rnn.known) for e in s.terms)
+
+
+def test_a_read_of_an_earlier_step_alone_is_no_recurrence() -> None:
+    model = load("a[t,i] = w[i]*x[t,i]\nd[t,i] = a[t,i] - a[t-1,i]\nloss = sum(d[t,i]**2, over=(t,i))",
+                 sizes={"H": 3}, inputs={"x": ["T", "H"]}, parameters={"w": ["H"]}, loss="loss")
+    assert "recurrence" not in show(derive(model))

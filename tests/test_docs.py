@@ -243,7 +243,7 @@ def test_formats_and_options_of_the_tables_are_those_of_the_command() -> None:
     import inspect
 
     import codegen
-    from codegen.arguments import FORMATS
+    from codegen.choices import FORMATS
 
     table = DERIVATIONS.partition("| format |")[2].partition("\n\n")[0]
     assert dict(re.findall(r"^\| `(\w+)` \| `(\.\w+)` \|", table, re.MULTILINE)) == {"text": ".txt", **FORMATS}

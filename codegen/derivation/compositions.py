@@ -22,12 +22,11 @@ from codegen.derivation.formula import (
 )
 from codegen.derivation.index_form import IndexForm
 from codegen.derivation.layouts import layouts
-from codegen.derivation.matrix_form import MatrixForm
 from codegen.derivation.matrix_parts import NoMatrixForm
 from codegen.derivation.nested import Nested
 from codegen.derivation.recurrent import WRITTEN_OUT, Recurrent
 from codegen.derivation.statements import statements
-from symbolic.program import Equation, IndexName, Program, Role, operands, tensor_of
+from symbolic.program import Equation, IndexName, Role, operands, tensor_of
 
 __all__ = ["Compositions"]
 
@@ -59,8 +58,8 @@ class Compositions(Recurrent):
         """What a composition may be shown of: the prediction, the last values of a step that read the state, the state."""
         stepped = [t.name for t in self.program.tensors
                    if self.jacobian.recurrence.axes(t) and t.name not in self.jacobian.recurrence.tensors]
-        after = [n for n in reversed(stepped) if n in self.reading()]
-        return [*dict.fromkeys([n for n in (self.rolled.prediction,) if n in self.reading()] + after), self.states[0]]
+        after = [n for n in reversed(stepped) if n in self.reading]
+        return [*dict.fromkeys([n for n in (self.rolled.prediction,) if n in self.reading] + after), self.states[0]]
 
     def _nested(self, top: str) -> list[Block]:
         """The composition of a tensor, as deep as the steps that were asked for."""
@@ -82,25 +81,18 @@ class Compositions(Recurrent):
     def _line(self, nested: Nested, name: str) -> Display:
         """The definition of a tensor's entry at its bare indices."""
         equation = next(e for e in self.program.writers[name] if all(isinstance(p, IndexName) for p in e.target.indices))
-        free = equation.free
-        shown = MatrixForm.read(nested, equation.target, {i.symbol: i for i in free})[0]
-        return Display(Line(shown, nested.terms_of(equation.target, free)))
+        return Display(nested.defined(equation))
 
     def _from_the_start(self, name: str, inside: frozenset[str]) -> list[Block]:
         """Each step of the unrolled program, all earlier ones put in."""
-        form = replace_program(self.form, self.unrolled)
+        form = IndexForm(self.unrolled, self.form.symbols, self.form.adjoint)
         nested = Nested(form, layouts(self.unrolled, self.unrolled.equations), inside)
-        found: list[Block] = []
-        for equations in _by_target(self.unrolled.writers.get(name, ())):
-            target, free = equations[0].target, equations[0].free
-            shown = MatrixForm.read(nested, target, {i.symbol: i for i in free})[0]
-            found.append(Display(Line(shown, nested.terms_of(target, free))))
-        return found
+        return [Display(nested.defined(equations[0])) for equations in _by_entry(self.unrolled.writers.get(name, ()))]
 
     def _composed(self) -> list[Block]:
         """The composition as a function of one step, where the cell is too large to be put into itself."""
         f, inputs, lags = Letter(self.letter("FGP")), self._inputs(), self.lags()
-        written = [self.notation_of_step(group) for group in _by_target(
+        written = [self.notation_of_step(group) for group in _by_entry(
             [e for e in self.program.equations if e.name in self.jacobian.recurrence.tensors])]
 
         def state(back: int) -> Formula:
@@ -140,12 +132,7 @@ class Compositions(Recurrent):
                 and self.jacobian.recurrence.axes(self.program.tensor(n))]
 
 
-def replace_program(form: IndexForm, program: Program) -> IndexForm:
-    """The same way of writing for another program."""
-    return IndexForm(program, form.symbols, form.adjoint)
-
-
-def _by_target(equations: Sequence[Equation]) -> list[list[Equation]]:
+def _by_entry(equations: Sequence[Equation]) -> list[list[Equation]]:
     found: dict[Indexed, list[Equation]] = {}
     for equation in equations:
         found.setdefault(equation.target, []).append(equation)

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codegen.arguments import FORMATS
+from codegen.choices import FORMATS
 from codegen.derivation.formats import Style, document_of, show
 from codegen.derivation.provenance import Derivation, derivation_of
 from symbolic.errors import SpecError, nearest

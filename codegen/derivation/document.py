@@ -9,7 +9,8 @@ from codegen.derivation.formula import Formula, Line
 
 __all__ = [
     "Block", "Box", "Bullets", "Code", "Display", "Document", "Inline", "LikeRow", "LikeTable", "Math", "Paragraph",
-    "Ref", "Section", "Strong", "SymbolRow", "SymbolTable", "Words", "continued", "displays", "listed", "words",
+    "Ref", "Section", "Strong", "SymbolRow", "SymbolTable", "Words", "anchored", "continued", "displays", "listed",
+    "plain", "words",
 ]
 
 
@@ -65,6 +66,11 @@ class Display:
 
     line: Line
     reason: Words = ()
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The numbers that are printed beside it."""
+        return () if self.line.head is None else tuple(n for n in self.line.numbers if n)
 
 
 @dataclass(frozen=True)
@@ -166,6 +172,16 @@ def displays(document: Document) -> Iterator[Display]:
 
     for section in document.sections:
         yield from of_section(section)
+
+
+def anchored(document: Document) -> frozenset[int]:
+    """The numbers that a displayed line has: what can be pointed to."""
+    return frozenset(n for display in displays(document) for n in display.numbers)
+
+
+def plain(running: Words) -> str:
+    """Running text without its formulas: for a title."""
+    return "".join(piece if isinstance(piece, str) else getattr(piece, "text", "") for piece in running)
 
 
 def continued(display: Display) -> Display:

@@ -24,6 +24,7 @@ from codegen.derivation.formula import (
     Terms,
     Word,
     brackets,
+    summand,
 )
 from codegen.derivation.index_form import HEADS, RELATIONS_OF, signed_terms
 from codegen.derivation.matrix_parts import ONES, Axes, NoMatrixForm, bare, hadamard, operand, transposed
@@ -47,13 +48,20 @@ class Entrywise:
             raise NoMatrixForm  # an index as a number
         return frozenset().union(*(self.form.axes(e, self.domain) for e in operands(expr)))
 
+    def grouped(self, expr: Expr) -> dict[frozenset[IndexName], Expr]:
+        """The factors of a product by the matrix indices that they read."""
+        found: dict[frozenset[IndexName], list[Expr]] = {}
+        for factor in Mul.make_args(expr):
+            found.setdefault(self.indices(factor), []).append(factor)
+        return {key: Mul(*factors) for key, factors in found.items()}
+
     def show(self, expr: Any, frame: Axes) -> Formula:
         """The matrix of the expression's values over ``frame``."""
         match expr:
             case Indexed():
                 return self._entry(expr, frame)
             case Add():
-                return Terms(tuple((sign, self._side(part, frame)) for sign, part in signed_terms(expr)))
+                return Terms(tuple((sign, summand(self.show(part, frame))) for sign, part in signed_terms(expr)))
             case Mul():
                 return self._product(expr, frame)
             case Pow():
@@ -75,10 +83,6 @@ class Entrywise:
         head = self.form.form.head(expr, HEADS)
         return Call(head, tuple(bare(self.show(part, frame)) for part in expr.args))
 
-    def _side(self, expr: Any, frame: Axes) -> Formula:
-        shown = self.show(expr, frame)
-        return brackets(shown) if isinstance(shown, Terms) else shown
-
     def _entry(self, entry: Indexed, frame: Axes) -> Formula:
         shown, axes = self.form.read(entry, self.domain)
         if axes == frame or not axes:
@@ -93,24 +97,24 @@ class Entrywise:
 
     def _product(self, expr: Expr, frame: Axes) -> Formula:
         if expr.could_extract_minus_sign():
-            return Terms((("-", self._side(-expr, frame)),))
-        above: list[Formula] = []
+            return Terms((("-", summand(self.show(-expr, frame))),))
+        if (outer := self._outer(expr, frame)) is not None:
+            return outer
+        above: list[Expr] = []
         numbers: list[Any] = []
         below: list[Expr] = []
         for factor in Mul.make_args(expr):
-            if factor.is_Pow and factor.exp.is_number and factor.exp.is_negative and operands(factor):
-                below.append(factor.base ** -factor.exp)
-            elif not operands(factor):
+            if not operands(factor):
                 numbers += [factor] if factor != 1 else []
+            elif factor.is_Pow and factor.exp.is_number and factor.exp.is_negative:
+                below.append(factor.base ** -factor.exp)
             else:
-                above.append(operand(self.show(factor, frame), self._is_scalar(factor)))
-        if (outer := self._outer(expr, frame)) is not None:
-            return outer
-        ordered = sorted(
-            zip(above, [f for f in Mul.make_args(expr) if operands(f) and not self._is_divisor(f)], strict=True),
-            key=lambda pair: self.form.form.rank(pair[1]))
-        scalars = [shown for shown, factor in ordered if self._is_scalar(factor)]
-        rest = [shown for shown, factor in ordered if not self._is_scalar(factor)]
+                above.append(factor)
+        scalars: list[Formula] = []
+        rest: list[Formula] = []
+        for factor in sorted(above, key=self.form.form.rank):
+            scalar = not self.indices(factor)
+            (scalars if scalar else rest).append(operand(self.show(factor, frame), scalar))
         top = hadamard(rest) if rest else None
         above_line, below_line = Mul(*numbers).as_numer_denom()
         if below:
@@ -128,22 +132,14 @@ class Entrywise:
         """The product of a column and a row, ``u v^T``, where no factor has both indices of the frame."""
         if len(frame) != 2:
             return None
-        parts: dict[frozenset[IndexName], list[Expr]] = {}
-        for factor in Mul.make_args(expr):
-            parts.setdefault(self.indices(factor), []).append(factor)
+        parts = self.grouped(expr)
         rows, columns = (parts.pop(frozenset({symbol}), None) for symbol in frame)
-        scalars = parts.pop(frozenset(), [])
+        scalar = parts.pop(frozenset(), None)
         if rows is None or columns is None or parts:
             return None
-        left, right = (operand(self.show(Mul(*part), (symbol,))) for part, symbol in zip((rows, columns), frame, strict=True))
+        left, right = (operand(self.show(part, (symbol,))) for part, symbol in zip((rows, columns), frame, strict=True))
         shown = Matrices((left, transposed(right)))
-        return shown if not scalars else Product((operand(self.show(Mul(*scalars), ())), shown))
-
-    def _is_divisor(self, factor: Expr) -> bool:
-        return bool(factor.is_Pow and factor.exp.is_number and factor.exp.is_negative)
-
-    def _is_scalar(self, factor: Expr) -> bool:
-        return not self.indices(factor)
+        return shown if scalar is None else Product((operand(self.show(scalar, ())), shown))
 
     def _power(self, expr: Pow, frame: Axes) -> Formula:
         base, exponent = expr.base, expr.exp

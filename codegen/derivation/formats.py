@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from codegen.choices import ADJOINTS, NOTATIONS, TOLD
 from codegen.derivation.formula import Word
-from codegen.derivation.index_form import ADJOINTS, IndexForm
+from codegen.derivation.index_form import IndexForm
 from codegen.derivation.narrative import narrate
 from codegen.derivation.notation import Notation
 from codegen.derivation.symbols import Symbol, symbols
@@ -18,10 +19,7 @@ if TYPE_CHECKING:
     from codegen.derivation.provenance import Derivation
     from codegen.html.source import Source
 
-__all__ = ["ADJOINTS", "FORMATS", "NOTATIONS", "Style", "document_of", "show"]
-
-FORMATS = ("text", "latex", "markdown", "html", "pdf")
-NOTATIONS = ("index", "matrix")
+__all__ = ["Style", "document_of", "show"]
 
 
 @dataclass(frozen=True)
@@ -86,4 +84,4 @@ def show(
         from codegen.latex.emit import emit as latex
 
         return latex(document, fragment, header)
-    raise SpecError(f"format: expected {', '.join(FORMATS)}, found '{format}'{nearest(format, FORMATS)}")
+    raise SpecError(f"format: expected {', '.join(TOLD)}, found '{format}'{nearest(format, TOLD)}")

@@ -9,9 +9,39 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 __all__ = [
-    "LONG", "Bar", "Big", "Bracket", "Call", "Cases", "Fence", "Formula", "Fraction", "Letter", "Line", "List", "Matrices",
-    "Number", "Product", "Root", "Row", "Script", "Sign", "Term", "Terms", "Word", "brackets", "child_formulas", "groups",
-    "groups_of", "is_tall", "row", "size", "stands_apart", "width",
+    "LONG",
+    "Bar",
+    "Big",
+    "Bracket",
+    "Call",
+    "Cases",
+    "Fence",
+    "Formula",
+    "Fraction",
+    "Letter",
+    "Line",
+    "List",
+    "Matrices",
+    "Number",
+    "Product",
+    "Root",
+    "Row",
+    "Script",
+    "Sign",
+    "Term",
+    "Terms",
+    "Word",
+    "brackets",
+    "child_formulas",
+    "groups",
+    "groups_of",
+    "is_tall",
+    "row",
+    "size",
+    "stands_apart",
+    "summand",
+    "summed_up",
+    "width",
 ]
 
 
@@ -308,9 +338,22 @@ def row(*parts: Formula) -> Formula:
     return parts[0] if len(parts) == 1 else Row(parts)
 
 
-def brackets(formula: Formula, kind: str = "()") -> Formula:
+def brackets(formula: Formula) -> Formula:
     """The formula between brackets."""
-    return Fence(formula, kind)
+    return Fence(formula)
+
+
+def summand(shown: Formula) -> Formula:
+    """An operand of a sum or a product: a sum stands in brackets."""
+    return brackets(shown) if isinstance(shown, Terms) else shown
+
+
+def summed_up(terms: Sequence[Term]) -> Formula:
+    """Terms as one formula."""
+    if len(terms) == 1 and terms[0].sign == "+":
+        (term,) = terms
+        return term.factors[0] if len(term.factors) == 1 else Product(term.factors)
+    return Terms(tuple((t.sign, t.factors[0] if len(t.factors) == 1 else Product(t.factors)) for t in terms))
 
 
 def child_formulas(formula: Formula) -> Iterable[Formula]:

@@ -35,16 +35,15 @@ from codegen.derivation.formula import (
     Word,
     brackets,
     row,
+    summand,
+    summed_up,
 )
 from codegen.derivation.statements import Statement
 from codegen.derivation.symbols import Symbol, letter_or_word
 from symbolic.functions import Unspecified
 from symbolic.program import Equation, Index, Program, Reduction, index_symbols, tensor_of
 
-__all__ = ["ADJOINTS", "HEADS", "RELATIONS_OF", "IndexForm", "partial_of", "signed_terms"]
-
-ADJOINTS = ("frac", "bar", "delta")
-"""How dL/dX is written: as a fraction, as X with a bar, as a delta with X above it."""
+__all__ = ["HEADS", "RELATIONS_OF", "IndexForm", "partial_of", "signed_terms"]
 
 RELATIONS_OF = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "eq": "=", "ne": "!="}
 _RELATIONS = {"<": "<", "<=": "<=", ">": ">", ">=": ">=", "==": "=", "!=": "!="}
@@ -70,7 +69,7 @@ class IndexForm(Printer):  # type: ignore[misc]
     def __init__(self, program: Program, symbols: Mapping[str, Symbol], adjoint: str = "frac") -> None:
         super().__init__()
         self.program, self.symbols, self.adjoint = program, symbols, adjoint
-        self.primal = {name: tensor for tensor, name in program.gradients.items()}
+        self.primal = program.primals
         self._known: dict[Any, Formula] = {}
 
     def show(self, expr: Any) -> Formula:
@@ -95,13 +94,16 @@ class IndexForm(Printer):  # type: ignore[misc]
 
     def adjoint_of(self, name: str, below: Sequence[Formula] = ()) -> Formula:
         """dL/dX for the entry of X at these subscripts."""
-        symbol = self.symbols[name]
+        return self.derivative(name, self.symbols[name], below)
+
+    def derivative(self, name: str, symbol: Symbol, below: Sequence[Formula], bold: bool = False) -> Formula:
+        """The derivative of the loss by a tensor of this symbol, as ``adjoint`` has it."""
         if self.adjoint == "code":
-            return Symbol(Word(f"d_{name}")).entry(below)
+            return Symbol(Word(self.program.gradients[name])).entry(below)
         if self.adjoint == "bar":
             return symbol.entry(below, Bar(symbol.base))
         if self.adjoint == "delta":
-            return Script(Letter("delta"), List(tuple(below)) if below else None, Fence(symbol.entry()))
+            return Script(Letter("delta", bold), List(tuple(below)) if below else None, Fence(symbol.entry()))
         return partial_of(self.symbols[self.program.loss].entry(), symbol.entry(below))
 
     def _print_Indexed(self, expr: Any) -> Formula:
@@ -150,8 +152,7 @@ class IndexForm(Printer):  # type: ignore[misc]
 
     def _beside(self, expr: Any) -> Formula:
         """An operand of a sum."""
-        shown = self.show(expr)
-        return brackets(shown) if isinstance(shown, Terms) else shown
+        return summand(self.show(expr))
 
     def factors(self, expr: Any) -> tuple[Formula, ...]:
         """The factors of a product without a sign: numbers and sizes, parameters and values, the adjoint, then what stands in
@@ -261,11 +262,15 @@ class IndexForm(Printer):  # type: ignore[misc]
 
     def line(self, statement: Statement) -> Line:
         """A statement as a displayed line."""
-        terms = statement.terms
-        odd = [i for i in statement.free if any(self.is_odd(i, e, statement.target) for e in terms)]
+        terms = (t for e in statement.terms for t in self.terms(e))
+        return self.stated(statement, self.show(statement.target), terms, statement.free)
+
+    def stated(self, statement: Statement, head: Formula, terms: Iterable[Term], told: Iterable[Index]) -> Line:
+        """The line of a statement, what is added before what is subtracted, with the ranges of those ``told`` indices that do not
+        run over a whole axis."""
+        odd = [i for i in told if any(self.is_odd(i, e, statement.target) for e in statement.terms)]
         where = List(tuple(map(self.range_of, odd))) if odd else None
-        shown = sorted((t for e in terms for t in self.terms(e)), key=lambda term: term.sign == "-")
-        return Line(self.show(statement.target), tuple(shown), statement.numbers, where)
+        return Line(head, tuple(sorted(terms, key=lambda term: term.sign == "-")), statement.numbers, where)
 
     def is_odd(self, over: Index, equation: Equation, target: Any = None) -> bool:
         """Whether an index has another range than an axis that it subscripts: of a free one the axis on the left counts, and only
@@ -277,7 +282,7 @@ class IndexForm(Printer):  # type: ignore[misc]
 
     def terms(self, equation: Equation) -> list[Term]:
         """An equation's body as terms, under its sum and its guards."""
-        front: list[Formula] = [self._big(equation)] if equation.reduced else []
+        front: list[Formula] = [self.big(equation, equation.reduced)] if equation.reduced else []
         front += [Fence(self.show(guard), "[]") for guard in equation.guards]
         body = equation.body
         if not front and body.is_Add:
@@ -300,19 +305,19 @@ class IndexForm(Printer):  # type: ignore[misc]
         if source.reduction is not Reduction.SUM or not lost and not source.guards:
             return self.show(partial)
         (term,) = self.terms(replace(source, body=partial, indices=(*source.free, *lost), reduction=Reduction.SUM))
-        shown = Product(term.factors) if len(term.factors) > 1 else term.factors[0]
-        return Terms((("-", shown),)) if term.sign == "-" else shown
+        return summed_up((term,))
 
     def _signless(self, body: Any) -> tuple[Formula, ...]:
         return (brackets(self.show(body)),) if body.could_extract_minus_sign() else self.factors(body)
 
-    def _big(self, equation: Equation) -> Formula:
+    def big(self, equation: Equation, over: Sequence[Index]) -> Formula:
+        """The sign of an equation's sum or maximum over some of its indices, with their ranges where they need saying."""
         kind = {Reduction.SUM: "sum", Reduction.MAX: "max", Reduction.ARGMAX: "argmax"}[equation.reduction]
-        odd = {i for i in equation.reduced if self.is_odd(i, equation)}
-        if len(equation.reduced) == 1 and equation.reduced[0] in odd:
-            (over,) = equation.reduced
-            return Big(kind, Row((self.show(over.symbol), Sign("="), self.show(over.lower))), self.show(over.upper - 1))
-        parts = [self.range_of(i) if i in odd else self.show(i.symbol) for i in equation.reduced]
+        odd = {i for i in over if self.is_odd(i, equation)}
+        if len(over) == 1 and over[0] in odd:
+            (one,) = over
+            return Big(kind, Row((self.show(one.symbol), Sign("="), self.show(one.lower))), self.show(one.upper - 1))
+        parts = [self.range_of(i) if i in odd else self.show(i.symbol) for i in over]
         return Big(kind, List(tuple(parts)) if len(parts) > 1 else parts[0])
 
     def range_of(self, over: Index) -> Formula:

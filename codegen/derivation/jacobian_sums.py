@@ -29,8 +29,9 @@ from codegen.derivation.formula import (
     brackets,
     row,
 )
+from codegen.derivation.index_form import partial_of
 from codegen.derivation.matrix_parts import NoMatrixForm
-from codegen.derivation.recurrent import WRITTEN_OUT, Recurrent, immediate, partial, total
+from codegen.derivation.recurrent import WRITTEN_OUT, Recurrent, immediate, total
 from symbolic.jacobian import Block as JacobianBlock
 from symbolic.program import Equation, index, tensor_of
 from symbolic.recurrence import recurrences
@@ -71,7 +72,7 @@ class JacobianSums(Recurrent):
                 Strong("product rule"), ": the immediate part, marked with a plus, and the Jacobian of the step times the "
                 "derivative of the state before,")),
             Display(Line(total(now, theta), (
-                Term("+", (immediate(now, theta),)), Term("+", (partial(now, before), total(before, theta)))))),
+                Term("+", (immediate(now, theta),)), Term("+", (partial_of(now, before), total(before, theta)))))),
             Paragraph(words(
                 "Put into itself down to the first step, it becomes a sum over the steps ", Math(k), " at which the weights were "
                 "read, each with the product of the Jacobians from there on, the last of them on the left:")),
@@ -89,15 +90,15 @@ class JacobianSums(Recurrent):
         """The product sign from the step ``k`` to this one, and the Jacobian under it."""
         time, j, one = self.form.show(self.time), Letter(self.letter("jlir")), Number("1")
         if self.way > 0:
-            return Big("prod", Row((j, Sign("="), k, Sign("+"), one)), time), partial(
+            return Big("prod", Row((j, Sign("="), k, Sign("+"), one)), time), partial_of(
                 self.all_at(j), self.all_at(Row((j, Sign("-"), one))))
-        return Big("prod", Row((j, Sign("="), time)), Row((k, Sign("-"), one))), partial(
+        return Big("prod", Row((j, Sign("="), time)), Row((k, Sign("-"), one))), partial_of(
             self.all_at(j), self.all_at(Row((j, Sign("+"), one))))
 
     def _loss_by(self, step: Formula) -> Formula:
         """The derivative of the loss by the state of a step with the later states held fixed."""
         state = self.all_at(step)
-        return partial(Script(self.loss, List((step,))), state) if self._is_sum_over_steps else immediate(self.loss, state)
+        return partial_of(Script(self.loss, List((step,))), state) if self._is_sum_over_steps else immediate(self.loss, state)
 
     def _of_the_loss(self, now: Formula, time: Formula) -> Words:
         if self._is_sum_over_steps:
@@ -110,7 +111,7 @@ class JacobianSums(Recurrent):
     @cached_property
     def _is_sum_over_steps(self) -> bool:
         """Whether each state reaches the loss at its own step alone, and the loss adds the steps up."""
-        group, reading = frozenset(self.jacobian.recurrence.tensors), self.reading()
+        group, reading = frozenset(self.jacobian.recurrence.tensors), self.reading
         for name in reading - group:
             tensor = self.program.tensor(name)
             axes = self.jacobian.recurrence.axes(tensor)
@@ -154,7 +155,7 @@ class JacobianSums(Recurrent):
         for t in range(self.rolled.steps):
             inner: list[tuple[str, Formula]] = []
             for k in range(t, -1, -1):
-                jacobians = tuple(partial(at(j), at(j - 1)) for j in range(t, k, -1))
+                jacobians = tuple(partial_of(at(j), at(j - 1)) for j in range(t, k, -1))
                 inner.append(("+", Product((*jacobians, immediate(at(k), theta))) if jacobians else immediate(at(k), theta)))
             whole = inner[0][1] if len(inner) == 1 else brackets(Terms(tuple(inner)))
             terms.append(Term("+", (self._loss_by(number(t)), whole)))
@@ -192,7 +193,7 @@ class JacobianSums(Recurrent):
 
     def _head(self, block: JacobianBlock) -> Formula:
         domain = {i.symbol: i for i in block.indices}
-        return partial(self.vectors.read(block.of, domain)[0], self.vectors.read(block.by, domain)[0])
+        return partial_of(self.vectors.read(block.of, domain)[0], self.vectors.read(block.by, domain)[0])
 
     def _terms(self, block: JacobianBlock) -> list[Term]:
         domain = {i.symbol: i for i in block.indices}
@@ -229,7 +230,7 @@ class JacobianSums(Recurrent):
             shown = self.form.terms(replace(equation, indices=tuple(
                 i for i in equation.indices if i in term.sums or i in equation.free)))
             terms += shown
-        over = immediate if plus else partial
+        over = immediate if plus else partial_of
         return Line(over(self.form.show(block.of), self.form.show(block.by)), tuple(terms))
 
     # ---- one pass --------------------------------------------------------------------------------------------------
@@ -245,7 +246,7 @@ class JacobianSums(Recurrent):
             Paragraph(words(f"The double sum is never formed. Taken together from the {start} step to the {end}, everything that "
                             "arrives at a state is one row,")),
             Display(Line(total(self.loss, now), (
-                Term("+", (self._loss_by(time),)), Term("+", (total(self.loss, after), partial(after, now)))))),
+                Term("+", (self._loss_by(time),)), Term("+", (total(self.loss, after), partial_of(after, now)))))),
             Paragraph(words("and each step adds its part to the gradient,")),
             Display(Line(total(self.loss, theta), (
                 Term("+", (Big("sum", k), total(self.loss, self.all_at(k)), immediate(self.all_at(k), theta))),

@@ -32,7 +32,7 @@ def layouts(program: Program, equations: Iterable[Equation], vectors: bool = Fal
     An adjoint is laid out as its tensor. ``vectors``: of what is stepped along only the last axis is left, so that a step is one
     of vectors.
     """
-    primal = {adjoint: tensor for tensor, adjoint in program.gradients.items()}
+    primal = program.primals
     classes = _Classes()
     for equation in equations:
         met: dict[IndexName, Axis] = {}

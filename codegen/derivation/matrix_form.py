@@ -18,24 +18,22 @@ from sympy import Expr, Indexed, Mul
 
 from codegen.derivation.entrywise import Entrywise
 from codegen.derivation.formula import (
-    Bar,
-    Big,
     Fence,
     Formula,
     Letter,
     Line,
-    List,
     Matrices,
     Product,
     Row,
-    Script,
     Sign,
     Term,
     Terms,
     Word,
     brackets,
+    summand,
+    summed_up,
 )
-from codegen.derivation.index_form import IndexForm, partial_of, signed_terms
+from codegen.derivation.index_form import IndexForm, signed_terms
 from codegen.derivation.layouts import Layout
 from codegen.derivation.matrix_parts import (
     ONES,
@@ -46,7 +44,6 @@ from codegen.derivation.matrix_parts import (
     on_ones,
     operand,
     spread,
-    summed_up,
     transposed,
 )
 from codegen.derivation.matrix_paths import MatrixPath
@@ -56,6 +53,7 @@ from symbolic.analysis import index_reads, is_equal
 from symbolic.program import Equation, Index, IndexName, Program, Reduction, index_symbols, operands, tensor_of
 
 __all__ = ["MatrixForm"]
+
 
 class MatrixForm:
     """Prints statements as matrices; ``line`` gives ``None`` where there is no such form."""
@@ -74,15 +72,8 @@ class MatrixForm:
 
     def adjoint_of(self, primal: str, scripts: Sequence[Formula] = ()) -> Formula:
         """dL/dX as a matrix."""
-        symbol = self.names[primal]
-        if self.form.adjoint == "code":
-            return Symbol(Word(f"d_{primal}")).entry(scripts)
-        if self.form.adjoint == "bar":
-            return symbol.entry(scripts, Bar(symbol.base))
-        if self.form.adjoint == "delta":
-            bold = primal in self.layouts and self.layouts[primal].rank > 0
-            return Script(Letter("delta", bold), List(tuple(scripts)) if scripts else None, Fence(symbol.entry()))
-        return partial_of(self.form.symbols[self.program.loss].entry(), symbol.entry(scripts))
+        bold = primal in self.layouts and self.layouts[primal].rank > 0
+        return self.form.derivative(primal, self.names[primal], scripts, bold)
 
     # ---- statements ------------------------------------------------------------------------------------------------
 
@@ -97,11 +88,8 @@ class MatrixForm:
         domain = {i.symbol: i for i in statement.terms[0].indices}
         shown, frame = self.read(statement.target, domain)
         scripts = frozenset().union(*(index_symbols(p) for p in self._scripts_of(statement.target)))
-        odd = [i for i in statement.free if i.symbol in scripts
-               and any(self.form.is_odd(i, e, statement.target) for e in statement.terms)]
-        where = List(tuple(self.form.range_of(i) for i in odd)) if odd else None
-        terms = sorted(self.whole(statement.terms, frame), key=lambda term: term.sign == "-")
-        return Line(shown, tuple(terms), statement.numbers, where)
+        told = [i for i in statement.free if i.symbol in scripts]
+        return self.form.stated(statement, shown, self.whole(statement.terms, frame), told)
 
     def whole(self, equations: Sequence[Equation], frame: Axes) -> list[Term]:
         """The bodies of equations that add into the same entries, as all of the matrix over a frame, not as what its rows or its
@@ -128,14 +116,14 @@ class MatrixForm:
         front: list[Formula] = []
         over = [i for i in equation.reduced if i.symbol not in matrix]
         if over:
-            front.append(self._big(over, equation))
+            front.append(self.form.big(equation, over))
         front += [Fence(self.form.show(guard), "[]") for guard in equation.guards]
         domain = {i.symbol: i for i in equation.indices}
         summed = frozenset(i.symbol for i in equation.reduced) & matrix
         found = []
         pairs = list(signed_terms(equation.body))
         if front and len(pairs) > 1:
-            inner = Terms(tuple((sign, self._beside(self._product(part, frame, summed, domain))) for sign, part in pairs))
+            inner = Terms(tuple((sign, summand(self._product(part, frame, summed, domain))) for sign, part in pairs))
             return [Term("+", (*front, brackets(inner)))]
         for sign, part in pairs:
             shown = self._product(part, frame, summed, domain)
@@ -151,13 +139,10 @@ class MatrixForm:
             return [Term("+", (diagonal(entries.show(expr, rows)),))]
         found = []
         for sign, part in signed_terms(expr):
-            groups: dict[frozenset[IndexName], list[Expr]] = {}
-            for factor in Mul.make_args(part):
-                groups.setdefault(entries.indices(factor), []).append(factor)
-            scalar = groups.pop(frozenset(), [])
-            whole = {key: Mul(*factors) for key, factors in groups.items()}
-            shown = MatrixPath(whole, frozenset().union(*whole) - {*rows, *columns}, entries).product((*rows, *columns))
-            found.append(Term(sign, (*(self.numbers(Mul(*scalar)) if scalar else ()), shown)))
+            groups = entries.grouped(part)
+            scalar = groups.pop(frozenset(), None)
+            shown = MatrixPath(groups, frozenset().union(*groups) - {*rows, *columns}, entries).product((*rows, *columns))
+            found.append(Term(sign, (*(self.numbers(scalar) if scalar is not None else ()), shown)))
         return found
 
     def _matrix_indices(self, equation: Equation) -> frozenset[IndexName]:
@@ -179,15 +164,6 @@ class MatrixForm:
                 (scripts if axis < layout.scripts else axes).update(index_symbols(part))
         return frozenset(axes), frozenset(scripts)
 
-    def _big(self, over: Sequence[Index], equation: Equation) -> Formula:
-        odd = {i for i in over if self.form.is_odd(i, equation)}
-        if len(over) == 1 and over[0] in odd:
-            (one,) = over
-            start = Row((self.form.show(one.symbol), Sign("="), self.form.show(one.lower)))
-            return Big("sum", start, self.form.show(one.upper - 1))
-        parts = [self.form.range_of(i) if i in odd else self.form.show(i.symbol) for i in over]
-        return Big("sum", List(tuple(parts)) if len(parts) > 1 else parts[0])
-
     # ---- products over summed indices ------------------------------------------------------------------------------
 
     def _product(self, expr: Expr, frame: Axes, summed: frozenset[IndexName], domain: Mapping[IndexName, Index]) -> Formula:
@@ -195,10 +171,7 @@ class MatrixForm:
         expand = Entrywise(self, domain)
         if not summed:
             return expand.show(expr, frame)
-        groups: dict[frozenset[IndexName], list[Expr]] = {}
-        for factor in Mul.make_args(expr):
-            groups.setdefault(expand.indices(factor), []).append(factor)
-        found = {key: Mul(*factors) for key, factors in groups.items()}
+        found = expand.grouped(expr)
         if not summed <= frozenset().union(*found):
             raise NoMatrixForm  # a sum of what does not depend on its index
         scalar = found.pop(frozenset(), None)
@@ -214,15 +187,12 @@ class MatrixForm:
         if scalar is not None:
             front = expand.show(scalar, ())
             rest = (shown,) if isinstance(shown, Matrices) else shown.factors if isinstance(shown, Product) else (operand(shown),)
-            shown = Product((brackets(front) if isinstance(front, Terms) else front, *rest))
+            shown = Product((summand(front), *rest))
         return shown
 
     def numbers(self, expr: Any) -> tuple[Formula, ...]:
         """What is no matrix as factors beside one."""
-        return tuple(map(self._beside, self.form.factors(expr)))
-
-    def _beside(self, shown: Formula) -> Formula:
-        return brackets(shown) if isinstance(shown, Terms) else shown
+        return tuple(map(summand, self.form.factors(expr)))
 
     # ---- reads -----------------------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from codegen.derivation.formula import (
 )
 from symbolic.program import IndexName
 
-__all__ = ["ONES", "Axes", "NoMatrixForm", "bare", "diagonal", "hadamard", "line_up", "on_ones", "operand", "spread", "summed_up",
+__all__ = ["ONES", "Axes", "NoMatrixForm", "bare", "diagonal", "hadamard", "line_up", "on_ones", "operand", "spread",
            "transposed"]
 
 Axes = tuple[IndexName, ...]
@@ -58,14 +58,6 @@ def bare(shown: Formula) -> Formula:
 def diagonal(shown: Formula) -> Formula:
     """The diagonal matrix of a vector."""
     return Call(Word("diag"), (bare(shown),))
-
-
-def summed_up(terms: Sequence[Term]) -> Formula:
-    """Terms as one formula."""
-    if len(terms) == 1 and terms[0].sign == "+":
-        (term,) = terms
-        return term.factors[0] if len(term.factors) == 1 else Product(term.factors)
-    return Terms(tuple((t.sign, t.factors[0] if len(t.factors) == 1 else Product(t.factors)) for t in terms))
 
 
 def on_ones(term: Term, rank: int) -> Term:

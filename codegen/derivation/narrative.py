@@ -6,7 +6,7 @@ catalogue's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from codegen.derivation.conventions import conventions, described
@@ -35,12 +35,13 @@ from codegen.derivation.index_form import partial_of
 from codegen.derivation.notation import Notation
 from codegen.derivation.provenance import Change, Derivation, is_part, replaced, whole, with_the_rest
 from codegen.derivation.repeats import layer_of, repeats
-from codegen.derivation.rules import FORWARD, MACHINE, RESCALES, shift_of
+from codegen.derivation.rules import FORWARD, MACHINE, RESCALES
 from codegen.derivation.steps import Steps
 from codegen.derivation.symbols import free
 from codegen.derivation.unrolled import rolled_out
 from symbolic.analysis import may_meet
 from symbolic.program import Equation, Program, tensor_of
+from symbolic.recurrence import recurrences
 
 __all__ = ["Narrator", "narrate"]
 
@@ -92,15 +93,16 @@ class Narrator(Steps):
     def forward(self) -> Section:
         """The equations of the model, layer by layer, as the spec has them."""
         program = self.derivation.given
+        loops = recurrences(program) if self.derivation.rolled is None else ()  # rolled out, it has a section of its own
+        carried = {name for loop in loops for name in loop.states}
         parts = []
-        for layer, rows in by_layer(program.equations).items():
+        for layer, rows in by_layer(program).items():
             if layer in self.repeats.like:
                 continue
             blocks: list[Block] = [
                 shown for equations in by_entry(rows, program) for shown in self.lines(equations, program)
             ]
-            names = dict.fromkeys(e.name for e in rows)
-            again = [name for name in names if self._is_carried(name, names)]
+            again = [name for name in dict.fromkeys(e.name for e in rows) if name in carried]
             if again:
                 blocks.append(Paragraph(words(
                     listed([self.symbol(n) for n in again]), " at one step ", "are" if len(again) > 1 else "is",
@@ -108,7 +110,7 @@ class Narrator(Steps):
                 )))
             if self.repeats.of(layer):
                 blocks += self._alike(layer, program.equations)
-            parts.append(Section(f"forward-{layer or 'model'}", self._layer_title(layer), tuple(blocks)))
+            parts.append(Section(f"forward-{layer or 'model'}", layer_title(layer, program), tuple(blocks)))
         staged = len({(e.number, e.name) for e in program.equations}) > len({e.number for e in program.equations})
         more = "; a sum inside a function stands as a tensor of its own" if staged else ""
         opening = Paragraph(words(
@@ -116,18 +118,6 @@ class Narrator(Steps):
         if len(parts) == 1:
             return Section("forward", words("Forward"), (opening, *parts[0].blocks))
         return Section("forward", words("Forward"), (opening,), tuple(parts))
-
-    def _is_carried(self, name: str, layer: Mapping[str, object]) -> bool:
-        program = self.derivation.given
-        return any(
-            tensor_of(read) == name and any(distance.is_Integer for _, distance in shift_of(equation, read))
-            for equation in program.readers.get(name, ()) if equation.name in layer for read in equation.reads
-        )
-
-    def _layer_title(self, layer: str) -> Words:
-        if not layer:
-            return words("The equations")
-        return words("The loss") if layer == self.derivation.given.loss else words("Layer ", Code(layer))
 
     def stable(self) -> list[Section]:
         """What is not computed as it was written, with the reason, the old form and the new one."""
@@ -150,7 +140,7 @@ class Narrator(Steps):
         return [Section("stable", words("Stable forms"), (opening, *blocks))]
 
     def _is_told(self, name: str) -> bool:
-        return self.repeats.told(name.removeprefix("d_") if name in self.derivation.known.gradients.values() else name)
+        return self.repeats.told(self.derivation.known.primals.get(name, name))
 
     def _changed(self, change: Change, chained: bool) -> list[Block]:
         """The equations before a change and after it; ``chained``: every tensor has the value that it had."""
@@ -217,7 +207,7 @@ class Narrator(Steps):
         """The layers that are like ``first``, with the numbers of their own among these equations."""
         numbers: dict[str, dict[int, None]] = {}
         read: set[str] = set()
-        primal = {name: tensor for tensor, name in self.derivation.derived.gradients.items()}
+        primal = self.derivation.derived.primals
         for equation in equations:
             layer = layer_of(primal.get(equation.name, equation.name))
             numbers.setdefault(layer, {})[equation.number] = None
@@ -306,12 +296,19 @@ def _layers(names: Sequence[str]) -> Words:
     return listed(shown) if len(names) <= 4 else words(shown[0], ", ", shown[1], ", ..., ", shown[2])
 
 
-def by_layer(equations: Iterable[Equation]) -> dict[str, list[Equation]]:
-    """Equations by the layer of their target, in order."""
+def by_layer(program: Program) -> dict[str, list[Equation]]:
+    """Equations by the layer of their target, in order; a loss outside all layers by itself."""
     found: dict[str, list[Equation]] = {}
-    for equation in equations:
-        found.setdefault(equation.name.rpartition(".")[0] or ("loss" if equation.name == "loss" else ""), []).append(equation)
+    for equation in program.equations:
+        found.setdefault(layer_of(equation.name) or (program.loss if equation.name == program.loss else ""), []).append(equation)
     return found
+
+
+def layer_title(layer: str, program: Program) -> Words:
+    """The title of the equations of a layer."""
+    if not layer:
+        return words("The equations")
+    return words("The loss") if layer == program.loss else words("Layer ", Code(layer))
 
 
 def by_entry(equations: Iterable[Equation], program: Program) -> list[list[Equation]]:

@@ -11,11 +11,11 @@ from typing import Any
 
 from sympy import Indexed
 
-from codegen.derivation.formula import Call, Formula, Sign, Term, Word
+from codegen.derivation.formula import Call, Formula, Line, Sign, Term, Word, summed_up
 from codegen.derivation.index_form import IndexForm
 from codegen.derivation.layouts import Layout
 from codegen.derivation.matrix_form import MatrixForm
-from codegen.derivation.matrix_parts import Axes, NoMatrixForm, bare, operand, summed_up
+from codegen.derivation.matrix_parts import Axes, NoMatrixForm, bare, operand
 from codegen.derivation.softmax import normalised
 from symbolic.analysis import is_equal
 from symbolic.program import Equation, Index, IndexName, Reduction, index, index_symbols, tensor_of
@@ -44,10 +44,10 @@ class Nested(MatrixForm):
         self.softmax = normalised(form.program)
         self.fresh = self.count = 0
 
-    def terms_of(self, entry: Indexed, indices: tuple[Index, ...]) -> tuple[Term, ...]:
-        """The definition of an entry, everything inside put in. Raises NoMatrixForm where there is none."""
-        domain = {i.symbol: i for i in indices}
-        return self._definition(entry, domain)
+    def defined(self, equation: Equation) -> Line:
+        """The definition of an equation's target, everything inside put in. Raises NoMatrixForm where there is none."""
+        domain = {i.symbol: i for i in equation.free}
+        return Line(super().read(equation.target, domain)[0], self._definition(equation.target, domain))
 
     def read(self, entry: Indexed, domain: Mapping[IndexName, Index]) -> tuple[Formula, Axes]:
         """As the symbol of the matrix, or where it is to be put in as its definition."""

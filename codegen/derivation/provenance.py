@@ -77,10 +77,9 @@ class Change:
 
 @dataclass(frozen=True)
 class Rewrite:
-    """A named rewrite, its law in words, and every change it made to this model."""
+    """A named rewrite, and every change it made to this model."""
 
     rule: str
-    law: str
     changes: tuple[Change, ...]
 
 
@@ -144,33 +143,33 @@ def derivation_of(stages: Stages) -> Derivation:
     from symbolic.rewrite import RULES
 
     given, stable, derived, computed = stages.program, stages.stabilised, stages.adjoint, stages.optimised
-    laws = {rule.name: (rule.phase, rule.law) for rule in RULES}
+    phases = {rule.name: rule.phase for rule in RULES}
     kinds: dict[str, dict[str, list[Change]]] = {"forward": {}, "backward": {}}
     for step in stages.steps:
         rule = step.rule
-        if laws[rule][0] == "forward" or rule not in READ_AS_MATHEMATICS:
-            kinds[laws[rule][0]].setdefault(rule, []).append(Change(step.before, step.after))
+        if phases[rule] == "forward" or rule not in READ_AS_MATHEMATICS:
+            kinds[phases[rule]].setdefault(rule, []).append(Change(step.before, step.after))
     forward = frozenset(stable.equations)
     made = [e for e in derived.equations if e not in forward]
     steps = stages.options.unroll
     return with_closed_forms(Derivation(
         given.name, given, stable, derived, computed, _together(given, stable, derived, computed), stages.wrt,
-        _rewrites(kinds["forward"], laws),
+        _rewrites(kinds["forward"]),
         _adjoints(stages, made),
         tuple(e for e in made if e.name not in set(derived.gradients.values())),
-        _rewrites(kinds["backward"], laws),
+        _rewrites(kinds["backward"]),
         rolled=None if steps is None else Rolled(stages.model.program(), stages.model.prediction, steps),
     ))
 
 
-def _rewrites(changes: Mapping[str, list[Change]], laws: Mapping[str, tuple[str, str]]) -> tuple[Rewrite, ...]:
-    return tuple(Rewrite(rule, laws[rule][1], tuple(rows)) for rule, rows in changes.items())
+def _rewrites(changes: Mapping[str, list[Change]]) -> tuple[Rewrite, ...]:
+    return tuple(Rewrite(rule, tuple(rows)) for rule, rows in changes.items())
 
 
 def _adjoints(stages: Stages, made: Iterable[Equation]) -> dict[str, Adjoint]:
     """The adjoint of each tensor, in the order in which the backward pass first reaches it."""
     derived, computed = stages.adjoint, stages.optimised
-    names = {adjoint: name for name, adjoint in derived.gradients.items()}
+    names = derived.primals
     raw: dict[str, list[Equation]] = {}
     for equation in made:
         if equation.name in names:

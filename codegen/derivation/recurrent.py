@@ -21,10 +21,11 @@ from codegen.derivation.layouts import layouts
 from codegen.derivation.matrix_form import MatrixForm
 from codegen.derivation.notation import Notation
 from codegen.derivation.provenance import Derivation
+from symbolic.adjoint import reaching
 from symbolic.jacobian import StepJacobian
 from symbolic.program import IndexName, Role, index, operands, tensor_of
 
-__all__ = ["WRITTEN_OUT", "Recurrent", "immediate", "partial", "total"]
+__all__ = ["WRITTEN_OUT", "Recurrent", "immediate", "total"]
 
 WRITTEN_OUT = 4
 """Steps of which every term is written out, at most."""
@@ -102,6 +103,7 @@ class Recurrent:
         greek = ("theta", "phi", "psi", "omega")
         return Letter(next((name for name in greek if name not in self.taken), greek[0]))
 
+    @cached_property
     def reading(self) -> frozenset[str]:
         """The tensors that depend on the state, the recurrence among them."""
         found, frontier = set(self.jacobian.recurrence.tensors), list(self.jacobian.recurrence.tensors)
@@ -114,17 +116,7 @@ class Recurrent:
 
     def inside(self, top: str) -> frozenset[str]:
         """What is put in: the recurrence, and what leads from it to ``top``."""
-        above, frontier = set(), [top]
-        while frontier:
-            if (name := frontier.pop()) not in above:
-                above.add(name)
-                frontier += [tensor_of(r) for e in self.program.writers.get(name, ()) for r in operands(e.body)]
-        return self.reading() & above | frozenset(self.jacobian.recurrence.tensors)
-
-
-def partial(of: Formula, by: Formula) -> Formula:
-    """A partial derivative."""
-    return Fraction(Row((Letter("partial"), of)), Row((Letter("partial"), by)))
+        return self.reading & reaching(self.program, top) | frozenset(self.jacobian.recurrence.tensors)
 
 
 def immediate(of: Formula, by: Formula) -> Formula:

@@ -97,7 +97,7 @@ def functions_around(body: Expr, read: Indexed) -> list[str]:
         elif isinstance(node, Function) and row_of(node) is not None:
             found.append(type(node).__name__)
         elif isinstance(node, Pow):
-            found.append("a power" if node.exp.is_number and node.exp != -1 else "1/x" if node.exp == -1 else "a power")
+            found.append("1/x" if node.exp == -1 else "a power")
     return found
 
 

@@ -112,7 +112,7 @@ def _axis_names(group: Sequence[Equation], program: Program) -> tuple[Expr, ...]
     """A distinct index for each axis of the target: the bare one of a writer, else one that the tensor itself has, else the next
     free letter; a number that all of them have stays."""
     name = group[0].name
-    primal = {adjoint: tensor for tensor, adjoint in program.gradients.items()}.get(name, name)
+    primal = program.primals.get(name, name)
     known = [e.target for e in program.writers.get(primal, ())]
     known += [entry for e in program.readers.get(primal, ()) for entry in e.reads if tensor_of(entry) == primal]
     found: list[Expr] = []

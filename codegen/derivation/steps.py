@@ -128,7 +128,7 @@ class Steps:
     def _reason(self, rule: str, last: Statement, now: Statement) -> Words:
         """Why a statement may be written in another form."""
         before, after = ({tensor_of(r) for e in s.terms for r in e.reads} for s in (last, now))
-        primal = {name: tensor for tensor, name in self.derivation.derived.gradients.items()}
+        primal = self.derivation.derived.primals
         if rule == "constants":
             gone = [self.adjoint(primal[n]) for n in primal if n in before - after]
             return words(*listed(gone), " ", FORMS[rule]) if gone else words("a number put in")

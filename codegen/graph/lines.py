@@ -78,7 +78,7 @@ def lines_of(program: Program, rolled: Program | None = None) -> Lines:
     An adjoint line is joined to the adjoints that it reads. The forward values that it reads as well (a weight, a stored
     activation) are part of its slope, not of the flow.
     """
-    primal = {adjoint: name for name, adjoint in program.gradients.items()}
+    primal = program.primals
     axes = _axes(program, rolled, primal)
     groups: dict[tuple[int, str], list[Equation]] = {}
     for equation in program.equations:

@@ -14,15 +14,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from codegen.choices import LEVELS
 from codegen.graph.folding import folded_layers
 from codegen.graph.lines import Line, Lines, Terminal, layer_of, lines_of
 from codegen.graph.words import adjoint_name, full_text, numbers_text, operation, shape_text, shortened, step_text
 from symbolic.errors import SpecError, nearest
 from symbolic.program import Program, Role, tensor_of
 
-__all__ = ["LEVELS", "MOST_NODES", "Edge", "Flow", "Graph", "Kind", "Node", "Row", "graph_of"]
+__all__ = ["MOST_NODES", "Edge", "Flow", "Graph", "Kind", "Node", "Row", "graph_of"]
 
-LEVELS = ("layers", "equations")
 MOST_NODES = 600
 """Nodes of a drawing at most: more can be neither read nor laid out in seconds."""
 _MOST_LINES = 16

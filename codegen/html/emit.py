@@ -23,12 +23,13 @@ from codegen.derivation.document import (
     Strong,
     SymbolTable,
     Words,
-    displays,
+    anchored,
+    plain,
 )
 from codegen.html.printer import broken, line_head, line_pieces, math
 from codegen.html.source import Source
 
-__all__ = ["emit", "fragment", "html_of"]
+__all__ = ["emit", "fragment"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def emit(document: Document, sources: Sequence[Source] = (), drawing: str = "", 
     """The page. ``sources``: code to stand beside the derivation; ``drawing``: an SVG of the graph; ``header``: what the page was
     generated from, as a comment."""
     return _rendered("page.html.jinja", document, "", sources=sources, drawing=drawing, header=header,
-                     title=_plain(document.title))
+                     title=plain(document.title))
 
 
 def fragment(document: Document) -> str:
@@ -57,16 +58,11 @@ def fragment(document: Document) -> str:
 
 
 def _rendered(template: str, document: Document, prefix: str, **context: Any) -> str:
-    writer = _Writer(prefix, {n for d in displays(document) if d.line.head is not None for n in d.line.numbers})
+    writer = _Writer(prefix, anchored(document))
     return str(_template(template).render(
         document=document, prefix=prefix, html=writer.html, kind=_kind, formula=writer.formula, math=math, chained=_chained,
         anchors=writer.anchors, escape=escape, **context,
     ))
-
-
-def html_of(words: Words) -> str:
-    """Running text as HTML, without links."""
-    return _Writer("", set()).html(words)
 
 
 @lru_cache(maxsize=4)
@@ -83,7 +79,7 @@ def _template(name: str) -> Any:
 class _Writer:
     """Pieces of a page; each equation gets its anchor where it is first displayed."""
 
-    def __init__(self, prefix: str, anchored: set[int]) -> None:
+    def __init__(self, prefix: str, anchored: frozenset[int]) -> None:
         self.prefix, self.anchored = prefix, anchored
         self.placed: set[int] = set()
 
@@ -113,7 +109,7 @@ class _Writer:
     def formula(self, display: Display) -> Formula:
         """A displayed line."""
         line = display.line
-        numbers = tuple(n for n in line.numbers if n) if line.head is not None else ()
+        numbers = display.numbers
         return Formula(numbers, self.anchors(numbers), line_head(line), line_pieces(line), self.html(display.reason),
                        line.head is None)
 
@@ -135,6 +131,3 @@ def _kind(block: object) -> str:
     return {Paragraph: "paragraph", Bullets: "bullets", tuple: "chain", Box: "box", SymbolTable: "symbols",
             LikeTable: "like"}[type(block)]
 
-
-def _plain(words: Words) -> str:
-    return "".join(piece if isinstance(piece, str) else getattr(piece, "text", "") for piece in words)

@@ -17,11 +17,11 @@ from codegen.derivation.document import (
     Math,
     Paragraph,
     Ref,
-    Section,
     Strong,
     SymbolTable,
     Words,
-    displays,
+    anchored,
+    plain,
 )
 from codegen.derivation.formula import LONG, Line, groups, width
 from codegen.latex.printer import BREAK, BREAK_AFTER_HEAD, broken, escape, joined, latex, line_pieces
@@ -55,7 +55,7 @@ class _Writer:
     """Pieces of a document; each equation gets its anchor where it is first displayed."""
 
     def __init__(self, document: Document) -> None:
-        self.anchored = {n for d in displays(document) if d.line.head is not None for n in d.line.numbers}
+        self.anchored = anchored(document)
         self.placed: set[int] = set()
 
     def tex(self, words: Words) -> str:
@@ -77,12 +77,9 @@ class _Writer:
 
     def label(self, display: Display) -> tuple[str, str]:
         """The number of a displayed line as it is printed, and its anchors."""
-        if display.line.head is None:
-            return "", ""
-        numbers = [n for n in display.line.numbers if n]
-        new = [n for n in numbers if n not in self.placed]
+        new = [n for n in display.numbers if n not in self.placed]
         self.placed.update(new)
-        return ", ".join(map(str, numbers)), "".join(rf"\eqanchor{{{n}}}" for n in new)
+        return ", ".join(map(str, display.numbers)), "".join(rf"\eqanchor{{{n}}}" for n in new)
 
 
 def _formula(line: Line) -> str:
@@ -94,8 +91,8 @@ def _formula(line: Line) -> str:
 
 
 def _kind(block: object) -> str:
-    return {Paragraph: "paragraph", Bullets: "bullets", Display: "display", Box: "box", SymbolTable: "symbols", LikeTable: "like",
-            Section: "section"}[type(block)]
+    return {Paragraph: "paragraph", Bullets: "bullets", Display: "display", Box: "box", SymbolTable: "symbols",
+            LikeTable: "like"}[type(block)]
 
 
 def _breakable(name: str) -> str:
@@ -105,5 +102,4 @@ def _breakable(name: str) -> str:
 
 def _plain(words: Words) -> str:
     """A title for the bookmarks of a PDF."""
-    shown = "".join(piece if isinstance(piece, str) else getattr(piece, "text", "") for piece in words)
-    return escape(" ".join(shown.split()))
+    return escape(" ".join(plain(words).split()))
