@@ -7,6 +7,7 @@ each other's libraries in the cache.
 from __future__ import annotations
 
 import ctypes
+import os
 import shutil
 import subprocess
 import tempfile
@@ -79,10 +80,11 @@ def typeset(name: str, text: str) -> bytes:
     with tempfile.TemporaryDirectory(prefix="chainrule-") as folder:
         path = Path(folder) / f"{name}.tex"
         path.write_text(text, encoding="utf-8")
+        env = {**os.environ, "SOURCE_DATE_EPOCH": "0", "FORCE_SOURCE_DATE": "1"}  # the same text gives the same bytes
         command = [engine, *ENGINES[Path(engine).stem], path.name]
         for _ in range(1 if Path(engine).stem == "tectonic" else 2):  # the second time it knows the contents
             try:
-                done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False,  # noqa: S603
+                done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, errors="replace", check=False,  # noqa: S603
                                       stdin=subprocess.DEVNULL, timeout=300)
             except subprocess.TimeoutExpired:
                 raise MachineError(f"{engine} did not end within 5 minutes; write --format latex and run it yourself") from None

@@ -152,18 +152,8 @@ def derive(
 
     model = symbolic.load(Path(spec))
     with _working(model.name):
-        shown: str | bytes
-        if format == "svg":
-            from codegen.graph import drawing
-
-            shown = drawing(model, graph, unroll, not forward, wrt)
-        else:
-            shown = derivation(model, format, Style(notation, adjoint), Options(wrt=wrt, unroll=unroll), fragment=fragment,
-                               graph=graph)
-        if format == "pdf":
-            from codegen.build import typeset
-
-            shown = typeset(model.name, str(shown))
+        shown = derivation(model, format, Style(notation, adjoint), Options(wrt=wrt, unroll=unroll), fragment=fragment,
+                           graph=graph, backward=not forward)
     if output is None:
         print(shown, end="")
         return

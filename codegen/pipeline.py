@@ -27,7 +27,8 @@ from symbolic.tangent import tangent
 
 if TYPE_CHECKING:
     from codegen.derivation.formats import Style
-    from codegen.prepared import Unit
+    from codegen.html.source import Source
+    from codegen.prepared import Prepared, Unit
     from codegen.verdict import Verdict
 
 __all__ = [
@@ -159,51 +160,76 @@ def render(
     done = done or stages(model, options)
     if target in DOCUMENTS:
         header = f"{origin(model)}. Regenerate with\n    {command(model, target, options, out)}"
-        return {f"{model.name}{FORMATS[target]}": derivation(model, target, options=options, done=done, header=header)}
-    from codegen.numpy.emit import emit
-    from codegen.prepared import Prepared
-
-    prepared = Prepared(model.name, dtype, source_of(model), model.digest, command(model, target, options, out),
-                        model.prediction, done.program, units(done), model.initialisers, model.update, model.seed,
-                        block=options.block)
+        return {f"{model.name}{FORMATS[target]}": str(derivation(model, target, options=options, done=done, header=header))}
+    made = prepared(model, target, options, done, out)
     if target == "c":
         from codegen.c.binding import binding_text
         from codegen.c.emit import emit as emit_c
 
-        files = emit_c(prepared)
-        return {**files, f"{model.name}_c.py": binding_text(prepared, files[f"{model.name}.h"])}
-    return {f"{model.name}.py": emit(prepared)}
+        files = emit_c(made)
+        return {**files, f"{model.name}_c.py": binding_text(made, files[f"{model.name}.h"])}
+    from codegen.numpy.emit import emit
+
+    return {f"{model.name}.py": emit(made)}
+
+
+def prepared(model: Model, target: str, options: Options, done: Stages, out: str | Path = OUT) -> Prepared:
+    """What a target makes its text of."""
+    from codegen.prepared import Prepared
+
+    return Prepared(model.name, options.dtype or model.dtype, source_of(model), model.digest,
+                    command(model, target, options, out), model.prediction, done.program, units(done), model.initialisers,
+                    model.update, model.seed, block=options.block)
 
 
 def derivation(
     model: Model, format: str = "text", style: Style | None = None, options: Options | None = None,
-    done: Stages | None = None, header: str | None = None, fragment: bool = False, graph: str = "layers",
-) -> str:
-    """The derivation of a model's gradient in a format (of ``codegen.derivation.formats``); an HTML page has the code of both
-    modules beside it. ``header``: what stands at the top as a comment, left out: what it was generated from.
+    done: Stages | None = None, header: str | None = None, fragment: bool = False, graph: str = "layers", backward: bool = True,
+) -> str | bytes:
+    """The derivation of a model's gradient in a format (``FORMATS`` of ``codegen.choices``), a PDF as bytes. An HTML page has the
+    code of both modules beside it, and the drawing; ``graph``, ``backward``: its nodes, and whether it has the gradients.
+    ``header``: what stands at the top as a comment, left out: what it was generated from.
 
-    Raises SpecError for an unknown format, notation or form of the adjoints.
+    Raises SpecError for an unknown format, notation or form of the adjoints, MachineError without a TeX engine for a PDF or
+    without Graphviz for a drawing alone.
     """
     from codegen.derivation.formats import show
     from codegen.derivation.provenance import derivation_of
 
     options = options or Options()
     done = done or stages(model, options)
+    if format == "svg":
+        from codegen.graph import drawing_of
+
+        return drawing_of(done, graph, backward)
     sources, drawing = [], ""
     if format == "html":
         from codegen.graph import drawing_of
-        from codegen.html.source import source
 
         try:
             drawing = drawing_of(done, graph, standalone=False, prefix="graph-")
         except (MachineError, SpecError) as error:  # the page is whole without its drawing, and says why there is none
             drawing = f"<p>{escape(str(error))}</p>"
         if not _unspecified(model):
-            texts = {**render(model, "numpy", options, done), **render(model, "c", options, done)}
-            sources = [source(f"{model.name}.{suffix}", language, texts[f"{model.name}.{suffix}"])
-                       for suffix, language in (("py", "NumPy"), ("c", "C"))]
-    return show(derivation_of(done), format, style, sources=sources, drawing=drawing,
+            sources = _sources(model, options, done)
+    text = show(derivation_of(done), format, style, sources=sources, drawing=drawing,
                 header=origin(model) if header is None else header, fragment=fragment)
+    if format == "pdf":
+        from codegen.build import typeset
+
+        return typeset(model.name, text)
+    return text
+
+
+def _sources(model: Model, options: Options, done: Stages) -> list[Source]:
+    """The code of both modules, to stand beside a derivation."""
+    from codegen.c.emit import emit as emit_c
+    from codegen.html.source import source
+    from codegen.numpy.emit import emit
+
+    made = prepared(model, "numpy", options, done)
+    files = emit_c(replace(made, command=command(model, "c", options, OUT)))
+    return [source(f"{model.name}.py", "NumPy", emit(made)), source(f"{model.name}.c", "C", files[f"{model.name}.c"])]
 
 
 def origin(model: Model) -> str:

@@ -68,6 +68,9 @@ def test_a_fragment_has_no_preamble(small: Path, capsys: pytest.CaptureFixture[s
 @pytest.mark.latex
 def test_a_pdf(small: Path) -> None:
     assert call(small, "-o", "d.pdf") == 0
+    first = Path("d.pdf").read_bytes()
+    assert call(small, "-o", "d.pdf") == 0
+    assert Path("d.pdf").read_bytes() == first
     assert Path("d.pdf").read_bytes().startswith(b"%PDF-")
     assert sorted(p.name for p in Path().iterdir()) == ["d.pdf", "small.yaml"]
 

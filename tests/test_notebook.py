@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import codegen
+from codegen.cli import _run
 from codegen.derivation.derived import SUFFIXES, Derived
 from symbolic import ChainruleError, Equation, Model, Program, gradient, load
 from symbolic.display import show_with
@@ -165,10 +166,11 @@ def test_what_a_derivation_is_of(model: Model) -> None:
 def test_a_derivation_is_saved_in_the_format_of_the_name(model: Model, tmp_path: Path, suffix: str) -> None:
     found = codegen.derive(model, wrt="out.b")
     path = found.save(tmp_path / f"out{suffix}")
+    assert _run(["derive", str(ROOT / "specs" / "char_rnn.yaml"), "--wrt", "out.b", "-o", str(tmp_path / f"same{suffix}")]) == 0
+    assert path.read_bytes() == (tmp_path / f"same{suffix}").read_bytes()
     made = {".txt": found.to_text, ".tex": found.to_latex, ".md": found.to_markdown, ".html": found.to_html,
             ".svg": found.to_svg}[suffix]()
-    assert path.read_text(encoding="utf-8") == made
-    assert made.startswith("<svg") == (suffix == ".svg")
+    assert path.read_text(encoding="utf-8").endswith(made)
 
 
 @pytest.mark.latex

@@ -54,15 +54,17 @@ class Derived:
 
     def to_html(self) -> str:
         """A page of its own, with the drawing of the graph and the generated code beside the formulas."""
-        from codegen.pipeline import derivation
-
-        return derivation(self.model, "html", self.style, self.options, self.done)
+        return str(self._in("html"))
 
     def to_svg(self) -> str:
         """The drawing of the graph alone, layers as nodes. Raises MachineError where Graphviz is missing."""
-        from codegen.graph import drawing_of
+        return str(self._in("svg"))
 
-        return drawing_of(self.done)
+    def _in(self, format: str) -> str | bytes:
+        """As ``chainrule derive`` writes it to a file."""
+        from codegen.pipeline import derivation
+
+        return derivation(self.model, format, self.style, self.options, self.done)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write a file in the format that its name ends in: .txt, .tex, .md, .html, .pdf, or .svg for the drawing.
@@ -75,13 +77,7 @@ class Derived:
         if (kind := SUFFIXES.get(path.suffix.lower())) is None:
             raise SpecError(f"save: expected a name that ends in {', '.join(SUFFIXES)}, found '{path.name}'"
                             f"{nearest(path.suffix, SUFFIXES)}")
-        own = {"html": self.to_html, "svg": self.to_svg}
-        text: str | bytes = own[kind]() if kind in own else show(self.derivation, kind, self.style)
-        if kind == "pdf":
-            from codegen.build import typeset
-
-            text = typeset(self.model.name, str(text))
-        write_all({path: text}, folders=False)
+        write_all({path: self._in(kind)}, folders=False)
         return path
 
     def __str__(self) -> str:
