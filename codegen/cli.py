@@ -125,7 +125,7 @@ def derive(
     adjoint: Annotated[str, typer.Option(help="How dL/dX is written: frac, bar (X with a bar) or delta.")] = "frac",
     format: Annotated[str | None, typer.Option(help=(
         "text, latex, markdown, html, pdf, or svg, a drawing of the graph; left out, by the file's suffix, else text."))] = None,
-    fragment: Annotated[bool, _flag("--fragment", "LaTeX without a preamble, to \\\\input.")] = False,
+    fragment: Annotated[bool, _flag("--fragment", "LaTeX without a preamble, to \\input.")] = False,
     graph: Annotated[str, typer.Option(help="What the drawing has as nodes: layers or equations.")] = "layers",
     forward: Annotated[bool, _flag("--forward", "Leave the gradients out of the drawing.")] = False,
     output: Annotated[Path | None, _FILE] = None,

@@ -15,7 +15,7 @@ import codegen
 import symbolic
 from codegen import cli
 from codegen.analyze.gates import gates
-from codegen.analyze.initial import filled
+from codegen.analyze.initial import Weight
 from codegen.analyze.probe import watching
 from codegen.analyze.run import analyze
 from codegen.analyze.values import growth
@@ -234,10 +234,23 @@ def test_gates_are_found_from_the_formula() -> None:
 
 
 def test_filled_weights_have_the_variance_of_their_initialiser() -> None:
-    assert filled("he_normal", (200, 400), 0).var() == pytest.approx(2 / 400, rel=0.05)
-    matrix = filled("orthogonal", (12, 4), 0, 1.5, 3)
+    assert Weight((200, 400)).filled("he_normal", 0).var() == pytest.approx(2 / 400, rel=0.05)
+    assert Weight((400, 200), transposed=True).filled("he_normal", 0).var() == pytest.approx(2 / 400, rel=0.05)
+    matrix = Weight((12, 4)).filled("orthogonal", 0, 1.5, 3)
+    assert Weight((4, 12), transposed=True).blocks == Weight((12, 4)).blocks == 3
     for part in np.split(matrix, 3):
         assert part @ part.T == pytest.approx(2.25 * np.eye(4))
+
+
+def test_weights_stored_the_other_way_round_are_filled_alike() -> None:
+    """Packed gates have their blocks, and fans are those of the matrix that multiplies."""
+    tables = []
+    for stored in ("out_in", "in_out"):
+        (found,) = analyze(load(recurrent("lstm", weights=stored)), {"T": 8}).recurrences
+        tables.append(found.tried)
+    for one, other in zip(*tables, strict=True):
+        assert one.what == other.what
+        assert one.factor == pytest.approx(other.factor, rel=1e-9)
 
 
 def test_a_feed_forward_net_has_depth_alone() -> None:
@@ -348,12 +361,21 @@ def test_the_report(call: Any) -> None:
     for line in (
         "drnn.h[t,n,i]/drnn.h[t-1,n,j] = rnn.U[i,j]*[rnn.h[t,n,i] > 0]",
         "rnn.U[i,j]: norm 1.5, spectral radius 1.5",
-        "slope * norm = 1 * 1.5 = 1.5; not below 1: exploding is possible",
+        "slope * norm = 1 * 1.5 = 1.5; above 1: exploding is possible",
         "exploding: it grows more than 1e+06 times over all steps",
         "<- nearest to 1",
         "Clipped to a global norm of 5, it would be scaled by",
     ):
         assert line in out
+
+
+def test_the_report_at_a_factor_of_one(call: Any, tmp_path: Path) -> None:
+    text = Path(SPEC).read_text(encoding="utf-8")
+    (tmp_path / "one.yaml").write_text(re.sub(r"identity\(1\.5\)", "identity(1)", text), encoding="utf-8")
+    status, out, _ = call("analyze", tmp_path / "one.yaml")
+    assert status == 0
+    assert "slope * norm = 1 * 1 = 1; it may vanish but not explode" in out
+    assert "an error stays in the long run, 1 * 1 = 1" in out
 
 
 def test_json_is_the_same_data(call: Any) -> None:

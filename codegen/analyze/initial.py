@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, cast
 
 import numpy as np
 
 from codegen.analyze.gates import Gate
 from codegen.analyze.values import Growth, Tried
 from codegen.trial import extent
-from symbolic.initialisers import INITIALISERS
+from symbolic.initialisers import INITIALISERS, fans
 
-__all__ = ["filled", "marked", "tried_biases", "tried_weights"]
+__all__ = ["Weight", "marked", "tried_biases", "tried_weights"]
 
 NAMES = ("glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_uniform", "lecun_normal")
 REFINED = 4
@@ -32,28 +33,51 @@ BIASES = (0.0, 1.0, 2.0, 4.0)
 Measure = Callable[[Mapping[str, Any]], Growth]
 
 
-def filled(name: str, shape: Sequence[int], seed: int, *arguments: float) -> Any:
-    """A weight [out, in, kernel...] by an initialiser of the catalogue."""
+@dataclass(frozen=True)
+class Weight:
+    """A weight as it is stored; ``transposed``: [in, out], where an initialiser makes [out, in]."""
+
+    shape: tuple[int, ...]
+    transposed: bool = False
+
+    @property
+    def made(self) -> tuple[int, ...]:
+        """The shape that an initialiser makes: [out, in, kernel...]."""
+        return self.shape[::-1] if self.transposed else self.shape
+
+    @property
+    def blocks(self) -> int:
+        """How many square matrices lie in a packed one, as the gates in the U of an LSTM."""
+        rows, columns, *kernel = self.made
+        return rows // columns if not kernel and rows % columns == 0 and rows > columns else 1
+
+    def filled(self, name: str, seed: int, *arguments: float) -> Any:
+        """The weight by an initialiser of the catalogue."""
+        array = _function(name)(np.random.default_rng(seed), self.made, *map(int, fans(self.made)), *arguments)
+        return array.T if self.transposed else array
+
+
+@cache
+def _function(name: str) -> Callable[..., Any]:
     space: dict[str, Any] = {"np": np}
     exec(INITIALISERS[name].source, space)  # noqa: S102 - the catalogue's own text, never a user's
-    kernel = math.prod(shape[2:])
-    return space[name](np.random.default_rng(seed), tuple(shape), shape[1] * kernel, shape[0] * kernel, *arguments)
+    return cast("Callable[..., Any]", space[name])
 
 
-def tried_weights(shapes: Mapping[str, Sequence[int]], own: str, now: Growth, measure: Measure, seed: int) -> tuple[Tried, ...]:
+def tried_weights(weights: Mapping[str, Weight], own: str, now: Growth, measure: Measure, seed: int) -> tuple[Tried, ...]:
     """The spec's own weights, then each initialiser for all of them, and an orthogonal one with the gain that did best."""
     rows = [Tried(own, now.mean, now.verdict)]
     for name in NAMES:
-        rows.append(_tried(name, measure({n: filled(name, s, seed + k) for k, (n, s) in enumerate(shapes.items())})))
-    if all(s[0] == s[1] and len(s) == 2 for s in shapes.values()):
-        rows.append(_tried("identity", measure({n: filled("identity", s, seed, 1.0) for n, s in shapes.items()})))
+        rows.append(_tried(name, measure({n: w.filled(name, seed + k) for k, (n, w) in enumerate(weights.items())})))
+    if all(w.shape[0] == w.shape[1] and len(w.shape) == 2 for w in weights.values()):
+        rows.append(_tried("identity", measure({n: w.filled("identity", seed, 1.0) for n, w in weights.items()})))
 
-    plain = {n: filled("orthogonal", s, seed + k, 1.0, _blocks(s)) for k, (n, s) in enumerate(shapes.items())}
+    plain = {n: w.filled("orthogonal", seed + k, 1.0, w.blocks) for k, (n, w) in enumerate(weights.items())}
 
     def orthogonal(gain: float) -> Growth:
         return measure({name: gain * array for name, array in plain.items()})
 
-    packed = sorted({_blocks(s) for s in shapes.values()})
+    packed = sorted({w.blocks for w in weights.values()})
     words = f", {packed[0]}" if len(packed) == 1 and packed[0] > 1 else ""
     gain, found = 1.0, orthogonal(1.0)
     rows.append(_tried(f"orthogonal(1{words})", found))
@@ -83,11 +107,6 @@ def tried_biases(
             places.append(f"{gate.bias}{'' if whole else f'[{first}..{last}]'} = {value:g}")
         rows.append(_tried(", ".join(places), measure(arrays)))
     return tuple(rows)
-
-
-def _blocks(shape: Sequence[int]) -> int:
-    """How many square matrices lie in a packed one, as the gates in the U of an LSTM."""
-    return shape[0] // shape[1] if len(shape) == 2 and shape[0] % shape[1] == 0 and shape[0] > shape[1] else 1
 
 
 def _tried(what: str, found: Growth) -> Tried:

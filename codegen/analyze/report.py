@@ -88,7 +88,8 @@ def _bound(screen: Console, bound: Bound) -> None:
     if bound.slope is not None and len(bound.matrices) == 1:
         _say(screen, f"  {_condition(bound)}")
     elif bound.factor is not None:
-        means = "below 1: the gradient must vanish" if bound.factor < 1 else "not below 1: it may vanish or explode"
+        means = _by_size(bound.factor, "below 1: the gradient must vanish", "it may vanish but not explode",
+                         "above 1: it may vanish or explode")
         _say(screen, f"  Factor of a step: at most {_number(bound.factor)} in the long run, {means} ({CITED})")
     elif bound.here is not None:
         _say(screen, f"  Factor of a step: no bound; in this run at most {_number(bound.here)} in the long run")
@@ -100,14 +101,19 @@ def _condition(bound: Bound) -> str:
     assert slope is not None
     product = slope * matrix.norm
     head = f"Factor of a step: at most slope * norm = {_number(slope)} * {_number(matrix.norm)} = {_number(product)}"
-    says = ("below 1, which suffices for the gradient to vanish" if product < 1 else
-            "not below 1: exploding is possible (this is necessary for it, not sufficient)")
+    says = _by_size(product, "below 1, which suffices for the gradient to vanish", "it may vanish but not explode",
+                    "above 1: exploding is possible (this is necessary for it, not sufficient)")
     if matrix.radius is None:
         return f"{head}; {says} ({CITED})"
     flat = slope * matrix.radius
-    way = "dies out" if flat < 1 else "grows"
+    way = _by_size(flat, "dies out", "stays", "grows")
     return (f"{head}; {says} ({CITED}). Where all slopes stay at {_number(slope)}, the spectral radius decides: an error {way} "
             f"in the long run, {_number(slope)} * {_number(matrix.radius)} = {_number(flat)}")
+
+
+def _by_size(factor: float, below: str, one: str, above: str) -> str:
+    """What is said of a factor of a step: of 1 too where rounding hides it."""
+    return one if math.isclose(factor, 1, rel_tol=1e-9) else below if factor < 1 else above
 
 
 def _growth(found: Growth, what: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from codegen.analyze.bounds import bound_of, matrices_of
 from codegen.analyze.formulas import formula
 from codegen.analyze.gates import gates
-from codegen.analyze.initial import marked, tried_biases, tried_weights
+from codegen.analyze.initial import Weight, marked, tried_biases, tried_weights
 from codegen.analyze.point import Point, point_of
 from codegen.analyze.probe import Measured, Probe, injecting, watching
 from codegen.analyze.values import Analysis, Clipping, Depth, Growth, Recurrent, Tried, growth, overflow
@@ -167,26 +167,24 @@ def _carried(inject: Probe, jacobian: StepJacobian, reverse: bool, at: Point, se
 
 
 def _over_steps(adjoint: Any, axes: Sequence[int]) -> tuple[float, ...]:
-    """The norm of an adjoint at each step, its largest entry taken out first: squares of small numbers underflow."""
-    others = tuple(k for k in range(adjoint.ndim) if k != axes[0])
+    """The norm of an adjoint at each step."""
     with np.errstate(all="ignore"):
-        scale = np.max(np.abs(adjoint), axis=others, keepdims=True)
-        safe = np.where((scale > 0) & np.isfinite(scale), scale, 1.0)
-        norms = np.sqrt(np.sum((adjoint / safe) ** 2, axis=others)) * safe.reshape(adjoint.shape[axes[0]])
-    return tuple(float(n) for n in norms)
+        return tuple(map(_norm, np.moveaxis(adjoint, axes[0], 0)))
 
 
 def _alternatives(
     model: Model, inject: Probe, jacobian: StepJacobian, reverse: bool, weights: Sequence[str], at: Point, seed: int, now: Growth
 ) -> tuple[Tried, ...]:
-    program = model.program()
-
     def measure(arrays: Mapping[str, Any]) -> Growth:
         return _carried(inject, jacobian, reverse, at.moved(arrays), seed)
 
-    shapes = {name: shape_of(program.tensor(name), at.sizes) for name in weights}
-    rows = tried_weights(shapes, _own(model, weights), now, measure, seed) if shapes else ()
+    rows = tried_weights(_stored(model, weights, at), _own(model, weights), now, measure, seed) if weights else ()
     return marked(rows + tried_biases(gates(jacobian), at.values, at.sizes, measure))
+
+
+def _stored(model: Model, weights: Sequence[str], at: Point) -> dict[str, Weight]:
+    program = model.program()
+    return {name: Weight(shape_of(program.tensor(name), at.sizes), model.initialisers[name].transposed) for name in weights}
 
 
 def _own(model: Model, weights: Sequence[str]) -> str:
@@ -214,8 +212,7 @@ def _depth(
     weights = _weights(model.program(), recurrent)
     if not at.fresh or len(names) < FEWEST or not weights:
         return Depth(tuple(names), now)
-    shapes = {name: shape_of(model.program().tensor(name), at.sizes) for name in weights}
-    rows = tried_weights(shapes, _own(model, weights), now,
+    rows = tried_weights(_stored(model, weights, at), _own(model, weights), now,
                          lambda arrays: norms(watch.run(at.moved(arrays).values, at.sizes)), seed)
     return Depth(tuple(names), now, marked(rows), weights)
 
@@ -227,6 +224,7 @@ def _weights(program: Program, recurrent: set[str]) -> tuple[str, ...]:
 
 
 def _norm(array: Any) -> float:
+    """The norm, the largest entry taken out first: squares of small numbers underflow."""
     scale = float(np.max(np.abs(array), initial=0.0))
     return scale * float(np.linalg.norm(array / scale)) if 0 < scale < math.inf else scale
 
